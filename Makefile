@@ -1,0 +1,55 @@
+# make demo   label the embedded sample with the embedded model
+# make test   pass the tests
+# make lint   formatting, lint and types
+# make lock   renew requirements.txt from setup.py, and tests/requirements.txt
+# make sample draw the sample's images and train its model again
+
+SHELL := /bin/sh
+
+# The first Python between 3.10 and 3.13; override with make PYTHON=...
+CHECK := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python; do \
+	$$p -c "$(CHECK)" 2>/dev/null && echo $$p && break; done)
+
+BIN := .venv/bin
+
+.PHONY: demo test lint lock sample clean
+
+demo: .venv/installed
+	rm -rf demo
+	$(BIN)/python -m pipeline label --input sample --model sample --output demo
+
+test: .venv/installed-tests
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+lint: .venv/installed-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lock: .venv/installed-tests
+	$(BIN)/uv pip compile setup.py --universal --python-version 3.10 --upgrade \
+		--custom-compile-command "make lock" -o requirements.txt
+	$(BIN)/uv pip compile tests/requirements.in --universal --python-version 3.10 --upgrade \
+		-c requirements.txt --custom-compile-command "make lock" -o tests/requirements.txt
+
+sample: .venv/installed
+	$(BIN)/python -m pipeline.sample.train
+	$(BIN)/python -m pipeline.sample.write_images
+
+clean:
+	rm -rf .venv demo build dist *.egg-info
+
+.venv/installed: requirements.txt setup.py
+	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 with its venv module is needed" \
+		"(on Debian and Ubuntu: apt-get install python3-venv)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing Beam and TensorFlow into .venv: about two minutes"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --no-build-isolation -e .
+	touch $@
+
+.venv/installed-tests: .venv/installed tests/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@

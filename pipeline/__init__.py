@@ -1,0 +1,35 @@
+"""Label images at scale: Apache Beam, RunInference and TensorFlow Hub classifiers.
+
+    from pipeline import LabelImages
+
+    labeled, failures = uris | LabelImages(model="sample")
+
+The command line, ``python -m pipeline label``, is one user of the same transform.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["LabelImages"]
+
+# TensorFlow reads these once, while it is imported. Every module that imports TensorFlow lives in
+# this package, so setting them here reaches the launcher and every worker in time.
+# oneDNN halves the prediction time on CPUs where TensorFlow leaves it off by default.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# 2 hides TensorFlow's notes on CPU features and absent GPUs; errors are still shown.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+if TYPE_CHECKING:
+    from pipeline.transforms import LabelImages
+
+
+def __getattr__(name: str) -> Any:
+    """Import ``LabelImages`` on first use: Beam takes seconds, and ``--help`` needs none of it."""
+    if name == "LabelImages":
+        from pipeline.transforms import LabelImages
+
+        return LabelImages
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

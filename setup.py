@@ -1,0 +1,37 @@
+"""The package, with the ranges it works in; ``requirements.txt`` is a lock made from them.
+
+Also what Dataflow's ``--setup_file`` wants: it builds this and installs it on every worker.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "pipeline/__init__.py").read_text())[1]
+
+setup(
+    name="image-labeling",
+    version=VERSION,
+    description="Labels images at scale with TensorFlow Hub classifiers, on Apache Beam",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.10,<3.14",
+    packages=["pipeline", "pipeline.sample"],
+    package_data={"pipeline.sample": ["images/**", "model/**"]},
+    install_requires=[
+        # On Python 3.10, tensorflow-metadata and the Bigtable client that newer Beams ask for
+        # need protobufs that exclude each other.
+        'apache-beam[gcp,aws]>=2.77,<2.78; python_version >= "3.11"',
+        'apache-beam[gcp,aws]>=2.75,<2.77; python_version < "3.11"',
+        "numpy>=2.1,<2.5",
+        "pillow>=12.1.1,<13",
+        "setuptools<82",  # tensorflow-hub imports its pkg_resources
+        "tensorflow>=2.21,<2.22",
+        "tensorflow-hub>=0.16.1,<0.17",
+        "tf-keras>=2.21,<2.22",
+        "tfx-bsl>=1.21,<1.22",
+    ],
+    entry_points={"console_scripts": ["image-labeling = pipeline.__main__:main"]},
+)

@@ -1,0 +1,145 @@
+"""What travels through the pipeline, and the rows that it writes.
+
+    ImageRef ──► DecodedImage ──► Labeled
+        └─────────────┴─────────► Failure
+
+The fields of ``Labeled`` and ``Failure``, in order, are the columns of the output.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Reason(str, Enum):
+    """Why an image has no label. A closed set: every failure has one of these."""
+
+    # While reading
+    NOT_FOUND = "not_found"
+    FORBIDDEN = "forbidden"
+    TIMEOUT = "timeout"
+    UNREADABLE = "unreadable"
+    TOO_LARGE = "too_large"
+    # While decoding
+    EMPTY = "empty"
+    NOT_AN_IMAGE = "not_an_image"
+    UNSUPPORTED_FORMAT = "unsupported_format"
+    TRUNCATED = "truncated"
+    CORRUPT = "corrupt"
+    TOO_MANY_PIXELS = "too_many_pixels"
+
+    @property
+    def stage(self) -> str:
+        """The step that gives this reason: ``read`` or ``decode``."""
+        return "read" if self in _READ_REASONS else "decode"
+
+
+_READ_REASONS = frozenset(
+    {Reason.NOT_FOUND, Reason.FORBIDDEN, Reason.TIMEOUT, Reason.UNREADABLE, Reason.TOO_LARGE}
+)
+
+
+class ImageRef(NamedTuple):
+    """An image to label. ``uri``: an absolute path or a URI, unique within a run."""
+
+    uri: str
+
+
+class StageSeconds(NamedTuple):
+    """What one image cost, in seconds.
+
+    ``read``: wall time until its bytes were there. ``decode``: CPU time of decoding and resizing.
+    ``predict``: its share of its batch's wall time.
+    """
+
+    read: float = 0.0
+    decode: float = 0.0
+    predict: float = 0.0
+
+
+class ImageInfo(NamedTuple):
+    """What is known of a decoded image besides its pixels; its key in RunInference.
+
+    ``width`` and ``height``: of the original in pixels, as displayed (EXIF orientation applied).
+    """
+
+    uri: str
+    width: int
+    height: int
+    seconds: StageSeconds
+
+
+class DecodedImage(NamedTuple):
+    """An image at the model's size. ``pixels``: uint8 ``[height, width, 3]``, RGB."""
+
+    info: ImageInfo
+    pixels: np.ndarray
+
+
+class TopK(NamedTuple):
+    """A model's answer for one image: its best classes, best first.
+
+    ``class_ids``: int ``[k]``, indices into the model's output. ``scores``: float ``[k]``,
+    softmax probabilities in [0, 1]. ``seconds``: the image's share of its batch's wall time.
+    """
+
+    class_ids: tuple[int, ...]
+    scores: tuple[float, ...]
+    seconds: float
+
+
+class Prediction(NamedTuple):
+    """One class of an answer. ``score``: softmax probability in [0, 1]."""
+
+    class_id: int
+    label: str
+    score: float
+
+
+class Labeled(NamedTuple):
+    """A labeled image: one row of ``labels-*.jsonl``.
+
+    ``predictions`` holds the best classes, best first; ``label``, ``class_id`` and ``score`` repeat
+    the first of them. ``labeled_at`` is UTC, ISO 8601. ``seconds`` is not written.
+    """
+
+    image: str
+    label: str
+    class_id: int
+    score: float
+    predictions: tuple[Prediction, ...]
+    width: int
+    height: int
+    model: str
+    model_fingerprint: str
+    run_id: str
+    labeled_at: str
+    seconds: StageSeconds
+
+    def to_json(self) -> str:
+        """The row as one line of JSON, ASCII only, without a line end."""
+        row = self._asdict()
+        del row["seconds"]
+        row["predictions"] = [prediction._asdict() for prediction in self.predictions]
+        return json.dumps(row)
+
+
+class Failure(NamedTuple):
+    """An image without a label: one row of ``failures-*.jsonl``.
+
+    ``stage``: ``read`` or ``decode``. ``reason``: a value of ``Reason``. ``message``: for people.
+    """
+
+    image: str
+    stage: str
+    reason: str
+    message: str
+    run_id: str
+
+    def to_json(self) -> str:
+        """The row as one line of JSON, ASCII only, without a line end."""
+        return json.dumps(self._asdict())

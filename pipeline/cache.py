@@ -1,0 +1,39 @@
+"""Where fetched models and label files are kept between runs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from pipeline.errors import UsageError
+
+
+def folder(name: str) -> Path:
+    """The cache folder of that name, below ``$XDG_CACHE_HOME`` or ``~/.cache``; made if absent.
+
+    Raises:
+      UsageError: it cannot be made.
+    """
+    try:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        path = root / "image-labeling" / name
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
+        raise UsageError(
+            f"the folder for fetched models and labels cannot be made: {error}; "
+            "set the environment variable XDG_CACHE_HOME to a folder that can be written"
+        ) from error
+    return path
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that other processes see whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise

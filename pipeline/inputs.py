@@ -1,0 +1,278 @@
+"""Finds the images: folders, globs, files and lists → one ``ImageRef`` each, once.
+
+The launcher only looks whether there is anything to find; the listing itself is a step of the
+pipeline, so that it is streamed and runs where the pipeline runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import logging
+import os
+import posixpath
+import re
+import urllib.parse
+from collections.abc import Iterator
+from enum import Enum
+from typing import BinaryIO
+
+import apache_beam as beam
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline import sample, storage
+from pipeline.errors import ImageError, InputError
+from pipeline.records import ImageRef
+
+_LOGGER = logging.getLogger(__name__)
+
+# What a folder's files must be named like to be taken for images. Formats that cannot be decoded
+# are among them, so that they show up as failures and are not passed over in silence.
+IMAGE_SUFFIXES = [
+    ".avif",
+    ".bmp",
+    ".dib",
+    ".gif",
+    ".heic",
+    ".heif",
+    ".ico",
+    ".jfif",
+    ".jp2",
+    ".jpe",
+    ".jpeg",
+    ".jpg",
+    ".jxl",
+    ".png",
+    ".psd",
+    ".svg",
+    ".tif",
+    ".tiff",
+    ".webp",
+]
+
+
+class InputKind(Enum):
+    """How an ``--input`` names images."""
+
+    URI = "one image"
+    LIST = "a text file with one URI a line"
+    PATTERN = "a glob"
+    FOLDER = "a folder, with all its subfolders"
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """An ``--input``, understood. ``uri`` is absolute; ``given`` is what the user wrote."""
+
+    kind: InputKind
+    uri: str
+    given: str
+
+
+class FindImages(beam.PTransform):
+    """Expects the pipeline's begin, outputs a PCollection of ``ImageRef``, each URI once.
+
+    Args:
+      inputs: what ``understand`` returned.
+    """
+
+    def __init__(self, inputs: list[Input]):
+        super().__init__()
+        self._inputs = inputs
+
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[ImageRef]:
+        """List every input, drop duplicates; the shuffle also spreads the URIs over workers."""
+        return (
+            begin
+            | "Inputs" >> beam.Create(self._inputs)
+            | "List" >> beam.FlatMap(list_uris).with_output_types(str)
+            | "Once" >> beam.Distinct()
+            | "Refer" >> beam.Map(ImageRef)
+        )
+
+
+def understand(given: str) -> Input:
+    """Find out what an ``--input`` is, and that there is at least one image behind it.
+
+    Raises:
+      InputError: nothing is there, or it cannot be listed.
+    """
+    if given == "sample":
+        return Input(InputKind.FOLDER, str(sample.IMAGES_DIR), given)
+    if storage.is_http(given):
+        is_list = given.lower().partition("?")[0].endswith(".txt")
+        kind = InputKind.LIST if is_list else InputKind.URI
+        found = Input(kind, given, given)
+    else:
+        found = _understand_file(given)
+    if next(list_uris(found), None) is None:
+        raise InputError(_nothing_found(found))
+    return found
+
+
+def _understand_file(given: str) -> Input:
+    uri = given if storage.is_remote(given) else storage.local_path(given)
+    # A bucket's name alone is no object that one could ask for.
+    is_bucket = storage.is_remote(uri) and uri.count("/") == 2
+    try:
+        if os.path.isdir(uri) or uri.endswith("/") or is_bucket:
+            return Input(InputKind.FOLDER, uri.rstrip("/"), given)
+        if FileSystems.exists(uri):
+            is_list = uri.lower().endswith(".txt")
+            return Input(InputKind.LIST if is_list else InputKind.URI, uri, given)
+    except storage.STORE_ERRORS as error:
+        raise InputError(f"--input {given}: cannot be reached: {error}") from error
+    if any(character in uri for character in "*?["):
+        return Input(InputKind.PATTERN, uri, given)
+    if storage.is_remote(uri):  # object stores have no folders to ask for, only prefixes
+        return Input(InputKind.FOLDER, uri, given)
+    raise InputError(f"--input {given}: there is no such file or folder")
+
+
+def _nothing_found(empty: Input) -> str:
+    if empty.kind is InputKind.FOLDER:
+        return (
+            f"--input {empty.given}: no images found in this folder "
+            f"(files named {' '.join(IMAGE_SUFFIXES)}); "
+            "give a glob to take files of other names"
+        )
+    if empty.kind is InputKind.LIST:
+        return f"--input {empty.given}: no URIs found in this list (one a line)"
+    return f"--input {empty.given}: nothing found that matches this pattern"
+
+
+def list_uris(source: Input) -> Iterator[str]:
+    """The URIs of the images that an input names, in no order, duplicates included.
+
+    Raises:
+      InputError: the listing failed.
+    """
+    try:
+        if source.kind is InputKind.URI:
+            uris = iter([source.uri])
+        elif source.kind is InputKind.LIST:
+            uris = _read_list(source.uri)
+        elif source.kind is InputKind.PATTERN:
+            uris = _match(source.uri)
+        else:
+            uris = _list_folder(source.uri)
+        for uri in uris:
+            yield _printable(uri)
+    except re.error as error:
+        raise InputError(f"--input {source.given}: is not a valid glob: {error}") from error
+    except storage.STORE_ERRORS as error:
+        raise InputError(f"--input {source.given}: cannot be listed: {error}") from error
+    except ImageError as error:
+        raise InputError(f"--input {source.given}: cannot be read: {error}") from error
+
+
+def _list_folder(uri: str) -> Iterator[str]:
+    """The images in a folder and its subfolders; links to other folders are not followed."""
+    prefix = uri.rstrip("/") + "/"
+    for path in _list(prefix):
+        if path.startswith(prefix) and _is_image_name(path[len(prefix) :]):
+            yield path
+
+
+def _match(uri: str) -> Iterator[str]:
+    """The files that match a glob, in Beam's notation: ``**`` spans folders, also none."""
+    filesystem = FileSystems.get_filesystem(uri)
+    translated = filesystem.translate_pattern(uri)
+    # Beam's own /**/ wants at least one folder, which no shell does; and its [[], the way to write
+    # a bracket that is in a name, makes Python warn of the expression.
+    pattern = re.compile(translated.replace("/.*/", "/(.*/)?").replace("[[", r"[\["))
+    # A local filesystem lists folders, an object store any prefix.
+    prefix = uri[: min(uri.find(c) for c in "*?[" if c in uri)]
+    if filesystem.has_dirs():
+        prefix = posixpath.dirname(prefix).rstrip("/") + "/"
+    levels = None if "**" in uri else uri.count("/") - prefix.count("/") + 1
+    for path in _list(prefix, levels):
+        if pattern.match(path) and not path.endswith("/"):
+            yield path
+
+
+def _list(prefix: str, levels: int | None = None) -> Iterator[str]:
+    """The files below a prefix, which on this machine is a folder.
+
+    ``FileSystem.match`` collects the listing first, which a bucket of 10⁸ objects does not survive,
+    hence the method behind it. The local one leaves out, in silence, folders that it may not open
+    and links that lead nowhere.
+    """
+    filesystem = FileSystems.get_filesystem(prefix)
+    if filesystem.scheme() is None:
+        yield from _walk(prefix, levels)
+    else:
+        for file in filesystem._list(prefix):
+            yield file.path
+
+
+def _walk(folder: str, levels: int | None, top: bool = True) -> Iterator[str]:
+    """The files in a local folder and below, down to so many levels.
+
+    Links to folders are followed only where the number of levels keeps them from going in circles.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=levels is not None):
+                    yield entry.path
+                elif levels is None:
+                    yield from _walk(entry.path, None, top=False)
+                elif levels > 1:
+                    yield from _walk(entry.path, levels - 1, top=False)
+    except FileNotFoundError:
+        return  # removed in the meantime; or a glob in a folder that does not exist
+    except PermissionError as error:
+        if top:
+            raise
+        _LOGGER.warning("this folder is left out: %s", error)
+
+
+def _is_image_name(relative: str) -> bool:
+    """Whether a file in a folder is to be labeled, by its path below that folder.
+
+    Hidden files and folders (a dot in front) are not; nor are the empty objects that stand for
+    folders in a bucket.
+    """
+    parts = relative.split("/")
+    if any(part.startswith(".") for part in parts):
+        return False
+    return posixpath.splitext(parts[-1])[1].lower() in IMAGE_SUFFIXES
+
+
+def _read_list(uri: str) -> Iterator[str]:
+    """The URIs of a list: one a line; blank lines and lines that begin with # do not count.
+
+    A relative path is relative to the list's own folder, so that both can be moved together.
+    """
+    folder = posixpath.dirname(uri)
+    raw: BinaryIO
+    if storage.is_http(uri):
+        raw = io.BytesIO(storage.read_bytes(uri))
+    else:
+        raw = FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED)
+    with raw:
+        for number, line in enumerate(raw):
+            text = line.decode("utf-8-sig" if number == 0 else "utf-8", "replace").strip()
+            if not text or text.startswith("#"):
+                continue
+            if storage.is_remote(text):
+                yield text
+            elif text.lower().startswith("file:/"):
+                yield storage.local_path(text)
+            elif storage.is_http(uri):
+                yield urllib.parse.urljoin(uri, text)
+            elif storage.is_remote(uri) and not text.startswith("/"):
+                scheme, _, key = posixpath.join(folder, text).partition("://")
+                yield f"{scheme}://{posixpath.normpath(key)}"  # a store knows no ..
+            else:
+                yield storage.local_path(os.path.join(folder, os.path.expanduser(text)))
+
+
+def _printable(path: str) -> str:
+    """The path with bytes that are not UTF-8 written as escapes.
+
+    Such a file cannot be named in a row; under its escaped name it fails as not found, in sight.
+    """
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

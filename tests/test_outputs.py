@@ -1,0 +1,171 @@
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
+from google.api_core.exceptions import Forbidden
+from stores import ERRORS, memory_store, public_folder, unprivileged
+
+from pipeline import outputs
+from pipeline.errors import OutputError
+from pipeline.outputs import WriteRows, prepare, write_file
+
+
+def files(folder):
+    """What is in a folder: name → content."""
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def error_of(given):
+    with pytest.raises(OutputError) as caught:
+        prepare(str(given))
+    assert str(caught.value).startswith(f"--output {given}: ")
+    return str(caught.value)
+
+
+# prepare
+
+
+@pytest.mark.parametrize("given", ["out", "out/", "./out", "{cwd}/out", "{uri}", "{uri}/"])
+def test_makes_the_folder(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    given = given.format(cwd=tmp_path, uri=(tmp_path / "out").as_uri())
+    assert prepare(given) == f"{tmp_path}/out"
+    assert files(tmp_path / "out") == {}
+
+
+def test_makes_the_folders_above(tmp_path):
+    assert prepare(f"{tmp_path}/a/b c/ü") == f"{tmp_path}/a/b c/ü"
+    assert (tmp_path / "a" / "b c" / "ü").is_dir()
+
+
+def test_takes_a_folder_with_other_things_in_it(tmp_path):
+    (tmp_path / "labels.csv").write_bytes(b"1")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "labels-00000-of-00001.jsonl").write_bytes(b"2")
+    assert prepare(str(tmp_path)) == str(tmp_path)
+    assert prepare(str(tmp_path)) == str(tmp_path)  # to try and to write nothing is no result
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.csv", "photos"]
+
+
+def test_the_current_folder_and_the_root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert prepare(".") == str(tmp_path)
+    with public_folder() as folder, unprivileged(folder):
+        assert "cannot be written" in error_of("/")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["labels-00000-of-00001.jsonl", "failures-00003-of-00010.jsonl", "summary.json"],
+)
+def test_refuses_a_folder_with_results(tmp_path, name):
+    (tmp_path / name).write_bytes(b"{}\n")
+    assert "already has results of a run" in error_of(tmp_path)
+    assert files(tmp_path) == {name: b"{}\n"}
+
+
+def test_refuses_http():
+    assert "http(s) cannot be written" in error_of("http://127.0.0.1/out")
+    assert "http(s) cannot be written" in error_of("HTTPS://127.0.0.1/out/")
+
+
+def test_refuses_what_is_no_folder(tmp_path):
+    (tmp_path / "file").write_bytes(b"1")
+    assert "cannot be written" in error_of(tmp_path / "file")
+    assert "cannot be written" in error_of(tmp_path / "file" / "out")
+    assert files(tmp_path) == {"file": b"1"}
+
+
+def test_refuses_a_scheme_that_nothing_serves():
+    assert "filesystem" in error_of("ipfs://bucket/out")
+
+
+@pytest.mark.parametrize("name", ["out [2024]", "out*", "out?"])
+def test_refuses_names_that_beam_would_take_for_globs(tmp_path, name):
+    assert error_of(tmp_path / name).endswith("must not have any of * ? [ in it")
+    assert files(tmp_path) == {}
+
+
+def test_refuses_a_folder_without_permission():
+    with public_folder() as folder, unprivileged(folder):
+        assert "Permission denied" in error_of(folder)
+        assert "Permission denied" in error_of(folder / "out")
+
+
+def test_a_bucket():
+    with memory_store({"mem://bucket/photos/a.jpg": b""}) as objects:
+        assert prepare("mem://bucket/out/") == "mem://bucket/out"
+        assert prepare("mem://bucket") == "mem://bucket"
+        assert set(objects) == {"mem://bucket/photos/a.jpg"}
+        objects["mem://bucket/out/labels-00000-of-00001.jsonl"] = b""
+        assert "already has results" in error_of("mem://bucket/out")
+        assert prepare("mem://bucket/ou") == "mem://bucket/ou"
+
+
+def test_a_bucket_that_may_not_be_listed():
+    with memory_store({}):
+        ERRORS["mem://bucket/out/labels-"] = Forbidden("no access to bucket")
+        assert "no access to bucket" in error_of("mem://bucket/out")
+
+
+# WriteRows
+
+
+def write_rows(output, name, rows):
+    """Run ``WriteRows``; returns nothing, checks what it outputs."""
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        lines = pipeline | beam.Create(rows, reshuffle=False).with_output_types(str)
+        shards = lines | WriteRows(output, name)
+        assert_that(shards, equal_to([f"{output}/{name}-00000-of-00001.jsonl"]))
+
+
+def test_writes_rows(tmp_path):
+    write_rows(str(tmp_path), outputs.LABELS, ['{"a": 1}', '{"a": 2}', '{"ü": 3}'])
+    write_rows(str(tmp_path), outputs.FAILURES, ['{"b": 1}'])
+    written = files(tmp_path)
+    assert set(written) == {"labels-00000-of-00001.jsonl", "failures-00000-of-00001.jsonl"}
+    lines = written["labels-00000-of-00001.jsonl"].decode().split("\n")
+    assert lines.pop() == ""
+    assert sorted(lines) == ['{"a": 1}', '{"a": 2}', '{"ü": 3}']
+    assert written["failures-00000-of-00001.jsonl"] == b'{"b": 1}\n'
+
+
+def test_writes_one_empty_shard_if_there_are_no_rows(tmp_path):
+    write_rows(str(tmp_path), outputs.FAILURES, [])
+    assert files(tmp_path) == {"failures-00000-of-00001.jsonl": b""}
+
+
+def test_what_is_written_is_found_by_prepare(tmp_path):
+    output = prepare(f"{tmp_path}/out")
+    write_rows(output, outputs.LABELS, [])
+    assert "already has results" in error_of(output)
+
+
+# write_file
+
+
+def test_writes_a_file_and_nothing_else(tmp_path):
+    path = f"{tmp_path}/summary.json"
+    write_file(path, b"one")
+    assert files(tmp_path) == {"summary.json": b"one"}
+    write_file(path, b"2")
+    assert files(tmp_path) == {"summary.json": b"2"}
+
+
+def test_writes_to_a_bucket():
+    with memory_store({}) as objects:
+        write_file("mem://bucket/summary.json", b"one")
+        assert objects == {"mem://bucket/summary.json": b"one"}
+
+
+def test_tries_and_leaves_nothing(tmp_path):
+    write_file(f"{tmp_path}/summary.json", b"one", keep=False)
+    assert files(tmp_path) == {}
+
+
+def test_a_file_that_cannot_be_renamed_leaves_nothing(tmp_path):
+    (tmp_path / "summary.json").mkdir()
+    with pytest.raises(OSError, match="Rename operation failed"):
+        write_file(f"{tmp_path}/summary.json", b"one")
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]

@@ -1,0 +1,46 @@
+"""Imports TensorFlow without the notes that its libraries print: ``from … import tf``.
+
+Before its log is set up, TensorFlow 2.21 prints notes on absent GPUs and CPU features past
+``TF_CPP_MIN_LOG_LEVEL``, nine lines in front of every run. They go straight to the process's
+standard error, so that is where they are filtered; everything else gets through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+
+# Informational lines of the C++ log, what announces them, and the consequence of having no driver.
+_NOTE = re.compile(
+    rb"I\d{4} |WARNING: All log messages before|To enable the following|E\d{4} .*cuInit"
+)
+
+
+@contextlib.contextmanager
+def _without_notes() -> Iterator[None]:
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
+            captured.seek(0)
+            for line in captured:
+                if not _NOTE.match(line):
+                    os.write(2, line)
+
+
+with _without_notes():
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()  # sets the devices up, with the last of the notes
+
+__all__ = ["tf"]

@@ -1,0 +1,33 @@
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_cache_of_the_users(tmp_path_factory):
+    """No test reads or changes what the person who runs it has in the cache."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    patch.delenv("TFHUB_CACHE_DIR", raising=False)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def fixtures():
+    """The folder with real weights and photographs, where there is one."""
+    folder = Path(os.environ.get("LABELING_FIXTURES") or ROOT.parent / "shared" / "fixtures")
+    if not (folder / "photos" / "truth.csv").is_file():
+        pytest.skip(f"real weights and photographs are not in LABELING_FIXTURES ({folder})")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def color_model(tmp_path_factory):
+    """A SavedModel that tells red, green and blue images of 32 × 32 apart."""
+    from models import save_model
+
+    return save_model(tmp_path_factory.mktemp("models") / "color")

@@ -1,0 +1,52 @@
+"""A line on the console now and then, so that a long run is seen to move."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+SECONDS_BETWEEN_LINES = 10.0
+
+_lock = threading.Lock()
+_labeled = 0
+_failed = 0
+
+
+def add(labeled: int = 0, failed: int = 0) -> None:
+    """Count images of this process that are done. Free of any runner, hence for people only."""
+    global _labeled, _failed
+    with _lock:
+        _labeled += labeled
+        _failed += failed
+
+
+@contextlib.contextmanager
+def shown(seconds_between_lines: float = SECONDS_BETWEEN_LINES) -> Iterator[None]:
+    """While in here, print the progress to standard error at intervals."""
+    finished = threading.Event()
+    thread = threading.Thread(
+        target=_print_until, args=(finished, seconds_between_lines), daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()
+
+
+def _print_until(finished: threading.Event, interval: float) -> None:
+    started = time.monotonic()
+    labeled_before, failed_before = _labeled, _failed
+    while not finished.wait(interval):
+        seconds = time.monotonic() - started
+        labeled, failed = _labeled - labeled_before, _failed - failed_before
+        if labeled + failed:
+            state = f"{labeled:,} labeled, {failed:,} failed, {labeled / seconds:.1f} images/s"
+        else:
+            # Listing and loading; or other processes do the work, and only the runner knows.
+            state = "running"
+        print(f"{seconds:.0f} s: {state}", file=sys.stderr, flush=True)

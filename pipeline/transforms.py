@@ -1,0 +1,264 @@
+"""The steps of labeling as Beam transforms. They wire; what they do is in the other modules."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
+from apache_beam.utils.windowed_value import WindowedValue
+
+from pipeline import images, progress, storage
+from pipeline.errors import ImageError
+from pipeline.handlers import SavedModelHandler
+from pipeline.records import (
+    DecodedImage,
+    Failure,
+    ImageInfo,
+    ImageRef,
+    Labeled,
+    Prediction,
+    StageSeconds,
+    TopK,
+)
+
+if TYPE_CHECKING:
+    from pipeline.model import ModelSpec
+
+NAMESPACE = "labeling"
+
+# Threads that read and decode, for all of a process. Enough to have 16 objects on their way from a
+# remote store at once; the decoder gives up Python's lock, so they also keep the cores busy.
+READ_THREADS = 16
+
+# Images read and decoded ahead of the model, for each bundle. At 224×224 they take 19 MB.
+READ_AHEAD = 128
+
+
+class LabeledImages(NamedTuple):
+    """What ``LabelImages`` outputs: every input is in one of the two, once."""
+
+    labeled: beam.PCollection[Labeled]
+    failures: beam.PCollection[Failure]
+
+
+class LabelImages(beam.PTransform):
+    """Expects a PCollection of URIs, outputs ``(labeled, failures)``.
+
+    A URI is a path or anything that Beam's filesystems or an http(s) server can open, as ``str``
+    or ``ImageRef``. Each element gives exactly one ``Labeled`` or one ``Failure``:
+
+        with beam.Pipeline() as pipeline:
+            labeled, failures = (
+                pipeline
+                | beam.Create(["gs://bucket/photo.jpg"])
+                | LabelImages(model="https://tfhub.dev/google/tf2-preview/"
+                                    "mobilenet_v2/classification/2")
+            )
+            labeled | beam.Map(lambda row: (row.image, row.label, row.score)) | beam.Map(print)
+
+    The URIs are shuffled before they are read, so that the work spreads over the workers; the
+    pixels never are.
+
+    Args:
+      model: a handle (see ``model_files.resolve``) or what ``model.inspect`` made of it.
+      labels_file: path or URI of the class names, None for the model's own; only with a handle.
+      resample: how images are resized: ``bicubic`` or ``bilinear``, None for what the model was
+        trained with; only with a handle.
+      top_k: how many of the best classes each row has.
+      batch_size: images a call of the model.
+      run_id: goes into every row.
+    """
+
+    def __init__(
+        self,
+        model: str | ModelSpec,
+        *,
+        labels_file: str | None = None,
+        resample: str | None = None,
+        top_k: int = 5,
+        batch_size: int = 64,
+        run_id: str = "",
+    ):
+        super().__init__()
+        self._model = model
+        self._labels_file = labels_file
+        self._resample = resample
+        self._top_k = top_k
+        self._batch_size = batch_size
+        self._run_id = run_id
+
+    def expand(self, uris: beam.PCollection[str | ImageRef]) -> LabeledImages:
+        """Probe the model if that was not done before, then wire the steps.
+
+        Raises:
+          UsageError: the model or its labels cannot be used.
+        """
+        spec = self._model
+        if isinstance(spec, str):
+            from pipeline.model import inspect  # TensorFlow takes seconds to import
+
+            spec = inspect(spec, self._labels_file, self._resample)
+        decoded, failures = (
+            uris
+            | "Spread" >> beam.Reshuffle()
+            | "Decode" >> DecodeImages(spec.height, spec.width, spec.resample, self._run_id)
+        )
+        handler = SavedModelHandler(spec, self._batch_size, self._top_k)
+        labeled = decoded | "Classify" >> ClassifyImages(spec, handler, self._run_id)
+        return LabeledImages(labeled, failures)
+
+
+class DecodeImages(beam.PTransform):
+    """Expects URIs or ``ImageRef``s, outputs a tuple of ``DecodedImage``s and ``Failure``s.
+
+    Args:
+      height: of the decoded images, in pixels.
+      width: of the decoded images, in pixels.
+      resample: a key of ``images.RESAMPLING``.
+      run_id: goes into the failures.
+    """
+
+    def __init__(self, height: int, width: int, resample: str, run_id: str):
+        super().__init__()
+        self._read_and_decode = functools.partial(
+            read_and_decode, height=height, width=width, resample=resample, run_id=run_id
+        )
+
+    def expand(
+        self, uris: beam.PCollection[str | ImageRef]
+    ) -> tuple[beam.PCollection[DecodedImage], beam.PCollection[Failure]]:
+        """One step with two outputs."""
+        outputs = uris | "ReadAndDecode" >> beam.ParDo(
+            _ConcurrentMap(self._read_and_decode)
+        ).with_outputs("failures", main="decoded")
+        return outputs.decoded, outputs.failures
+
+
+class ClassifyImages(beam.PTransform):
+    """Expects ``DecodedImage``s at the model's size, outputs one ``Labeled`` for each.
+
+    Args:
+      spec: of the model.
+      handler: a Beam ModelHandler from uint8 pixels to ``TopK``.
+      run_id: goes into the rows.
+    """
+
+    def __init__(self, spec: ModelSpec, handler: SavedModelHandler, run_id: str):
+        super().__init__()
+        self._spec = spec
+        self._handler = handler
+        self._run_id = run_id
+
+    def expand(self, decoded: beam.PCollection[DecodedImage]) -> beam.PCollection[Labeled]:
+        """Key the pixels by what is known of the image, predict, name the classes."""
+        return (
+            decoded
+            | "Key" >> beam.Map(tuple)
+            | "RunInference" >> RunInference(KeyedModelHandler(self._handler))
+            | "Label"
+            >> beam.MapTuple(functools.partial(label_image, spec=self._spec, run_id=self._run_id))
+        )
+
+
+def read_and_decode(
+    ref: str | ImageRef, *, height: int, width: int, resample: str, run_id: str
+) -> DecodedImage | Failure:
+    """Read one image and decode it, or say why that cannot be done."""
+    uri = ref.uri if isinstance(ref, ImageRef) else ref
+    try:
+        started = time.perf_counter()
+        data = storage.read_bytes(uri)
+        read = time.perf_counter() - started
+        started = time.thread_time()
+        decoded = images.decode(data, height, width, resample)
+        seconds = StageSeconds(read=read, decode=time.thread_time() - started)
+    except ImageError as error:
+        return Failure(uri, error.reason.stage, error.reason.value, error.message, run_id)
+    return DecodedImage(ImageInfo(uri, decoded.width, decoded.height, seconds), decoded.pixels)
+
+
+def label_image(info: ImageInfo, top: TopK, *, spec: ModelSpec, run_id: str) -> Labeled:
+    """The row for one image and the model's answer to it."""
+    predictions = tuple(
+        Prediction(class_id, spec.labels[class_id], round(score, 6))
+        for class_id, score in zip(top.class_ids, top.scores, strict=True)
+    )
+    best = predictions[0]
+    return Labeled(
+        image=info.uri,
+        label=best.label,
+        class_id=best.class_id,
+        score=best.score,
+        predictions=predictions,
+        width=info.width,
+        height=info.height,
+        model=spec.handle,
+        model_fingerprint=spec.fingerprint,
+        run_id=run_id,
+        labeled_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        seconds=info.seconds._replace(predict=top.seconds),
+    )
+
+
+class _ConcurrentMap(beam.DoFn):
+    """``read_and_decode`` on every element, by threads, results as they come.
+
+    While the model predicts a batch, further down in the same bundle, the threads go on; and an
+    object that takes long holds up nothing but itself.
+    """
+
+    def __init__(self, function: functools.partial[DecodedImage | Failure]):
+        self._function = function
+        self._images_decoded = Metrics.counter(NAMESPACE, "images_decoded")
+        self._images_failed = Metrics.counter(NAMESPACE, "images_failed")
+        self._read = Metrics.distribution(NAMESPACE, "read_milliseconds")
+        self._decode = Metrics.distribution(NAMESPACE, "decode_milliseconds")
+
+    def start_bundle(self) -> None:
+        self._pending: dict[Future[DecodedImage | Failure], tuple[Any, Any]] = {}
+
+    def process(
+        self,
+        element: str | ImageRef,
+        timestamp: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+    ) -> Iterator[Any]:
+        future = _threads().submit(self._function, element)
+        self._pending[future] = (timestamp, window)
+        if len(self._pending) >= READ_AHEAD:
+            yield from self._finished()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        while self._pending:
+            yield from self._finished()
+
+    def _finished(self) -> Iterable[Any]:
+        """Wait for at least one result, and output all that are there."""
+        done, _ = wait(self._pending, return_when=FIRST_COMPLETED)
+        for future in done:
+            timestamp, window = self._pending.pop(future)
+            result = future.result()
+            # With the window of its own element, not of the one that is processed just now.
+            value = WindowedValue(result, timestamp, (window,))
+            if isinstance(result, Failure):
+                self._images_failed.inc()
+                progress.add(failed=1)
+                yield beam.pvalue.TaggedOutput("failures", value)
+            else:
+                self._images_decoded.inc()
+                self._read.update(round(result.info.seconds.read * 1000))
+                self._decode.update(round(result.info.seconds.decode * 1000))
+                yield value
+
+
+@functools.lru_cache(maxsize=1)
+def _threads() -> ThreadPoolExecutor:
+    """The reading threads, shared by all bundles of a process, so that their number is bounded."""
+    return ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")

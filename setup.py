@@ -33,5 +33,5 @@ setup(
         "tf-keras>=2.21,<2.22",
         "tfx-bsl>=1.21,<1.22",
     ],
-    entry_points={"console_scripts": ["image-labeling = pipeline.__main__:main"]},
+    entry_points={"console_scripts": ["image-labeling = pipeline.__main__:console"]},
 )

@@ -1,0 +1,101 @@
+"""Counts what went in and what came out, and holds one against the other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import apache_beam as beam
+
+from pipeline.errors import ReconciliationError
+from pipeline.records import Failure, ImageRef, Labeled, StageSeconds
+
+
+@dataclass
+class Tally:
+    """Counts of one end of the pipeline, or sums of such counts.
+
+    Attributes:
+      images: how many.
+      checksum: sum of the 64-bit hashes of their URIs, modulo 2^64. It tells one image lost and
+        another doubled, which the count does not.
+      reasons: failures by reason.
+      labels: labeled images by label.
+      seconds: what the labeled images cost, by stage.
+    """
+
+    images: int = 0
+    checksum: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
+    seconds: StageSeconds = field(default_factory=StageSeconds)
+
+    def add(self, record: ImageRef | Labeled | Failure) -> Tally:
+        """Count one more record, in place."""
+        self.images += 1
+        self.checksum = (self.checksum + _hash(_uri(record))) % 2**64
+        if isinstance(record, Failure):
+            self.reasons[record.reason] += 1
+        elif isinstance(record, Labeled):
+            self.labels[record.label] += 1
+            self.seconds = _sum(self.seconds, record.seconds)
+        return self
+
+    def merge(self, other: Tally) -> Tally:
+        """Add another tally, in place."""
+        self.images += other.images
+        self.checksum = (self.checksum + other.checksum) % 2**64
+        self.reasons += other.reasons
+        self.labels += other.labels
+        self.seconds = _sum(self.seconds, other.seconds)
+        return self
+
+
+class CountRecords(beam.CombineFn):
+    """``ImageRef``, ``Labeled`` or ``Failure`` records → one ``Tally``."""
+
+    def create_accumulator(self) -> Tally:  # noqa: D102
+        return Tally()
+
+    def add_input(self, tally: Tally, record: ImageRef | Labeled | Failure) -> Tally:  # noqa: D102
+        return tally.add(record)
+
+    def merge_accumulators(self, tallies: Iterable[Tally]) -> Tally:  # noqa: D102
+        merged = Tally()
+        for tally in tallies:
+            merged.merge(tally)
+        return merged
+
+    def extract_output(self, tally: Tally) -> Tally:  # noqa: D102
+        return tally
+
+
+def reconcile(found: Tally, labeled: Tally, failed: Tally) -> None:
+    """Check that every image that was found came out once.
+
+    Raises:
+      ReconciliationError: images were lost, doubled or mixed up.
+    """
+    counts = f"{found.images} images found, {labeled.images} labeled and {failed.images} failed"
+    if found.images == 0:
+        raise ReconciliationError("no images were found when the pipeline listed the inputs")
+    if found.images != labeled.images + failed.images:
+        raise ReconciliationError(
+            f"{counts}: the counts do not add up, so the results are not complete"
+        )
+    if found.checksum != (labeled.checksum + failed.checksum) % 2**64:
+        raise ReconciliationError(f"{counts}: the counts add up, but they are not the same images")
+
+
+def _uri(record: ImageRef | Labeled | Failure) -> str:
+    return record.uri if isinstance(record, ImageRef) else record.image
+
+
+def _hash(uri: str) -> int:
+    return int.from_bytes(hashlib.blake2b(uri.encode(), digest_size=8).digest(), "big")
+
+
+def _sum(left: StageSeconds, right: StageSeconds) -> StageSeconds:
+    return StageSeconds(*(a + b for a, b in zip(left, right, strict=True)))

@@ -1,0 +1,441 @@
+"""The label job from its command line to its files."""
+
+import csv
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+from http_server import Answer, HttpServer, truncated, unused_url
+from models import COLORS, color_logits, image_file, save_model
+
+from pipeline import label, labels, transforms
+from pipeline.__main__ import main
+from pipeline.handlers import SavedModelHandler
+from pipeline.tensorflow_import import tf
+
+ROOT = Path(__file__).parents[1]
+
+
+def rows(output, name):
+    """All rows of the shards of that name."""
+    shards = sorted(Path(output).glob(f"{name}-*-of-*.jsonl"))
+    assert shards
+    return [json.loads(line) for shard in shards for line in shard.read_text().splitlines()]
+
+
+def summary(output):
+    return json.loads((Path(output) / "summary.json").read_text())
+
+
+def write_colors(folder, count=3):
+    """Images of one color each, in turn; their number is returned."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for n in range(count):
+        color = list(COLORS)[n % 3]
+        (folder / f"{color}-{n}.png").write_bytes(image_file(color))
+    return str(folder)
+
+
+def run(*argv, **flags):
+    """The exit code of ``label`` with these arguments."""
+    return main(["label", *argv, *(f"--{name}={value}" for name, value in flags.items())])
+
+
+# The embedded sample
+
+
+def test_the_sample(tmp_path, capsys):
+    out = str(tmp_path / "out")
+    assert run(input="sample", model="sample", output=out) == 0
+    labeled, failed = rows(out, "labels"), rows(out, "failures")
+    right = [row for row in labeled if row["label"] == Path(row["image"]).parent.name]
+    assert len(labeled) == 120
+    assert len(right) >= 0.95 * len(labeled)
+    assert {(Path(row["image"]).name, row["stage"], row["reason"]) for row in failed} == {
+        ("empty.jpg", "decode", "empty"),
+        ("truncated.jpg", "decode", "truncated"),
+        ("web-page.jpg", "decode", "not_an_image"),
+    }
+    console = capsys.readouterr()
+    assert re.match(
+        r"123 found = 120 labeled \+ 3 failed in [\d.]+ s \([\d.]+ images/s\)\n"
+        r"failures: 1 \w+, 1 \w+, 1 \w+\n",
+        console.out,
+    )
+    for name in ("labels-*.jsonl", "failures-*.jsonl", "summary.json"):
+        assert f"{out}/{name}\n" in console.out
+
+
+def test_the_files_of_a_run(tmp_path, color_model):
+    out = tmp_path / "out"
+    assert run(input=write_colors(tmp_path / "p"), model=color_model, output=out, top_k=2) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "failures-00000-of-00001.jsonl",
+        "labels-00000-of-00001.jsonl",
+        "summary.json",
+    ]
+    written = summary(out)
+    assert sorted((Path(row["image"]).name, row["label"]) for row in rows(out, "labels")) == [
+        ("blue-2.png", "blue"),
+        ("green-1.png", "green"),
+        ("red-0.png", "red"),
+    ]
+    for row in rows(out, "labels"):
+        assert list(row) == [
+            *("image", "label", "class_id", "score", "predictions", "width", "height"),
+            *("model", "model_fingerprint", "run_id", "labeled_at"),
+        ]
+        assert row["predictions"][0] == {key: row[key] for key in ("class_id", "label", "score")}
+        assert len(row["predictions"]) == 2
+        assert row["run_id"] == written["run_id"]
+        assert row["model_fingerprint"] == written["model"]["fingerprint"]
+    assert (written["found"], written["labeled"], written["failed"]) == (3, 3, 0)
+    assert written["skipped"] == 0
+    assert written["labels"] == {"red": 1, "green": 1, "blue": 1}
+    assert written["options"]["top_k"] == 2
+    assert written["versions"]["apache-beam"]
+    assert all(seconds > 0 for seconds in written["stage_seconds"].values())
+
+
+def test_images_named_twice_are_labeled_once(tmp_path, color_model):
+    photos = write_colors(tmp_path / "p")
+    (tmp_path / "list.txt").write_text("p/red-0.png\np/red-0.png\n")
+    argv = ["--input", photos, f"{photos}/*.png", str(tmp_path / "list.txt")]
+    assert run(*argv, model=color_model, output=tmp_path / "out") == 0
+    assert len(rows(tmp_path / "out", "labels")) == 3
+
+
+def test_many_workers(tmp_path):
+    """Processes of their own, each with its own copy of the model."""
+    argv = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    done = run_process("--input=sample", "--model=sample", f"--output={tmp_path}/out", *argv)
+    assert done.returncode == 0, done.stderr
+    assert summary(tmp_path / "out")["labeled"] == 120
+
+
+# Bad images among good ones
+
+
+def bad_files():
+    """Twenty kinds of bad file: name → content, reason."""
+    png, jpeg = image_file("red", "PNG", (200, 150)), image_file("red", "JPEG", (200, 150))
+    webp, bmp = image_file("red", "WEBP", (200, 150)), image_file("red", "BMP", (200, 150))
+    bomb = bytearray(png)
+    bomb[16:24] = (60000).to_bytes(4, "big") * 2
+    bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")
+    damaged = bytearray(png)
+    damaged[len(png) // 2] ^= 0xFF
+    heic = b"\0\0\0\x18ftypheic" + bytes(200)
+    return {
+        "empty.jpg": (b"", "empty"),
+        "zeros.jpg": (bytes(4096), "not_an_image"),
+        "page.jpg": (b"<!DOCTYPE html><title>404</title>", "not_an_image"),
+        "error.png": (b'{"error": "access denied"}', "not_an_image"),
+        "text.gif": (b"hello, world\n", "not_an_image"),
+        "archive.webp": (b"PK\x03\x04" + bytes(100), "not_an_image"),
+        "noise.bmp": (bytes(range(7, 256)) * 9, "not_an_image"),
+        "half.jpg": (jpeg[: len(jpeg) // 2], "truncated"),
+        "header.jpg": (jpeg[:100], "truncated"),
+        "half.png": (png[: len(png) // 2], "truncated"),
+        "half.webp": (webp[: len(webp) // 2], "truncated"),
+        "half.bmp": (bmp[: len(bmp) // 2], "truncated"),
+        "start.jpg": (b"\xff\xd8\xff", "truncated"),
+        "damaged.png": (bytes(damaged), "corrupt"),
+        "no-header.gif": (b"GIF89a", "corrupt"),
+        "no-header.tif": (b"II*\0", "corrupt"),
+        "phone.heic": (heic, "unsupported_format"),
+        "scan.jpg": (b"%PDF-1.7\n" + bytes(100), "unsupported_format"),
+        "layers.psd": (b"8BPS\0\1" + bytes(100), "unsupported_format"),
+        "bomb.png": (bytes(bomb), "too_many_pixels"),
+    }
+
+
+def test_twenty_kinds_of_bad_files_among_good_ones(tmp_path, color_model, capsys):
+    write_colors(tmp_path / "p", 30)
+    bad = bad_files()
+    assert len(bad) == 20
+    for name, (content, _) in bad.items():
+        (tmp_path / "p" / name).write_bytes(content)
+    (tmp_path / "p" / "broken-link.jpg").symlink_to("nowhere")
+    out = tmp_path / "out"
+    argv = {"input": tmp_path / "p", "model": color_model, "output": out}
+    assert run(**argv, max_failure_ratio=0.5, batch_size=4) == 0
+    labeled = {Path(row["image"]).name: row["label"] for row in rows(out, "labels")}
+    assert labeled == {f"{color}-{n}.png": color for n, color in enumerate(list(COLORS) * 10)}
+    failed = {Path(row["image"]).name: row["reason"] for row in rows(out, "failures")}
+    expected = {name: reason for name, (_, reason) in bad.items()}
+    assert failed == expected | {"broken-link.jpg": "not_found"}
+    assert summary(out)["failure_reasons"]["truncated"] == 6
+    assert "failures: 6 not_an_image, 6 truncated, 3 corrupt, 3 unsupported_format, 1 empty" in (
+        capsys.readouterr().out
+    )
+
+
+def test_too_many_failures(tmp_path, color_model, capsys):
+    write_colors(tmp_path / "p", 9)
+    (tmp_path / "p" / "bad.jpg").touch()
+    flags = {"input": tmp_path / "p", "model": color_model}
+    assert run(**flags, output=tmp_path / "a") == 0  # a tenth is not more than a tenth
+    assert capsys.readouterr().err.count("error") == 0
+    assert run(**flags, output=tmp_path / "b", max_failure_ratio=0.09) == 1
+    assert capsys.readouterr().err.endswith(
+        "error: 10.0% of the images failed, more than --max_failure_ratio 0.09 allows; "
+        "the results are kept\n"
+    )
+    assert len(rows(tmp_path / "b", "labels")) == 9
+    assert summary(tmp_path / "b")["failed"] == 1
+
+
+# What the user has to correct
+
+
+def run_process(*argv, **options):
+    """``label`` as a user runs it, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", "label", *argv],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        **options,
+    )
+
+
+def mistakes(tmp_path, color_model):
+    """Wrong arguments, and what is to be said of them."""
+    photos = write_colors(tmp_path / "p")
+    (tmp_path / "none").mkdir()
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "summary.json").touch()
+    (tmp_path / "two.txt").write_text("one\ntwo\n")
+    no_classifier = save_model(tmp_path / "m", lambda images: images)
+    right = {"input": photos, "model": color_model, "output": str(tmp_path / "out")}
+    absent = str(tmp_path / "absent")
+    return {
+        "nothing found": (
+            right | {"input": tmp_path / "none"},
+            f"--input {tmp_path}/none: no images",
+        ),
+        "no such folder": (right | {"input": absent}, f"--input {absent}: there is no such file"),
+        "no match": (
+            right | {"input": f"{photos}/*.gif"},
+            f"--input {photos}/*.gif: nothing found",
+        ),
+        "no model": (right | {"model": absent}, f"--model {absent}: there is no such folder"),
+        "no classifier": (right | {"model": no_classifier}, "a classifier returns float [2, cl"),
+        "no network": (
+            right | {"model": unused_url("/model")},
+            "the download failed or is truncated: ",
+        ),
+        "wrong labels": (
+            right | {"labels_file": tmp_path / "two.txt"},
+            "two.txt has 2 labels, but the model returns 3 numbers for each image",
+        ),
+        "no labels": (right | {"labels_file": absent}, f"--labels_file {absent}: cannot be read"),
+        "used output": (right | {"output": tmp_path / "used"}, "already has results of a run"),
+        "no output": (right | {"output": tmp_path / "two.txt" / "out"}, "cannot be written"),
+        "unknown flag": (right | {"batchsize": 3}, "unknown argument --batchsize=3; did you mean"),
+        "bad value": (right | {"top_k": 0}, "--top_k: 0 is not a positive number"),
+        "no runner": (right | {"runner": "NoRunner"}, "NoRunner"),
+    }
+
+
+def test_a_users_mistakes_are_one_line_and_exit_code_2(tmp_path, color_model, capsys, monkeypatch):
+    monkeypatch.setattr(transforms, "read_and_decode", None)  # no image is read before that
+    for name, (flags, message) in mistakes(tmp_path, color_model).items():
+        assert run(**flags) == 2, name
+        console = capsys.readouterr()
+        assert console.out == "", name
+        assert console.err.startswith("error: "), name
+        assert console.err.count("\n") == 1, name
+        assert message in console.err, name
+        assert not (tmp_path / "out" / "summary.json").exists(), name
+
+
+def test_a_mistake_in_a_process_of_its_own(tmp_path):
+    done = run_process("--input=sample", "--model=sample", f"--output={tmp_path}", "--batchsize=1")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        "error: unknown argument --batchsize=1; did you mean --batch_size? "
+        "python -m pipeline label --help lists the flags\n"
+    )
+
+
+# Runs that must not end green
+
+
+class LosesOne(SavedModelHandler):
+    """Returns a result too few for each batch; keyed results are then zipped, without a word."""
+
+    def run_inference(self, batch, model, inference_args=None):
+        return super().run_inference(batch, model, inference_args)[:-1]
+
+
+def test_a_handler_that_returns_too_few_results(tmp_path, color_model, monkeypatch, capsys):
+    monkeypatch.setattr(transforms, "SavedModelHandler", LosesOne)
+    out = tmp_path / "out"
+    assert run(input=write_colors(tmp_path / "p"), model=color_model, output=out) == 1
+    assert (
+        "error: the run failed: 3 images found, 2 labeled and 0 failed: the counts do not add up"
+        in capsys.readouterr().err
+    )
+    assert not (out / "summary.json").exists()
+
+
+def test_a_model_that_fails_on_one_batch(tmp_path, capsys):
+    """Batches of four are fine, the rest of three is not."""
+
+    def picky(images):
+        shape = tf.where(tf.shape(images)[0] == 3, 0, 3)
+        return tf.matmul(color_logits(images), tf.ones([shape, 3]))
+
+    model = save_model(tmp_path / "m", picky)
+    photos = write_colors(tmp_path / "p", 7)
+    out = tmp_path / "out"
+    assert run(input=photos, model=model, output=out, batch_size=4) == 1
+    error = capsys.readouterr().err
+    assert "error: the run failed: the model fails on a batch of 3 images: Matrix size-" in error
+    assert "Traceback" not in error
+    assert not list(out.glob("labels-*"))
+    assert not (out / "summary.json").exists()
+
+
+def test_a_list_that_changes_after_the_check(tmp_path, color_model, monkeypatch, capsys):
+    photos = write_colors(tmp_path / "p")
+    checked = label.check
+
+    def check_and_empty(config):
+        result = checked(config)
+        shutil.rmtree(photos)
+        return result
+
+    monkeypatch.setattr(label, "check", check_and_empty)
+    assert run(input=photos, model=color_model, output=tmp_path / "out") == 1
+    assert "no images were found when the pipeline listed the inputs" in capsys.readouterr().err
+
+
+# Real weights and real photographs
+
+
+@pytest.fixture(scope="session")
+def truth(fixtures):
+    """File name → class id."""
+    with (fixtures / "photos" / "truth.csv").open() as file:
+        return {row["file"]: int(row["class_id"]) for row in csv.DictReader(file)}
+
+
+def check_photos(out, truth):
+    """The reference figures hold."""
+    labeled = {Path(row["image"]).name: row for row in rows(out, "labels")}
+    assert summary(out)["found"] == summary(out)["labeled"] == 201
+    hopper = labeled["grace_hopper.bmp"]
+    assert (hopper["class_id"], hopper["label"]) == (653, "military uniform")
+    assert hopper["score"] == pytest.approx(0.906, abs=0.01)
+    assert (hopper["width"], hopper["height"]) == (512, 600)
+    top_1 = [row["class_id"] == truth[name] for name, row in labeled.items() if name in truth]
+    top_5 = [
+        truth[name] in [prediction["class_id"] for prediction in row["predictions"]]
+        for name, row in labeled.items()
+        if name in truth
+    ]
+    print(f"top-1 {sum(top_1) / len(top_1):.4f}, top-5 {sum(top_5) / len(top_5):.4f}")
+    assert sum(top_1) >= 0.80 * len(truth)
+    assert sum(top_5) >= 0.95 * len(truth)
+
+
+def test_real_photographs(fixtures, truth, tmp_path):
+    out = tmp_path / "out"
+    assert (
+        run(
+            input=fixtures / "photos",
+            model=fixtures / "models" / "mobilenet_v2_classification.tar.gz",
+            labels_file=fixtures / "labels" / "imagenet_labels.txt",
+            output=out,
+        )
+        == 0
+    )
+    check_photos(out, truth)
+
+
+def test_a_hub_handle(fixtures, truth, tmp_path, monkeypatch, capsys):
+    """The one of tfhub.dev's, from a local server."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    archive = (fixtures / "models" / "mobilenet_v2_classification.tar.gz").read_bytes()
+    names = (fixtures / "labels" / "imagenet_labels.txt").read_bytes()
+    path = "/google/tf2-preview/mobilenet_v2/classification/2"
+    with HttpServer({path: truncated(archive, len(archive) // 2), "/labels.txt": names}) as server:
+        monkeypatch.setattr(labels, "IMAGENET_LABELS_URL", server.url("/labels.txt"))
+        flags = {"model": server.url(path), "input": fixtures / "photos"}
+        assert run(**flags, output=tmp_path / "0") == 2
+        assert "the download failed or is truncated" in capsys.readouterr().err
+
+        server.answers[path] = archive
+        assert run(**flags, output=tmp_path / "1") == 0
+        assert server.requests == {path: 2, "/labels.txt": 1}
+        assert run(**flags, output=tmp_path / "2") == 0
+        assert server.requests == {path: 2, "/labels.txt": 1}
+    check_photos(tmp_path / "1", truth)
+    assert sorted(row["image"] for row in rows(tmp_path / "2", "labels")) == sorted(
+        row["image"] for row in rows(tmp_path / "1", "labels")
+    )
+
+
+def test_a_hub_handle_that_is_forbidden(tmp_path, capsys):
+    with HttpServer({"/model/1": Answer(status=403)}) as server:
+        flags = {"model": server.url("/model/1"), "input": "sample", "output": tmp_path}
+        assert run(**flags) == 2
+    assert "the download failed or is truncated: 403 " in capsys.readouterr().err
+
+
+# The runner
+
+
+@pytest.mark.parametrize("runner", [None, "DirectRunner", "direct"])
+def test_the_local_runner_is_pinned(tmp_path, runner):
+    from apache_beam.options.pipeline_options import StandardOptions
+
+    from pipeline.options import parse_label
+
+    argv = ["--input=sample", "--model=sample", f"--output={tmp_path}"]
+    config = parse_label(argv + ([f"--runner={runner}"] if runner else []))
+    assert label.beam_options(config).view_as(StandardOptions).runner == label.LOCAL_RUNNER
+
+
+def test_another_runner_is_left_alone(tmp_path):
+    from apache_beam.options.pipeline_options import StandardOptions
+
+    from pipeline.options import parse_label
+
+    argv = ["--input=sample", "--model=sample", f"--output={tmp_path}", "--runner=FlinkRunner"]
+    options = label.beam_options(parse_label(argv))
+    assert options.view_as(StandardOptions).runner == "FlinkRunner"
+
+
+def test_ctrl_c_ends_the_run_at_once(tmp_path, color_model):
+    """One image never comes; the run is stopped and says so in one line."""
+    with HttpServer({"/a.jpg": Answer(image_file(), delay=600)}) as server:
+        flags = [f"--input={server.url('/a.jpg')}", f"--model={color_model}"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", "label", *flags, f"--output={tmp_path}"],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        deadline = time.monotonic() + 120
+        while not server.requests["/a.jpg"] and time.monotonic() < deadline:
+            time.sleep(0.1)
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert time.monotonic() - started < 30
+    assert error.splitlines()[-1].startswith("interrupted: ")

@@ -1,0 +1,120 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import UsageError
+from pipeline.options import LabelConfig, parse_command, parse_label
+
+REQUIRED = ["--input", "photos", "--model", "sample", "--output", "out"]
+
+
+def test_the_defaults():
+    assert parse_label(REQUIRED) == LabelConfig(
+        input=("photos",),
+        model="sample",
+        output="out",
+        labels_file=None,
+        top_k=5,
+        batch_size=64,
+        max_failure_ratio=0.1,
+        resample=None,
+        beam_args=(),
+    )
+
+
+def test_input_may_be_repeated():
+    assert parse_label([*REQUIRED, "--input", "a", "b", "--input=c"]).input == (
+        "photos",
+        "a",
+        "b",
+        "c",
+    )
+
+
+def test_what_is_beams_passes_through():
+    beam = [
+        "--runner=FlinkRunner",
+        "--project",
+        "p",
+        "--labels=team=vision",
+        "--setup_file",
+        "s.py",
+    ]
+    config = parse_label([*REQUIRED, *beam])
+    assert config.beam_args == tuple(beam)
+    assert config.labels_file is None  # --labels is Dataflow's, and no abbreviation of ours
+
+
+def error_of(*argv):
+    with pytest.raises(UsageError) as caught:
+        parse_label(list(argv))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("flag", ["--input", "--model", "--output"])
+def test_required_flags(flag):
+    at = REQUIRED.index(flag)
+    assert f"required: {flag}" in error_of(*REQUIRED[:at], *REQUIRED[at + 2 :])
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--batch_size", "0"], "--batch_size: 0 is not a positive number"),
+        (["--batch_size", "x"], "--batch_size: invalid"),
+        (["--top_k", "-1"], "--top_k: -1 is not a positive number"),
+        (["--max_failure_ratio", "2"], "--max_failure_ratio: 2 is not between 0 and 1"),
+        (["--max_failure_ratio", "nan"], "--max_failure_ratio: nan is not between 0 and 1"),
+        (["--resample", "area"], "--resample: invalid choice"),
+        (["--input"], "--input: expected at least one argument"),
+    ],
+)
+def test_values_that_make_no_sense(argv, message):
+    assert message in error_of(*REQUIRED, *argv)
+
+
+@pytest.mark.parametrize(
+    ("argument", "hint"),
+    [
+        ("--batchsize=3", "did you mean --batch_size? "),
+        ("--lables_file", "did you mean --labels_file? "),
+        ("--projekt=p", "did you mean --project? "),
+        ("--zzzzzz", ""),
+        ("photos2", ""),
+    ],
+)
+def test_unknown_arguments_are_refused(argument, hint):
+    message = error_of(*REQUIRED[2:], "--input=photos", argument)
+    assert message.startswith(f"unknown argument {argument}; {hint}python -m pipeline label --help")
+
+
+@pytest.mark.parametrize("argv", [[], ["labell"], ["--nonsense"]])
+def test_there_must_be_a_command(argv):
+    with pytest.raises(UsageError, match="--help"):
+        parse_command(argv)
+
+
+def test_help_says_every_default(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse_label(["--help"])
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for flag, default in (("--top_k", 5), ("--batch_size", 64), ("--max_failure_ratio", 0.1)):
+        assert f"(default: {default})" in text.rpartition(f" {flag} ")[2].partition(" --")[0]
+    assert "(default: None)" not in text
+
+
+def test_help_needs_neither_beam_nor_tensorflow():
+    code = (
+        "import sys; from pipeline.__main__ import main\n"
+        "try: main(['label', '--help'])\n"
+        "finally: print({'apache_beam', 'tensorflow'} & sys.modules.keys())"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "set()"

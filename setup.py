@@ -27,6 +27,7 @@ setup(
         'apache-beam[gcp,aws]>=2.75,<2.77; python_version < "3.11"',
         "numpy>=2.1,<2.5",
         "pillow>=12.1.1,<13",
+        "requests>=2.32,<3",
         "setuptools<82",  # tensorflow-hub imports its pkg_resources
         "tensorflow>=2.21,<2.22",
         "tensorflow-hub>=0.16.1,<0.17",

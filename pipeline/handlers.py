@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from apache_beam.ml.inference.base import ModelHandler
 
 from pipeline import progress
-from pipeline.records import TopK
+from pipeline.records import Answer
 
-if TYPE_CHECKING:
-    from pipeline.model import Classifier, ModelSpec
+Model = Callable[[np.ndarray], Sequence[Any]]
 
 # Beam 2.77 says so wherever PyTorch is not installed, which its model manager imports; what it
 # then leaves out is one metric.
@@ -23,47 +22,43 @@ logging.getLogger().addFilter(
 )
 
 
-class SavedModelHandler(ModelHandler[np.ndarray, TopK, "Classifier"]):
-    """Expects uint8 ``[height, width, 3]`` pixels, outputs one ``TopK`` for each.
+class SavedModelHandler(ModelHandler[np.ndarray, Answer, Model]):
+    """Expects uint8 ``[height, width, 3]`` pixels, outputs one ``Answer`` for each.
 
     Beam's own TensorFlow handlers load with Keras, which refuses SavedModels, and carry every input
     array along in the output.
 
     Args:
-      spec: of the model, from ``model.inspect``.
+      load: loads the model, a function from uint8 ``[N, height, width, 3]`` to N results.
       batch_size: images a call; the last batch of a bundle is smaller.
-      top_k: how many of the best classes to return.
     """
 
-    def __init__(self, spec: ModelSpec, batch_size: int, top_k: int):
+    def __init__(self, load: Callable[[], Model], batch_size: int):
         # Left to itself Beam begins with single images, seven times slower each, and goes up to
         # batches that do not fit in memory.
         super().__init__(min_batch_size=batch_size, max_batch_size=batch_size)
-        self._spec = spec
-        self._top_k = top_k
+        self._load = load
 
-    def load_model(self) -> Classifier:
+    def load_model(self) -> Model:
         """Load the model; called once a process."""
-        from pipeline.model import load_classifier  # TensorFlow takes seconds to import
-
-        return load_classifier(self._spec, self._top_k)
+        return self._load()
 
     def run_inference(
         self,
         batch: Sequence[np.ndarray],
-        model: Classifier,
+        model: Model,
         inference_args: dict[str, Any] | None = None,
-    ) -> list[TopK]:
-        """Classify one batch.
+    ) -> list[Answer]:
+        """Call the model with one batch.
 
         Raises:
           PredictionError: the model does not give exactly one result for each image.
         """
         started = time.perf_counter()
-        results = model.classify(np.stack(batch))
+        results = model(np.stack(batch))
         seconds = (time.perf_counter() - started) / len(batch)
-        progress.add(labeled=len(results))
-        return [result._replace(seconds=seconds) for result in results]
+        progress.add(done=len(results))
+        return [Answer(result, seconds) for result in results]
 
     def get_num_bytes(self, batch: Sequence[np.ndarray]) -> int:
         """The size of a batch; Beam's default pickles it to find out."""

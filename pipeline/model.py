@@ -1,12 +1,13 @@
-"""Image classifiers: probed once before a run, then loaded by each worker. No Beam transforms.
+"""Image models: probed once before a run, then loaded by each worker. No Beam transforms.
 
-A classifier is a SavedModel that takes float32 ``[N, height, width, 3]`` in [0, 1] (TensorFlow
-Hub's convention for images) and returns logits or probabilities ``[N, classes]``, through its
-signature or by being called.
+A model is a SavedModel that takes float32 ``[N, height, width, 3]`` in [0, 1] (TensorFlow Hub's
+convention for images), through its signature or by being called. A classifier returns logits or
+probabilities ``[N, classes]``, a feature extractor ``[N, features]``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 
 from pipeline import model_files
 from pipeline.errors import ModelError, PredictionError
-from pipeline.labels import find_labels
+from pipeline.labels import IMAGENET_CLASSES, find_labels
 from pipeline.preprocessing import Preprocessing
 from pipeline.records import TopK
 from pipeline.tensorflow_import import tf
@@ -41,7 +42,7 @@ _TENSORFLOW_ERRORS = (
 
 
 @dataclass(frozen=True)
-class ModelSpec:
+class ExtractorSpec:
     """All that a worker needs to load a model that the launcher has probed.
 
     Attributes:
@@ -49,9 +50,8 @@ class ModelSpec:
       fingerprint: of the model's files; a worker refuses others under the same handle.
       height: of the input, in pixels.
       width: of the input, in pixels.
-      labels: one name a class, in the order of the output.
+      outputs: how many numbers it returns for each image.
       signature: the signature to use, or None to call the model itself.
-      returns_logits: whether softmax is still to be applied.
       resample: the filter that images are resized with, a key of ``images.RESAMPLING``.
     """
 
@@ -59,22 +59,33 @@ class ModelSpec:
     fingerprint: str
     height: int
     width: int
-    labels: tuple[str, ...]
+    outputs: int
     signature: str | None
-    returns_logits: bool
     resample: str
 
 
+@dataclass(frozen=True)
+class ModelSpec(ExtractorSpec):
+    """A model whose outputs are classes.
+
+    Attributes:
+      labels: one name a class, in the order of the output.
+      returns_logits: whether softmax is still to be applied.
+    """
+
+    labels: tuple[str, ...]
+    returns_logits: bool
+
+
 class Classifier:
-    """A loaded model; uint8 images in, best classes out. Safe to share between threads."""
+    """A loaded classifier; uint8 images in, best classes out. Safe to share between threads."""
 
     def __init__(self, function: Callable[[tf.Tensor], tf.Tensor], spec: ModelSpec, top_k: int):
-        self._shape = (spec.height, spec.width, 3)
         k = min(top_k, len(spec.labels))
 
         # uint8 is a quarter of what float32 costs on the way to the device, and k numbers instead
         # of all classes come back.
-        @tf.function(input_signature=[tf.TensorSpec((None, *self._shape), tf.uint8)])
+        @tf.function(input_signature=[tf.TensorSpec((None, spec.height, spec.width, 3), tf.uint8)])
         def classify(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             scores = tf.cast(function(tf.cast(pixels, tf.float32) / 255.0), tf.float32)
             if spec.returns_logits:
@@ -83,8 +94,8 @@ class Classifier:
 
         self._classify = classify
 
-    def classify(self, pixels: np.ndarray) -> list[TopK]:
-        """The best classes of each image of a batch, without ``seconds``.
+    def __call__(self, pixels: np.ndarray) -> list[TopK]:
+        """The best classes of each image of a batch.
 
         Args:
           pixels: uint8 ``[N, height, width, 3]``.
@@ -93,26 +104,55 @@ class Classifier:
           PredictionError: the model fails, or does not return one row of finite numbers for each
             image.
         """
-        try:
-            scores, class_ids = (tensor.numpy() for tensor in self._classify(pixels))
-        except tf.errors.OpError as error:
-            raise PredictionError(
-                f"the model fails on a batch of {len(pixels)} images: {what_failed(error)}"
-            ) from error
-        if len(scores) != len(pixels):
-            raise PredictionError(
-                f"the model returned {len(scores)} results for a batch of {len(pixels)} images"
-            )
-        if not np.isfinite(scores).all():
-            raise PredictionError("the model returned scores that are not finite numbers")
+        scores, class_ids = _run(self._classify, pixels)
         return [
-            TopK(tuple(ids), tuple(row), 0.0)
+            TopK(tuple(ids), tuple(row))
             for ids, row in zip(class_ids.tolist(), scores.tolist(), strict=True)
         ]
 
 
+class FeatureExtractor:
+    """A loaded feature extractor; uint8 images in, features out. Safe to share between threads."""
+
+    def __init__(self, function: Callable[[tf.Tensor], tf.Tensor], spec: ExtractorSpec):
+        @tf.function(input_signature=[tf.TensorSpec((None, spec.height, spec.width, 3), tf.uint8)])
+        def extract(pixels: tf.Tensor) -> tuple[tf.Tensor]:
+            return (tf.cast(function(tf.cast(pixels, tf.float32) / 255.0), tf.float32),)
+
+        self._extract = extract
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """The features of each image of a batch, float32 ``[N, outputs]``.
+
+        Args:
+          pixels: uint8 ``[N, height, width, 3]``.
+
+        Raises:
+          PredictionError: the model fails, or does not return one row of finite numbers for each
+            image.
+        """
+        return _run(self._extract, pixels)[0]
+
+
+def _run(function: Callable[[np.ndarray], Any], pixels: np.ndarray) -> list[np.ndarray]:
+    """The outputs of a function for a batch, the first of them checked."""
+    try:
+        outputs = [tensor.numpy() for tensor in function(pixels)]
+    except tf.errors.OpError as error:
+        raise PredictionError(
+            f"the model fails on a batch of {len(pixels)} images: {what_failed(error)}"
+        ) from error
+    if len(outputs[0]) != len(pixels):
+        raise PredictionError(
+            f"the model returned {len(outputs[0])} results for a batch of {len(pixels)} images"
+        )
+    if not np.isfinite(outputs[0]).all():
+        raise PredictionError("the model returned numbers that are not finite")
+    return outputs
+
+
 def inspect(handle: str, labels_file: str | None = None, resample: str | None = None) -> ModelSpec:
-    """Fetch a model, load it, run it once on two made-up images, and find its labels.
+    """Fetch a classifier, load it, run it once on two made-up images, and find its labels.
 
     Args:
       handle: see ``model_files.resolve``.
@@ -125,6 +165,47 @@ def inspect(handle: str, labels_file: str | None = None, resample: str | None = 
       LabelsError: there are no labels that fit it.
     """
     path = model_files.resolve(handle)
+    extractor, values = _probe(handle, path, resample)
+    if extractor.outputs < 2:
+        raise ModelError(
+            f"--model {handle}: returns one number for each image; a classifier returns one for "
+            "each of two or more classes"
+        )
+    preprocessing = Preprocessing.read(path)
+    return ModelSpec(
+        **dataclasses.asdict(extractor),
+        labels=find_labels(labels_file, path, extractor.outputs),
+        returns_logits=(
+            preprocessing.returns == "logits" if preprocessing else not _are_probabilities(values)
+        ),
+    )
+
+
+def inspect_extractor(handle: str, resample: str | None = None) -> tuple[ExtractorSpec, bool]:
+    """Fetch a feature extractor, load it, and run it once on two made-up images.
+
+    Args:
+      handle: see ``model_files.resolve``.
+      resample: as in ``inspect``.
+
+    Returns:
+      What it is, and whether it looks like a classifier, whose outputs are poor features.
+
+    Raises:
+      ModelError: it is not a model of images that works here; the message says why.
+    """
+    path = model_files.resolve(handle)
+    extractor, values = _probe(handle, path, resample)
+    classifies = (
+        (path / "assets" / "labels.txt").is_file()
+        or extractor.outputs in (IMAGENET_CLASSES - 1, IMAGENET_CLASSES)
+        or _are_probabilities(values)
+    )
+    return extractor, classifies
+
+
+def _probe(handle: str, path: Path, resample: str | None) -> tuple[ExtractorSpec, np.ndarray]:
+    """What a model is, and its answer to noise, float ``[2, outputs]``."""
     fingerprint = model_files.fingerprint(path)
     preprocessing = Preprocessing.read(path)
     loaded = _load(path, fingerprint)
@@ -133,8 +214,7 @@ def inspect(handle: str, labels_file: str | None = None, resample: str | None = 
     width = shape[2] or (preprocessing.width if preprocessing else DEFAULT_SIZE)
     images = np.random.default_rng(0).random((2, height, width, 3), np.float32)
     try:
-        output = _function(loaded, signature)(tf.constant(images))
-        values = output.numpy()
+        values = as_function(loaded, signature)(tf.constant(images)).numpy()
     except _TENSORFLOW_ERRORS as error:
         raise ModelError(
             f"--model {handle}: fails on images of {height} × {width}: {what_failed(error)}"
@@ -142,33 +222,36 @@ def inspect(handle: str, labels_file: str | None = None, resample: str | None = 
     if values.ndim != 2 or len(values) != 2 or not np.issubdtype(values.dtype, np.floating):
         raise ModelError(
             f"--model {handle}: returns {values.dtype} {list(values.shape)} for a batch of 2 "
-            "images; a classifier returns float [2, classes]"
+            "images; a classifier returns float [2, classes], a feature extractor [2, features]"
         )
-    if values.shape[1] < 2:
-        raise ModelError(
-            f"--model {handle}: returns one number for each image; a classifier returns one for "
-            "each of two or more classes"
-        )
-    return ModelSpec(
+    extractor = ExtractorSpec(
         handle=handle,
         fingerprint=fingerprint,
         height=height,
         width=width,
-        labels=find_labels(labels_file, path, values.shape[1]),
+        outputs=values.shape[1],
         signature=signature,
-        returns_logits=(
-            preprocessing.returns == "logits" if preprocessing else not _are_probabilities(values)
-        ),
         resample=resample or (preprocessing.resample if preprocessing else "bicubic"),
     )
+    return extractor, values
 
 
 def load_classifier(spec: ModelSpec, top_k: int) -> Classifier:
-    """Load a model that ``inspect`` has probed, perhaps on another machine.
+    """Load a classifier that ``inspect`` has probed, perhaps on another machine.
 
     Raises:
       ModelError: it cannot be fetched or loaded here, or is not the same model any more.
     """
+    return Classifier(as_function(load(spec), spec.signature), spec, top_k)
+
+
+def load_extractor(spec: ExtractorSpec) -> FeatureExtractor:
+    """Load a feature extractor that ``inspect_extractor`` has probed; errors as above."""
+    return FeatureExtractor(as_function(load(spec), spec.signature), spec)
+
+
+def load(spec: ExtractorSpec) -> Any:
+    """The SavedModel that was probed; errors as above."""
     path = model_files.resolve(spec.handle)
     fingerprint = model_files.fingerprint(path)
     if fingerprint != spec.fingerprint:
@@ -176,7 +259,7 @@ def load_classifier(spec: ModelSpec, top_k: int) -> Classifier:
             f"--model {spec.handle} is {fingerprint} on this worker, "
             f"but was {spec.fingerprint} when the run was launched"
         )
-    return Classifier(_function(_load(path, fingerprint), spec.signature), spec, top_k)
+    return _load(path, fingerprint)
 
 
 @functools.lru_cache(maxsize=1)
@@ -213,7 +296,7 @@ def _interface(handle: str, loaded: Any) -> tuple[str | None, tf.TensorShape]:
         for name, function in loaded.signatures.items()
     }
     raise ModelError(
-        f"--model {handle}: is not an image classifier: it has no function from float32 "
+        f"--model {handle}: is not a model of images: it has no function from float32 "
         f"[N, height, width, 3] to one output; its signatures take {described or 'nothing'}"
     )
 
@@ -242,8 +325,8 @@ def _takes_images(spec: Any) -> bool:
     )
 
 
-def _function(loaded: Any, signature: str | None) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The model as a function from float32 ``[N, height, width, 3]`` to ``[N, classes]``."""
+def as_function(loaded: Any, signature: str | None) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The model as a function from float32 ``[N, height, width, 3]`` to ``[N, outputs]``."""
     if signature is None:
         return loaded
     function = loaded.signatures[signature]

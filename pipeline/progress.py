@@ -11,15 +11,15 @@ from collections.abc import Iterator
 SECONDS_BETWEEN_LINES = 10.0
 
 _lock = threading.Lock()
-_labeled = 0
+_done = 0
 _failed = 0
 
 
-def add(labeled: int = 0, failed: int = 0) -> None:
+def add(done: int = 0, failed: int = 0) -> None:
     """Count images of this process that are done. Free of any runner, hence for people only."""
-    global _labeled, _failed
+    global _done, _failed
     with _lock:
-        _labeled += labeled
+        _done += done
         _failed += failed
 
 
@@ -40,12 +40,12 @@ def shown(seconds_between_lines: float = SECONDS_BETWEEN_LINES) -> Iterator[None
 
 def _print_until(finished: threading.Event, interval: float) -> None:
     started = time.monotonic()
-    labeled_before, failed_before = _labeled, _failed
+    done_before, failed_before = _done, _failed
     while not finished.wait(interval):
         seconds = time.monotonic() - started
-        labeled, failed = _labeled - labeled_before, _failed - failed_before
-        if labeled + failed:
-            state = f"{labeled:,} labeled, {failed:,} failed, {labeled / seconds:.1f} images/s"
+        done, failed = _done - done_before, _failed - failed_before
+        if done + failed:
+            state = f"{done:,} done, {failed:,} failed, {done / seconds:.1f} images/s"
         else:
             # Listing and loading; or other processes do the work, and only the runner knows.
             state = "running"

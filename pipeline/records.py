@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,9 +44,14 @@ _READ_REASONS = frozenset(
 
 
 class ImageRef(NamedTuple):
-    """An image to label. ``uri``: an absolute path or a URI, unique within a run."""
+    """An image to read.
+
+    ``uri``: an absolute path or a URI, unique within a run. ``label``: its true class, where that
+    is known and wanted.
+    """
 
     uri: str
+    label: str | None = None
 
 
 class StageSeconds(NamedTuple):
@@ -65,12 +70,15 @@ class ImageInfo(NamedTuple):
     """What is known of a decoded image besides its pixels; its key in RunInference.
 
     ``width`` and ``height``: of the original in pixels, as displayed (EXIF orientation applied).
+    ``content``: the SHA-256 of the file in hexadecimal, if the image has a ``label``.
     """
 
     uri: str
     width: int
     height: int
     seconds: StageSeconds
+    label: str | None = None
+    content: str = ""
 
 
 class DecodedImage(NamedTuple):
@@ -84,11 +92,20 @@ class TopK(NamedTuple):
     """A model's answer for one image: its best classes, best first.
 
     ``class_ids``: int ``[k]``, indices into the model's output. ``scores``: float ``[k]``,
-    softmax probabilities in [0, 1]. ``seconds``: the image's share of its batch's wall time.
+    softmax probabilities in [0, 1].
     """
 
     class_ids: tuple[int, ...]
     scores: tuple[float, ...]
+
+
+class Answer(NamedTuple):
+    """What a model returned for one image, and its share of its batch's wall time in seconds.
+
+    ``value``: a ``TopK`` of a classifier, float32 ``[features]`` of a feature extractor.
+    """
+
+    value: Any
     seconds: float
 
 

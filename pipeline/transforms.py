@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -18,6 +19,7 @@ from pipeline import images, progress, storage
 from pipeline.errors import ImageError
 from pipeline.handlers import SavedModelHandler
 from pipeline.records import (
+    Answer,
     DecodedImage,
     Failure,
     ImageInfo,
@@ -100,17 +102,18 @@ class LabelImages(beam.PTransform):
         Raises:
           UsageError: the model or its labels cannot be used.
         """
+        from pipeline.model import inspect, load_classifier  # TensorFlow takes seconds to import
+
         spec = self._model
         if isinstance(spec, str):
-            from pipeline.model import inspect  # TensorFlow takes seconds to import
-
             spec = inspect(spec, self._labels_file, self._resample)
         decoded, failures = (
             uris
             | "Spread" >> beam.Reshuffle()
             | "Decode" >> DecodeImages(spec.height, spec.width, spec.resample, self._run_id)
         )
-        handler = SavedModelHandler(spec, self._batch_size, self._top_k)
+        load = functools.partial(load_classifier, spec, self._top_k)
+        handler = SavedModelHandler(load, self._batch_size)
         labeled = decoded | "Classify" >> ClassifyImages(spec, handler, self._run_id)
         return LabeledImages(labeled, failures)
 
@@ -146,7 +149,7 @@ class ClassifyImages(beam.PTransform):
 
     Args:
       spec: of the model.
-      handler: a Beam ModelHandler from uint8 pixels to ``TopK``.
+      handler: a Beam ModelHandler from uint8 pixels to an ``Answer`` with a ``TopK``.
       run_id: goes into the rows.
     """
 
@@ -171,7 +174,7 @@ def read_and_decode(
     ref: str | ImageRef, *, height: int, width: int, resample: str, run_id: str
 ) -> DecodedImage | Failure:
     """Read one image and decode it, or say why that cannot be done."""
-    uri = ref.uri if isinstance(ref, ImageRef) else ref
+    uri, label = ref if isinstance(ref, ImageRef) else (ref, None)
     try:
         started = time.perf_counter()
         data = storage.read_bytes(uri)
@@ -181,11 +184,14 @@ def read_and_decode(
         seconds = StageSeconds(read=read, decode=time.thread_time() - started)
     except ImageError as error:
         return Failure(uri, error.reason.stage, error.reason.value, error.message, run_id)
-    return DecodedImage(ImageInfo(uri, decoded.width, decoded.height, seconds), decoded.pixels)
+    content = hashlib.sha256(data).hexdigest() if label is not None else ""
+    info = ImageInfo(uri, decoded.width, decoded.height, seconds, label, content)
+    return DecodedImage(info, decoded.pixels)
 
 
-def label_image(info: ImageInfo, top: TopK, *, spec: ModelSpec, run_id: str) -> Labeled:
+def label_image(info: ImageInfo, answer: Answer, *, spec: ModelSpec, run_id: str) -> Labeled:
     """The row for one image and the model's answer to it."""
+    top: TopK = answer.value
     predictions = tuple(
         Prediction(class_id, spec.labels[class_id], round(score, 6))
         for class_id, score in zip(top.class_ids, top.scores, strict=True)
@@ -203,7 +209,7 @@ def label_image(info: ImageInfo, top: TopK, *, spec: ModelSpec, run_id: str) -> 
         model_fingerprint=spec.fingerprint,
         run_id=run_id,
         labeled_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        seconds=info.seconds._replace(predict=top.seconds),
+        seconds=info.seconds._replace(predict=answer.seconds),
     )
 
 

@@ -1,3 +1,5 @@
+import functools
+
 import apache_beam as beam
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from models import COLORS
 
 from pipeline.handlers import SavedModelHandler
-from pipeline.model import inspect
+from pipeline.model import inspect, load_classifier
 from pipeline.records import TopK
 
 
@@ -25,32 +27,31 @@ class FakeModel:
     def __init__(self):
         self.shapes = []
 
-    def classify(self, batch):
+    def __call__(self, batch):
         assert batch.dtype == np.uint8
         self.shapes.append(batch.shape)
-        return [TopK((0,), (1.0,), 0.0)] * len(batch)
+        return [TopK((0,), (1.0,))] * len(batch)
 
 
 MODEL = FakeModel()
 
 
-class HandlerOfFakeModel(SavedModelHandler):
-    def load_model(self):
-        return MODEL
+def load_fake_model():
+    return MODEL
 
 
 def test_loads_and_answers_in_order(spec):
-    handler = SavedModelHandler(spec, batch_size=4, top_k=1)
+    handler = SavedModelHandler(functools.partial(load_classifier, spec, 1), batch_size=4)
     results = handler.run_inference(
         [pixels(c) for c in ("blue", "red", "green")], handler.load_model()
     )
-    assert [result.class_ids for result in results] == [(2,), (0,), (1,)]
+    assert [result.value.class_ids for result in results] == [(2,), (0,), (1,)]
     assert all(result.seconds > 0 for result in results)
 
 
 def test_batches_have_one_size_but_for_the_last(spec):
     MODEL.shapes.clear()
-    handler = HandlerOfFakeModel(spec, batch_size=8, top_k=1)
+    handler = SavedModelHandler(load_fake_model, batch_size=8)
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         _ = (
             pipeline
@@ -66,8 +67,14 @@ def test_in_run_inference_with_metrics_of_the_one_namespace(spec):
     results = (
         pipeline
         | beam.Create([("a", pixels("green")), ("b", pixels("blue"))])
-        | RunInference(KeyedModelHandler(SavedModelHandler(spec, batch_size=64, top_k=3)))
-        | beam.MapTuple(lambda key, top: (key, top.class_ids[0], len(top.scores)))
+        | RunInference(
+            KeyedModelHandler(
+                SavedModelHandler(functools.partial(load_classifier, spec, 3), batch_size=64)
+            )
+        )
+        | beam.MapTuple(
+            lambda key, answer: (key, answer.value.class_ids[0], len(answer.value.scores))
+        )
     )
     assert_that(results, equal_to([("a", 1, 3), ("b", 2, 3)]))
     run = pipeline.run()
@@ -79,5 +86,5 @@ def test_in_run_inference_with_metrics_of_the_one_namespace(spec):
 
 
 def test_the_size_of_a_batch_is_that_of_its_pixels(spec):
-    handler = SavedModelHandler(spec, batch_size=4, top_k=1)
+    handler = SavedModelHandler(functools.partial(load_classifier, spec, 1), batch_size=4)
     assert handler.get_num_bytes([pixels("red")] * 3) == 3 * 32 * 32 * 3

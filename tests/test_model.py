@@ -27,6 +27,7 @@ def test_a_classifier(color_model):
         fingerprint=fingerprint(Path(color_model)),
         height=32,
         width=32,
+        outputs=3,
         labels=("red", "green", "blue"),
         signature="serving_default",
         returns_logits=True,
@@ -55,7 +56,7 @@ def test_signature_or_call(tmp_path, options, signature):
     path = save_model(tmp_path, **options)
     spec = inspect(path)
     assert spec.signature == signature
-    (result,) = load_classifier(spec, 1).classify(batch((0, 255, 0)))
+    (result,) = load_classifier(spec, 1)(batch((0, 255, 0)))
     assert result.class_ids == (1,)
 
 
@@ -68,7 +69,7 @@ def test_a_keras_3_export_which_is_not_callable(tmp_path):
     (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
     spec = inspect(str(tmp_path / "m"), str(tmp_path / "labels.txt"))
     assert not spec.returns_logits
-    (result,) = load_classifier(spec, 1).classify(batch((0, 0, 255)))
+    (result,) = load_classifier(spec, 1)(batch((0, 0, 255)))
     assert result.class_ids == (2,)
 
 
@@ -82,7 +83,7 @@ def test_a_keras_2_model_as_hub_has_them(tmp_path):
     spec = inspect(str(tmp_path / "m"), str(tmp_path / "labels.txt"))
     images = batch((10, 20, 200), (250, 20, 90))
     expected = tf.nn.softmax(network(images / np.float32(255))).numpy()
-    for result, row in zip(load_classifier(spec, 3).classify(images), expected, strict=True):
+    for result, row in zip(load_classifier(spec, 3)(images), expected, strict=True):
         np.testing.assert_allclose(result.scores, sorted(row, reverse=True), rtol=1e-5)
 
 
@@ -147,7 +148,7 @@ def test_models_that_are_no_classifiers(tmp_path, function, described):
 def test_a_model_of_something_else_than_images(tmp_path):
     path = save_model(tmp_path, lambda x: x, shape=(None,), dtype=tf.string)
     message = error_of(path)
-    assert "is not an image classifier" in message
+    assert "is not a model of images" in message
     assert "'images': 'string (None,)'" in message
 
 
@@ -185,7 +186,7 @@ def test_variables_that_are_cut_off(tmp_path):
 
 def test_best_classes_first_with_probabilities(color_model):
     classifier = load_classifier(inspect(color_model), top_k=2)
-    red, mixed = classifier.classify(batch((255, 0, 0), (0, 51, 102)))
+    red, mixed = classifier(batch((255, 0, 0), (0, 51, 102)))
     logits = np.exp([10.0, 0, 0])
     assert red.class_ids == (0, 1)
     np.testing.assert_allclose(red.scores, (logits / logits.sum())[:2], rtol=1e-4)
@@ -198,8 +199,8 @@ def test_softmax_is_applied_once(tmp_path, color_model):
     probabilities = inspect(save_model(tmp_path, color_probabilities))
     images = batch((255, 0, 0), (9, 80, 30))
     for a, b in zip(
-        load_classifier(probabilities, 3).classify(images),
-        load_classifier(inspect(color_model), 3).classify(images),
+        load_classifier(probabilities, 3)(images),
+        load_classifier(inspect(color_model), 3)(images),
         strict=True,
     ):
         assert a.class_ids == b.class_ids
@@ -207,14 +208,14 @@ def test_softmax_is_applied_once(tmp_path, color_model):
 
 
 def test_more_than_all_classes_are_all(color_model):
-    (result,) = load_classifier(inspect(color_model), top_k=99).classify(batch((0, 0, 255)))
+    (result,) = load_classifier(inspect(color_model), top_k=99)(batch((0, 0, 255)))
     assert len(result.class_ids) == len(result.scores) == 3
 
 
 def test_a_batch_of_any_size(color_model):
     classifier = load_classifier(inspect(color_model), 1)
     for n in (1, 2, 7, 64):
-        assert [r.class_ids for r in classifier.classify(batch(*[(0, 255, 0)] * n))] == [(1,)] * n
+        assert [r.class_ids for r in classifier(batch(*[(0, 255, 0)] * n))] == [(1,)] * n
 
 
 def only_in_large_batches(otherwise):
@@ -238,7 +239,7 @@ def only_in_large_batches(otherwise):
 def test_a_model_that_goes_wrong_later(tmp_path, otherwise, message):
     classifier = load_classifier(inspect(save_model(tmp_path, only_in_large_batches(otherwise))), 3)
     with pytest.raises(PredictionError, match=message):
-        classifier.classify(batch(*[(0, 0, 0)] * 3))
+        classifier(batch(*[(0, 0, 0)] * 3))
 
 
 # load_classifier
@@ -258,7 +259,7 @@ def test_a_model_saved_anew_in_the_same_folder_is_the_new_model(tmp_path):
     shutil.rmtree(tmp_path / "m")
     save_model(tmp_path / "m", lambda images: -color_logits(images))
     spec = inspect(str(tmp_path / "m"))
-    (result,) = load_classifier(spec, 3).classify(batch((255, 0, 0)))
+    (result,) = load_classifier(spec, 3)(batch((255, 0, 0)))
     assert result.class_ids[-1] == 0
 
 

@@ -16,9 +16,9 @@ def wait_for_line(capsys):
 
 def test_says_how_far_it_is(capsys):
     with progress.shown(seconds_between_lines=0.05):
-        progress.add(labeled=1200, failed=3)
+        progress.add(done=1200, failed=3)
         line = wait_for_line(capsys)
-    assert re.match(r"0 s: 1,200 labeled, 3 failed, [\d.]+ images/s\n", line)
+    assert re.match(r"0 s: 1,200 done, 3 failed, [\d.]+ images/s\n", line)
 
 
 def test_says_that_it_runs_while_nothing_is_done_yet(capsys):
@@ -28,5 +28,5 @@ def test_says_that_it_runs_while_nothing_is_done_yet(capsys):
 
 def test_a_short_run_says_nothing(capsys):
     with progress.shown():
-        progress.add(labeled=1)
+        progress.add(done=1)
     assert capsys.readouterr().err == ""

@@ -18,17 +18,23 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.10,<3.14",
-    packages=["pipeline", "pipeline.sample"],
-    package_data={"pipeline.sample": ["images/**", "model/**"]},
+    packages=["pipeline", "pipeline.finetune", "pipeline.sample"],
+    package_data={
+        "pipeline.finetune": ["*.jinja"],
+        "pipeline.sample": ["images/**", "model/**"],
+    },
     install_requires=[
         # On Python 3.10, tensorflow-metadata and the Bigtable client that newer Beams ask for
         # need protobufs that exclude each other.
         'apache-beam[gcp,aws]>=2.77,<2.78; python_version >= "3.11"',
         'apache-beam[gcp,aws]>=2.75,<2.77; python_version < "3.11"',
+        "jinja2>=3.1,<4",
+        "matplotlib>=3.10,<4",
         "numpy>=2.1,<2.5",
         "pillow>=12.1.1,<13",
         "requests>=2.32,<3",
         "setuptools<82",  # tensorflow-hub imports its pkg_resources
+        "tensorboard>=2.20,<2.22",
         "tensorflow>=2.21,<2.22",
         "tensorflow-hub>=0.16.1,<0.17",
         "tf-keras>=2.21,<2.22",

@@ -7,8 +7,9 @@ import signal
 import sys
 from typing import NoReturn
 
+from pipeline.console import say
 from pipeline.errors import RunError, UsageError
-from pipeline.options import parse_command, parse_label
+from pipeline.options import parse_command, parse_finetune, parse_label
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,16 +20,22 @@ def main(argv: list[str] | None = None) -> int:
       at, is to be corrected. Ctrl-C ends the process with 130, as shells have it.
     """
     try:
-        _, rest = parse_command(sys.argv[1:] if argv is None else argv)
-        config = parse_label(rest)
-        from pipeline import label  # Beam takes seconds to import, which --help does without
+        command, rest = parse_command(sys.argv[1:] if argv is None else argv)
+        # The jobs are imported late: Beam takes seconds to import, which --help does without.
+        if command == "label":
+            label_config = parse_label(rest)
+            from pipeline import label
 
-        return label.run(config)
+            return label.run(label_config)
+        finetune_config = parse_finetune(rest)
+        from pipeline.finetune import job
+
+        return job.run(finetune_config)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return 2
     except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return 1
 
 
@@ -40,7 +47,7 @@ def console() -> None:
 
 def _interrupt(*_: object) -> NoReturn:
     """End at once; as an exception, Ctrl-C would wait for all images that are being read."""
-    message = "interrupted: a run on this machine leaves no results; start it again\n"
+    message = "interrupted: there are no results yet; give the same command again\n"
     os.write(sys.stderr.fileno(), message.encode())
     os._exit(130)
 

@@ -13,7 +13,7 @@ from apache_beam.ml.inference.base import ModelHandler
 from pipeline import progress
 from pipeline.records import Answer
 
-Model = Callable[[np.ndarray], Sequence[Any]]
+Model = Callable[[np.ndarray], "Sequence[Any] | np.ndarray"]
 
 # Beam 2.77 says so wherever PyTorch is not installed, which its model manager imports; what it
 # then leaves out is one metric.

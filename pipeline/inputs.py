@@ -18,7 +18,7 @@ from enum import Enum
 from typing import BinaryIO
 
 import apache_beam as beam
-from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline import sample, storage
@@ -156,9 +156,9 @@ def list_uris(source: Input) -> Iterator[str]:
         elif source.kind is InputKind.PATTERN:
             uris = _match(source.uri)
         else:
-            uris = _list_folder(source.uri)
+            uris = (file.path for file in list_folder(source.uri))
         for uri in uris:
-            yield _printable(uri)
+            yield printable(uri)
     except re.error as error:
         raise InputError(f"--input {source.given}: is not a valid glob: {error}") from error
     except storage.STORE_ERRORS as error:
@@ -167,12 +167,16 @@ def list_uris(source: Input) -> Iterator[str]:
         raise InputError(f"--input {source.given}: cannot be read: {error}") from error
 
 
-def _list_folder(uri: str) -> Iterator[str]:
-    """The images in a folder and its subfolders; links to other folders are not followed."""
+def list_folder(uri: str) -> Iterator[FileMetadata]:
+    """The images in a folder and its subfolders; links to other folders are not followed.
+
+    Raises:
+      one of ``storage.STORE_ERRORS``.
+    """
     prefix = uri.rstrip("/") + "/"
-    for path in _list(prefix):
-        if path.startswith(prefix) and _is_image_name(path[len(prefix) :]):
-            yield path
+    for file in _list(prefix):
+        if file.path.startswith(prefix) and _is_image_name(file.path[len(prefix) :]):
+            yield file
 
 
 def _match(uri: str) -> Iterator[str]:
@@ -187,12 +191,12 @@ def _match(uri: str) -> Iterator[str]:
     if filesystem.has_dirs():
         prefix = posixpath.dirname(prefix).rstrip("/") + "/"
     levels = None if "**" in uri else uri.count("/") - prefix.count("/") + 1
-    for path in _list(prefix, levels):
-        if pattern.match(path) and not path.endswith("/"):
-            yield path
+    for file in _list(prefix, levels):
+        if pattern.match(file.path) and not file.path.endswith("/"):
+            yield file.path
 
 
-def _list(prefix: str, levels: int | None = None) -> Iterator[str]:
+def _list(prefix: str, levels: int | None = None) -> Iterator[FileMetadata]:
     """The files below a prefix, which on this machine is a folder.
 
     ``FileSystem.match`` collects the listing first, which a bucket of 10⁸ objects does not survive,
@@ -203,20 +207,20 @@ def _list(prefix: str, levels: int | None = None) -> Iterator[str]:
     if filesystem.scheme() is None:
         yield from _walk(prefix, levels)
     else:
-        for file in filesystem._list(prefix):
-            yield file.path
+        yield from filesystem._list(prefix)
 
 
-def _walk(folder: str, levels: int | None, top: bool = True) -> Iterator[str]:
+def _walk(folder: str, levels: int | None, top: bool = True) -> Iterator[FileMetadata]:
     """The files in a local folder and below, down to so many levels.
 
     Links to folders are followed only where the number of levels keeps them from going in circles.
+    A link that leads nowhere is listed, too: it fails in sight when it is read.
     """
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if not entry.is_dir(follow_symlinks=levels is not None):
-                    yield entry.path
+                    yield _metadata(entry)
                 elif levels is None:
                     yield from _walk(entry.path, None, top=False)
                 elif levels > 1:
@@ -227,6 +231,14 @@ def _walk(folder: str, levels: int | None, top: bool = True) -> Iterator[str]:
         if top:
             raise
         _LOGGER.warning("this folder is left out: %s", error)
+
+
+def _metadata(entry: os.DirEntry[str]) -> FileMetadata:
+    try:
+        stat = entry.stat()
+    except OSError:
+        return FileMetadata(entry.path, 0, 0.0)
+    return FileMetadata(entry.path, stat.st_size, stat.st_mtime)
 
 
 def _is_image_name(relative: str) -> bool:
@@ -246,7 +258,6 @@ def _read_list(uri: str) -> Iterator[str]:
 
     A relative path is relative to the list's own folder, so that both can be moved together.
     """
-    folder = posixpath.dirname(uri)
     raw: BinaryIO
     if storage.is_http(uri):
         raw = io.BytesIO(storage.read_bytes(uri))
@@ -255,22 +266,26 @@ def _read_list(uri: str) -> Iterator[str]:
     with raw:
         for number, line in enumerate(raw):
             text = line.decode("utf-8-sig" if number == 0 else "utf-8", "replace").strip()
-            if not text or text.startswith("#"):
-                continue
-            if storage.is_remote(text):
-                yield text
-            elif text.lower().startswith("file:/"):
-                yield storage.local_path(text)
-            elif storage.is_http(uri):
-                yield urllib.parse.urljoin(uri, text)
-            elif storage.is_remote(uri) and not text.startswith("/"):
-                scheme, _, key = posixpath.join(folder, text).partition("://")
-                yield f"{scheme}://{posixpath.normpath(key)}"  # a store knows no ..
-            else:
-                yield storage.local_path(os.path.join(folder, os.path.expanduser(text)))
+            if text and not text.startswith("#"):
+                yield absolute(text, uri)
 
 
-def _printable(path: str) -> str:
+def absolute(entry: str, list_uri: str) -> str:
+    """The URI or absolute path that an entry of the list at ``list_uri`` means."""
+    folder = posixpath.dirname(list_uri)
+    if storage.is_remote(entry):
+        return entry
+    if entry.lower().startswith("file:/"):
+        return storage.local_path(entry)
+    if storage.is_http(list_uri):
+        return urllib.parse.urljoin(list_uri, entry)
+    if storage.is_remote(list_uri) and not entry.startswith("/"):
+        scheme, _, key = posixpath.join(folder, entry).partition("://")
+        return f"{scheme}://{posixpath.normpath(key)}"  # a store knows no ..
+    return storage.local_path(os.path.join(folder, os.path.expanduser(entry)))
+
+
+def printable(path: str) -> str:
     """The path with bytes that are not UTF-8 written as escapes.
 
     Such a file cannot be named in a row; under its escaped name it fails as not found, in sight.

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
-import platform
-import re
 import secrets
-import sys
 from collections import Counter
 from datetime import datetime, timezone
-from importlib.metadata import version
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import AsIter, AsSingleton
 
-from pipeline import __version__, inputs, outputs, progress
-from pipeline.errors import LabelingError, RunError, UsageError
+from pipeline import console, inputs, outputs
 from pipeline.model import ModelSpec, inspect
 from pipeline.options import LabelConfig
 from pipeline.records import Failure, Labeled
+from pipeline.running import beam_options, new_pipeline, run_pipeline, versions
 from pipeline.summary import CountRecords, Tally, reconcile
 from pipeline.transforms import LabelImages
-
-# Beam's DirectRunner may hand over to a runner that it downloads, depending on the pipeline.
-LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,24 +44,19 @@ def run(config: LabelConfig) -> int:
       UsageError: found before any image is read.
       RunError: the run failed.
     """
-    pipeline = new_pipeline(config)
+    pipeline = new_pipeline(config.beam_args)
     checked = check(config)
-    _say(
+    console.say(
         f"labeling with {config.model}, {checked.spec.height}×{checked.spec.width} pixels, "
         f"{len(checked.spec.labels)} classes"
     )
     build(pipeline, checked)
-    logging.getLogger("apache_beam.runners.common").addFilter(_is_not_ours)
-    try:
-        with progress.shown():
-            pipeline.run().wait_until_finish()
-    except (LabelingError, RuntimeError) as error:  # runners make a RuntimeError of any other
-        raise _run_error(error) from error
+    run_pipeline(pipeline)
     with FileSystems.open(FileSystems.join(checked.output, outputs.SUMMARY)) as file:
         summary = json.load(file)
     print(describe(summary, checked.output))
     if summary["failed"] > config.max_failure_ratio * summary["found"]:
-        _say(
+        console.say(
             f"error: {summary['failed'] / summary['found']:.1%} of the images failed, more than "
             f"--max_failure_ratio {config.max_failure_ratio} allows; the results are kept"
         )
@@ -85,33 +71,14 @@ def check(config: LabelConfig) -> Run:
       UsageError: it cannot; the message says why and what to do.
     """
     started = datetime.now(timezone.utc)
-    FileSystems.set_options(beam_options(config))  # for buckets that need credentials or a project
+    FileSystems.set_options(
+        beam_options(config.beam_args)
+    )  # for buckets that need credentials or a project
     found = [inputs.understand(given) for given in config.input]
     output = outputs.prepare(config.output)
     spec = inspect(config.model, config.labels_file, config.resample)
     run_id = f"{started:%Y-%m-%dT%H-%M-%SZ}-{secrets.token_hex(3)}"
     return Run(config, found, spec, output, run_id, started)
-
-
-def new_pipeline(config: LabelConfig) -> beam.Pipeline:
-    """A pipeline without steps.
-
-    Raises:
-      UsageError: Beam refuses its options: a runner that does not exist, a flag that is missing.
-    """
-    try:
-        return beam.Pipeline(options=beam_options(config))
-    except (ValueError, ImportError) as error:
-        raise UsageError(" ".join(str(error).split())) from error
-
-
-def beam_options(config: LabelConfig) -> PipelineOptions:
-    """Beam's own options, with the local runner pinned."""
-    options = PipelineOptions(list(config.beam_args))
-    standard = options.view_as(StandardOptions)
-    if standard.runner in (None, "DirectRunner", "direct"):
-        standard.runner = LOCAL_RUNNER
-    return options
 
 
 def build(pipeline: beam.Pipeline, run: Run) -> None:
@@ -195,14 +162,7 @@ def summarize(run: Run, found: Tally, labeled: Tally, failed: Tally) -> dict[str
             "classes": len(run.spec.labels),
         },
         "options": dataclasses.asdict(run.config),
-        "versions": {
-            "image-labeling": __version__,
-            "python": platform.python_version(),
-            **{
-                package: version(package)
-                for package in ("apache-beam", "tensorflow", "numpy", "pillow")
-            },
-        },
+        "versions": versions(),
     }
 
 
@@ -220,27 +180,6 @@ def describe(summary: dict[str, Any], output: str) -> str:
     return "\n".join(lines)
 
 
-def _run_error(error: LabelingError | RuntimeError) -> Exception:
-    """This package's own error if there is one behind a runner's, else the runner's.
-
-    Runners raise a worker's error again with the step's name added, or pass it on as text, a
-    traceback that ends with the error itself.
-    """
-    last = str(error).strip().splitlines()[-1]
-    prefix = "" if isinstance(error, LabelingError) else r"pipeline\.errors\.\w+: "
-    own = re.match(rf"{prefix}(.*?)( \[while running .*)?$", last)
-    return RunError(f"the run failed: {own[1]}") if own else error
-
-
-def _is_not_ours(record: logging.LogRecord) -> bool:
-    """Whether a log record is of another error than this package's own, which take one line."""
-    return not (record.exc_info and isinstance(record.exc_info[1], LabelingError))
-
-
 def _by_count(counts: Counter[str]) -> dict[str, int]:
     """The most frequent first; of equal ones, in alphabetical order."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import functools
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline import __version__
 from pipeline.errors import UsageError
 
 LABEL_DESCRIPTION = """\
 Label images with a TensorFlow Hub classifier or another SavedModel.
+Flags of Apache Beam (--runner, --project, --temp_location, …) are passed on to it."""
+
+FINETUNE_DESCRIPTION = """\
+Train a classifier of your own on a TensorFlow Hub feature vector, and export it for label.
 Flags of Apache Beam (--runner, --project, --temp_location, …) are passed on to it."""
 
 
@@ -26,6 +32,27 @@ class LabelConfig:
     batch_size: int
     max_failure_ratio: float
     resample: str | None
+    beam_args: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """The finetune job's flags; ``beam_args`` are those that belong to Beam, untouched."""
+
+    input: tuple[str, ...]
+    model: str
+    output: str
+    image_column: str
+    label_column: str
+    resample: str | None
+    batch_size: int
+    epochs: int
+    learning_rate: float
+    unfreeze: bool
+    unfreeze_epochs: int
+    unfreeze_learning_rate: float
+    min_accuracy: float
+    max_failure_ratio: float
     beam_args: tuple[str, ...]
 
 
@@ -47,21 +74,19 @@ def parse_label(argv: list[str]) -> LabelConfig:
       UsageError: a flag is unknown, missing, or has a value that makes no sense.
       SystemExit: after ``--help``.
     """
-    parser = _label_parser()
+    return LabelConfig(**_parse(_label_parser(), argv))
+
+
+def parse_finetune(argv: list[str]) -> FinetuneConfig:
+    """The finetune job's configuration from the arguments after ``finetune``; errors as above."""
+    return FinetuneConfig(**_parse(_finetune_parser(), argv))
+
+
+def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> dict[str, Any]:
     flags, rest = parser.parse_known_args(argv)
     if rest:
         _check_beam_args(rest, parser)
-    return LabelConfig(
-        input=tuple(flags.input),
-        model=flags.model,
-        output=flags.output,
-        labels_file=flags.labels_file,
-        top_k=flags.top_k,
-        batch_size=flags.batch_size,
-        max_failure_ratio=flags.max_failure_ratio,
-        resample=flags.resample,
-        beam_args=tuple(rest),
-    )
+    return vars(flags) | {"input": tuple(flags.input), "beam_args": tuple(rest)}
 
 
 def parse_command(argv: list[str]) -> tuple[str, list[str]]:
@@ -77,45 +102,22 @@ def parse_command(argv: list[str]) -> tuple[str, list[str]]:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument("command", metavar="COMMAND", choices=["label"], help="label")
+    parser.add_argument(
+        "command", metavar="COMMAND", choices=["label", "finetune"], help="label or finetune"
+    )
     command = parser.parse_args(argv[:1]).command
     return command, argv[1:]
 
 
 def _label_parser() -> argparse.ArgumentParser:
-    # Abbreviations are off because --labels_file would swallow Dataflow's --labels.
-    parser = _Parser(
-        prog="python -m pipeline label",
-        description=LABEL_DESCRIPTION,
-        formatter_class=_Formatter,
-        allow_abbrev=False,
-    )
-    # Before the flags are added, so that their help does not say "default: None".
-    parser.set_defaults(labels_file=None, resample=None)
-    required = parser.add_argument_group("what to label, and where to")
-    required.add_argument(
-        "--input",
-        action="extend",
-        nargs="+",
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="URI",
-        help="folder (with its subfolders), glob, image, .txt list of URIs, or 'sample'; on this "
-        "machine, in a bucket (gs://, s3://) or at http(s); may be repeated",
-    )
-    required.add_argument(
-        "--output",
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="FOLDER",
-        help="folder or bucket path for the results",
-    )
-    required.add_argument(
-        "--model",
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="HANDLE",
-        help="SavedModel folder, .tar.gz of one, bucket path, http(s) TensorFlow Hub handle, "
+    parser = _new_parser("label", LABEL_DESCRIPTION)
+    # Before the flag is added, so that its help does not say "default: None".
+    parser.set_defaults(labels_file=None)
+    _add_required(
+        parser,
+        input_help="folder (with its subfolders), glob, image, .txt list of URIs, or 'sample'; on "
+        "this machine, in a bucket (gs://, s3://) or at http(s); may be repeated",
+        model_help="SavedModel folder, .tar.gz of one, bucket path, http(s) TensorFlow Hub handle, "
         "or 'sample'",
     )
     labeling = parser.add_argument_group("how to label")
@@ -132,21 +134,99 @@ def _label_parser() -> argparse.ArgumentParser:
     labeling.add_argument(
         "--batch_size", type=_positive, default=64, metavar="N", help="images a call of the model"
     )
-    labeling.add_argument(
+    _add_reading(parser)
+    return parser
+
+
+def _finetune_parser() -> argparse.ArgumentParser:
+    parser = _new_parser("finetune", FINETUNE_DESCRIPTION)
+    _add_required(
+        parser,
+        input_help="folder with one folder of images for each class, .csv or .jsonl list with a "
+        "column of labels, or 'sample'; may be repeated",
+        model_help="feature vector that the head is put on: SavedModel folder, .tar.gz of one, "
+        "bucket path, http(s) TensorFlow Hub handle, or 'sample'",
+    )
+    data = parser.add_argument_group("lists")
+    data.add_argument("--image_column", default="image", metavar="NAME", help="of URIs in a list")
+    data.add_argument(
+        "--label_column", default="label", metavar="NAME", help="of classes in a list"
+    )
+    training = parser.add_argument_group("how to train")
+    training.add_argument(
+        "--batch_size", type=_positive, default=32, metavar="N", help="images a training step"
+    )
+    training.add_argument(
+        "--epochs",
+        type=_positive,
+        default=30,
+        metavar="N",
+        help="for the head, at most; training "
+        "stops when three of them have not improved on the validation images",
+    )
+    training.add_argument(
+        "--learning_rate", type=_rate, default=1e-3, metavar="R", help="for the head (Adam)"
+    )
+    training.add_argument(
+        "--unfreeze", action="store_true", help="then train the whole network, with augmentation"
+    )
+    training.add_argument(
+        "--unfreeze_epochs", type=_positive, default=3, metavar="N", help="for the whole network"
+    )
+    training.add_argument(
+        "--unfreeze_learning_rate",
+        type=_rate,
+        default=1e-5,
+        metavar="R",
+        help="for the whole network (Adam); much more destroys what the features know",
+    )
+    training.add_argument(
+        "--min_accuracy",
+        type=_ratio,
+        default=0.0,
+        metavar="A",
+        help="exit with 1 and export nothing if the test images' accuracy is less",
+    )
+    _add_reading(parser)
+    return parser
+
+
+def _new_parser(command: str, description: str) -> argparse.ArgumentParser:
+    # Abbreviations are off because --labels_file would swallow Dataflow's --labels.
+    parser = _Parser(
+        prog=f"python -m pipeline {command}",
+        description=description,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(resample=None)
+    return parser
+
+
+def _add_required(parser: argparse.ArgumentParser, input_help: str, model_help: str) -> None:
+    required = parser.add_argument_group("what from, and where to")
+    flag = functools.partial(required.add_argument, required=True, default=argparse.SUPPRESS)
+    flag("--input", action="extend", nargs="+", metavar="URI", help=input_help)
+    flag("--model", metavar="HANDLE", help=model_help)
+    flag("--output", metavar="FOLDER", help="folder or bucket path for the results")
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    reading = parser.add_argument_group("how to read images")
+    reading.add_argument(
         "--resample",
         choices=("bicubic", "bilinear"),
         default=argparse.SUPPRESS,
         help="filter that images are resized with (default: what the model was trained with, if "
         "it says so in assets/preprocessing.json, else bicubic)",
     )
-    labeling.add_argument(
+    reading.add_argument(
         "--max_failure_ratio",
         type=_ratio,
         default=0.1,
         metavar="R",
-        help="exit with 1 if more than this part of the images fails; the results are kept",
+        help="exit with 1 if more than this part of the images fails",
     )
-    return parser
 
 
 def _check_beam_args(rest: list[str], parser: argparse.ArgumentParser) -> None:
@@ -174,6 +254,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 import time
 from collections.abc import Iterator
+
+from pipeline import console
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -49,4 +50,4 @@ def _print_until(finished: threading.Event, interval: float) -> None:
         else:
             # Listing and loading; or other processes do the work, and only the runner knows.
             state = "running"
-        print(f"{seconds:.0f} s: {state}", file=sys.stderr, flush=True)
+        console.say(f"{seconds:.0f} s: {state}")

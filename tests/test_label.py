@@ -396,30 +396,6 @@ def test_a_hub_handle_that_is_forbidden(tmp_path, capsys):
     assert "the download failed or is truncated: 403 " in capsys.readouterr().err
 
 
-# The runner
-
-
-@pytest.mark.parametrize("runner", [None, "DirectRunner", "direct"])
-def test_the_local_runner_is_pinned(tmp_path, runner):
-    from apache_beam.options.pipeline_options import StandardOptions
-
-    from pipeline.options import parse_label
-
-    argv = ["--input=sample", "--model=sample", f"--output={tmp_path}"]
-    config = parse_label(argv + ([f"--runner={runner}"] if runner else []))
-    assert label.beam_options(config).view_as(StandardOptions).runner == label.LOCAL_RUNNER
-
-
-def test_another_runner_is_left_alone(tmp_path):
-    from apache_beam.options.pipeline_options import StandardOptions
-
-    from pipeline.options import parse_label
-
-    argv = ["--input=sample", "--model=sample", f"--output={tmp_path}", "--runner=FlinkRunner"]
-    options = label.beam_options(parse_label(argv))
-    assert options.view_as(StandardOptions).runner == "FlinkRunner"
-
-
 def test_ctrl_c_ends_the_run_at_once(tmp_path, color_model):
     """One image never comes; the run is stopped and says so in one line."""
     with HttpServer({"/a.jpg": Answer(image_file(), delay=600)}) as server:

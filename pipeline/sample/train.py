@@ -10,13 +10,14 @@ import multiprocessing
 import shutil
 
 import numpy as np
-import tf_keras
-from tf_keras import layers
 
 from pipeline.preprocessing import Preprocessing
 from pipeline.sample import MODEL_DIR
 from pipeline.sample.drawings import LABELS, draw
-from pipeline.tensorflow_import import tf
+from pipeline.tensorflow_import import tf  # isort: split
+
+import tf_keras  # after TensorFlow, whose notes are kept off the console
+from tf_keras import layers
 
 SIZE = 224
 TRAIN_IMAGES = 8000

@@ -1,0 +1,140 @@
+"""How good a classifier's answers are, held against the truth."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """How well one class is told from the others.
+
+    Attributes:
+      label: its name.
+      images: how many of the images are of it.
+      precision: share in [0, 1] of the images predicted as it that are of it; None if there are
+        none.
+      recall: share in [0, 1] of the images of it that are predicted as it; None if there are none.
+    """
+
+    label: str
+    images: int
+    precision: float | None
+    recall: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good the answers for a set of images are.
+
+    Attributes:
+      images: how many.
+      accuracy: share of them in [0, 1] whose most probable class is the true one.
+      interval: the accuracy's 95 % Wilson score interval, in [0, 1].
+      calibration_error: by how much the probability of the most probable class misses the share
+        of right answers, in [0, 1]: the expected calibration error in 15 equal-width bins, Guo et
+        al. 2017, arXiv:1706.04599, equation 3.
+      classes: in the order of the model's output.
+      confusion: numbers of images, ``[C, C]``; row: the truth, column: the prediction.
+    """
+
+    images: int
+    accuracy: float
+    interval: tuple[float, float]
+    calibration_error: float
+    classes: tuple[ClassScores, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as lists, dicts, numbers and None."""
+        return {
+            "images": self.images,
+            "accuracy": self.accuracy,
+            "interval": list(self.interval),
+            "calibration_error": self.calibration_error,
+            "classes": [dataclasses.asdict(scores) for scores in self.classes],
+            "confusion": [list(row) for row in self.confusion],
+        }
+
+
+def evaluate(truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]) -> Evaluation:
+    """Hold a classifier's answers against the truth.
+
+    Args:
+      truth: int ``[N]``, indices of the true classes.
+      probabilities: float ``[N, C]`` in [0, 1]. Of equally probable classes the first counts.
+      labels: the names of the ``C`` classes.
+
+    Raises:
+      ValueError: there are no images, or the three do not fit each other.
+    """
+    images, classes = probabilities.shape
+    if images == 0:
+        raise ValueError("there are no images to evaluate on")
+    if truth.shape != (images,) or len(labels) != classes:
+        raise ValueError(
+            f"truth of shape {truth.shape} and {len(labels)} labels do not fit probabilities of "
+            f"shape {probabilities.shape}"
+        )
+    if truth.min() < 0 or truth.max() >= classes:
+        raise ValueError(f"truth goes from {truth.min()} to {truth.max()}, classes: {classes}")
+    predicted = probabilities.argmax(axis=1)
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (truth, predicted), 1)
+    right = confusion.diagonal()
+    successes = int(right.sum())
+    return Evaluation(
+        images=images,
+        accuracy=successes / images,
+        interval=wilson_interval(successes, images),
+        calibration_error=_calibration_error(probabilities.max(axis=1), predicted == truth),
+        classes=tuple(
+            ClassScores(label, of_it, _share(hits, predicted_as_it), _share(hits, of_it))
+            for label, of_it, predicted_as_it, hits in zip(
+                labels,
+                confusion.sum(axis=1).tolist(),
+                confusion.sum(axis=0).tolist(),
+                right.tolist(),
+                strict=True,
+            )
+        ),
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+    )
+
+
+def wilson_interval(successes: int, total: int) -> tuple[float, float]:
+    """The 95 % score interval of a share (Wilson 1927, doi:10.1080/01621459.1927.10502953).
+
+    Unlike the normal approximation it stays in [0, 1] and is not empty for none or all of a few.
+
+    Args:
+      successes: 0 to ``total``.
+      total: at least 1.
+    """
+    z = NormalDist().inv_cdf(0.975)
+    share = successes / total
+    shift = z**2 / (2 * total)
+    margin = math.sqrt(share * (1 - share) * z**2 / total + shift**2)
+    low, high = share + shift - margin, share + shift + margin
+    # Rounding alone can take 1 beyond 1.
+    return low / (1 + 2 * shift), min(1.0, high / (1 + 2 * shift))
+
+
+def _calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Guo et al. 2017, equation 3; float and bool ``[N]``. Bins are open below, closed above."""
+    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS) - 1, 0, CALIBRATION_BINS - 1)
+    gaps = np.bincount(bins.astype(int), weights=right - confidence)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,145 @@
+"""Writes the trained model as a SavedModel, and proves that it answers as it did in training.
+
+The export can be called, has ``serving_default`` on images and ``serving_examples`` on serialized
+tf.Examples (``image/encoded``), and carries its labels and preprocessing, so that ``label`` needs
+nothing but its folder.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import pipeline
+from pipeline.errors import RunError
+from pipeline.finetune.networks import Head
+from pipeline.model import ExtractorSpec
+from pipeline.preprocessing import Preprocessing
+from pipeline.tensorflow_import import tf
+
+EXAMPLES_SIGNATURE = "serving_examples"
+
+
+class Classifier(tf.Module):
+    """The trained model: float32 ``[N, height, width, 3]`` in [0, 1] → probabilities.
+
+    Args:
+      features: from such images to features ``[N, features]``.
+      owner: what holds the variables of ``features``.
+      head: what follows it.
+      spec: of the extractor.
+    """
+
+    def __init__(
+        self,
+        features: Callable[[tf.Tensor], tf.Tensor],
+        owner: Any,
+        head: Head,
+        spec: ExtractorSpec,
+    ):
+        super().__init__()
+        self.owner = owner
+        self.weights, self.bias = head.weights, head.bias
+        shape = (None, spec.height, spec.width, 3)
+
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "inputs")])
+        def classify(inputs: tf.Tensor) -> tf.Tensor:
+            return tf.nn.softmax(head.logits(features(inputs), None))
+
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "inputs")])
+        def serve_images(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"probabilities": classify(inputs)}
+
+        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "examples")])
+        def serve_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+            feature = {"image/encoded": tf.io.FixedLenFeature([], tf.string)}
+            encoded = tf.io.parse_example(examples, feature)["image/encoded"]
+            pixels = tf.map_fn(
+                lambda data: _decode(data, spec),
+                encoded,
+                fn_output_signature=tf.TensorSpec(shape[1:], tf.float32),
+            )
+            return {"probabilities": classify(pixels / 255.0)}
+
+        self.__call__ = classify
+        self.serving = {"serving_default": serve_images, EXAMPLES_SIGNATURE: serve_examples}
+
+
+def _decode(data: tf.Tensor, spec: ExtractorSpec) -> tf.Tensor:
+    """What ``images.decode`` does, as far as TensorFlow can: whole numbers from 0 to 255."""
+    image = tf.io.decode_image(data, channels=3, expand_animations=False)
+    resized = tf.image.resize(image, [spec.height, spec.width], spec.resample, antialias=True)
+    return tf.clip_by_value(tf.round(resized), 0.0, 255.0)
+
+
+def save(classifier: Classifier, folder: Path, labels: Sequence[str], spec: ExtractorSpec) -> None:
+    """Write the SavedModel with its assets into a new folder."""
+    tf.saved_model.save(
+        classifier,
+        str(folder),
+        signatures=classifier.serving,
+        options=tf.saved_model.SaveOptions(save_debug_info=False),
+    )
+    (folder / "fingerprint.pb").unlink(missing_ok=True)  # TensorFlow's own, a new one each time
+    assets = folder / "assets"
+    assets.mkdir(exist_ok=True)
+    (assets / "labels.txt").write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+    Preprocessing(spec.height, spec.width, spec.resample, "probabilities").write(folder)
+
+
+class Verifier:
+    """A process of its own that loads an export, to compare its answers with the trained model's.
+
+    It is started early, since TensorFlow takes seconds to import; leaving the context ends it.
+    """
+
+    def __enter__(self) -> Verifier:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.finetune.verify"],
+            cwd=Path(pipeline.__file__).parents[1],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def compare(self, classifier: Classifier, folder: Path, pixels: np.ndarray) -> float:
+        """Compare, once, the model with its export.
+
+        Args:
+          classifier: the model.
+          folder: its export.
+          pixels: uint8 ``[N, height, width, 3]``.
+
+        Returns:
+          The greatest difference of two probabilities, which is 0.0.
+
+        Raises:
+          RunError: it is not, or the export cannot be loaded.
+        """
+        with tempfile.TemporaryDirectory() as temporary:
+            given, got = Path(temporary, "pixels.npy"), Path(temporary, "probabilities.npy")
+            np.save(given, pixels)
+            _, error = self._process.communicate(f"{folder}\n{given}\n{got}\n")
+            if self._process.returncode != 0:
+                raise RunError(f"the exported model cannot be loaded: {error.strip()[-500:]}")
+            probabilities = np.load(got)
+        expected = classifier.__call__(tf.constant(pixels / np.float32(255.0))).numpy()
+        difference = float(np.abs(probabilities - expected).max())
+        if difference != 0.0:
+            raise RunError(
+                "the exported model's answers differ from the trained one's by up to "
+                f"{difference:g}"
+            )
+        return difference

@@ -1,0 +1,248 @@
+"""Computes once, in a Beam pipeline, what training needs of the images, and keeps it.
+
+A store of records is a folder in the cache with shards of tf.Examples, ``failures-*.jsonl`` and,
+when all is there, ``complete.json``. Its name is a checksum of all that it depends on: the images,
+the model and the preprocessing; so a second training finds it and computes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.io.textio import WriteToText
+from apache_beam.io.tfrecordio import WriteToTFRecord
+from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
+
+from pipeline import outputs, storage
+from pipeline.finetune.dataset import FindLabeledImages, Source
+from pipeline.handlers import SavedModelHandler
+from pipeline.model import ExtractorSpec, load_extractor
+from pipeline.records import Answer, DecodedImage, Failure, ImageInfo
+from pipeline.summary import CountRecords, Tally, reconcile
+from pipeline.tensorflow_import import tf
+from pipeline.transforms import DecodeImages
+
+COMPLETE = "complete.json"
+
+# Raised when the same images, model and options would give other records.
+_FORMAT = 1
+
+
+class Record(NamedTuple):
+    """One image of a store. ``content``: the SHA-256 of its file; ``values``: see the store."""
+
+    uri: str
+    label: str
+    content: str
+    values: np.ndarray
+
+
+class ComputeFeatures(beam.PTransform):
+    """Expects ``DecodedImage``s with labels, outputs tf.Examples with features as bytes.
+
+    Args:
+      spec: of the feature extractor.
+      batch_size: images a call of it.
+    """
+
+    def __init__(self, spec: ExtractorSpec, batch_size: int):
+        super().__init__()
+        load = functools.partial(load_extractor, spec)
+        self._handler = SavedModelHandler(load, batch_size)
+
+    def expand(self, decoded: beam.PCollection[DecodedImage]) -> beam.PCollection[bytes]:
+        """The label job's way, without labels."""
+        return (
+            decoded
+            | "Key" >> beam.Map(tuple)
+            | "RunInference" >> RunInference(KeyedModelHandler(self._handler))
+            | "Example" >> beam.MapTuple(feature_example).with_output_types(bytes)
+        )
+
+
+class PackPixels(beam.PTransform):
+    """Expects ``DecodedImage``s with labels, outputs tf.Examples with their pixels as bytes."""
+
+    def expand(self, decoded: beam.PCollection[DecodedImage]) -> beam.PCollection[bytes]:
+        """One step."""
+        return decoded | "Example" >> beam.MapTuple(pixel_example).with_output_types(bytes)
+
+
+def feature_example(info: ImageInfo, answer: Answer) -> bytes:
+    """A serialized tf.Example with the features, float32 ``[features]``."""
+    return _example(info, answer.value.astype("<f4").tobytes())
+
+
+def pixel_example(info: ImageInfo, pixels: np.ndarray) -> bytes:
+    """A serialized tf.Example with the pixels, uint8 ``[height, width, 3]``."""
+    return _example(info, pixels.tobytes())
+
+
+def _example(info: ImageInfo, values: bytes) -> bytes:
+    texts = {
+        "image/filename": info.uri.encode(),
+        "image/class/text": (info.label or "").encode(),
+        "image/sha256": info.content.encode(),
+        "values": values,
+    }
+    feature = {
+        key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        for key, value in texts.items()
+    }
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+def store_name(*parts: object) -> str:
+    """The name of a store that depends on these."""
+    return hashlib.sha256(repr((_FORMAT, parts)).encode()).hexdigest()[:32]
+
+
+def is_complete(store: str) -> bool:
+    """Whether everything is in a store."""
+    return FileSystems.exists(FileSystems.join(store, COMPLETE))
+
+
+def build(
+    pipeline: beam.Pipeline,
+    sources: list[Source],
+    spec: ExtractorSpec,
+    compute: ComputeFeatures | PackPixels,
+    store: str,
+) -> None:
+    """Wire the pipeline that fills a store. ``complete.json`` comes last, if the counts add up."""
+    refs = pipeline | "Find" >> FindLabeledImages(sources)
+    decoded, failures = (
+        refs
+        | "Spread" >> beam.Reshuffle()
+        | "Decode" >> DecodeImages(spec.height, spec.width, spec.resample, run_id="")
+    )
+    examples = decoded | "Compute" >> compute
+    shards = examples | "WriteExamples" >> WriteToTFRecord(
+        FileSystems.join(store, "examples"), file_name_suffix=".tfrecord"
+    )
+    failure_shards = (
+        failures
+        | "FailureRows" >> beam.Map(Failure.to_json).with_output_types(str)
+        | "WriteFailures"
+        >> WriteToText(FileSystems.join(store, outputs.FAILURES), file_name_suffix=".jsonl")
+    )
+    count = beam.combiners.Count.Globally()
+    _ = (
+        pipeline
+        | "Store" >> beam.Create([store])
+        | "Complete"
+        >> beam.Map(
+            _complete,
+            found=beam.pvalue.AsSingleton(refs | "CountFound" >> count),
+            computed=beam.pvalue.AsSingleton(examples | "CountComputed" >> count),
+            failed=beam.pvalue.AsSingleton(
+                failures | "CountFailed" >> beam.CombineGlobally(CountRecords())
+            ),
+            written=beam.pvalue.AsIter((shards, failure_shards) | beam.Flatten()),
+        )
+    )
+
+
+def _complete(store: str, found: int, computed: int, failed: Tally, written: object) -> None:
+    del written
+    reconcile(Tally(found), Tally(computed), Tally(failed.images))
+    content = {"found": found, "computed": computed, "failure_reasons": dict(failed.reasons)}
+    outputs.write_file(FileSystems.join(store, COMPLETE), json.dumps(content).encode())
+
+
+def remove_leftovers(store: str) -> None:
+    """Delete what a run that was killed has left of a store."""
+    found = FileSystems.match([FileSystems.join(store, "**")])[0].metadata_list
+    if found:
+        FileSystems.delete([file.path for file in found])
+
+
+def failure_reasons(store: str) -> Counter[str]:
+    """The failures of a complete store by reason."""
+    with FileSystems.open(FileSystems.join(store, COMPLETE)) as file:
+        return Counter(json.loads(file.read())["failure_reasons"])
+
+
+class Records:
+    """The records of a complete store, in the order of their URIs, on this machine.
+
+    What is in a bucket is copied to a temporary folder first. The values are read when they are
+    asked for, from wherever they stand in the shards, since pixels may not fit in memory.
+
+    Args:
+      store: the folder.
+      dtype: of the values.
+      shape: of the values of one record.
+    """
+
+    def __init__(self, store: str, dtype: type, shape: tuple[int, ...]):
+        self._dtype = np.dtype(dtype)
+        self._shape = shape
+        entries = []
+        self._files = [path.open("rb") for path in _local_shards(store)]
+        for number, file in enumerate(self._files):
+            for at, length in _positions(file):
+                uri, label, content, _ = self._parse(number, at, length)
+                entries.append((uri, label, content, number, at, length))
+        entries.sort()
+        self.uris = [entry[0] for entry in entries]
+        self.labels = [entry[1] for entry in entries]
+        self.contents = [entry[2] for entry in entries]
+        self._places = [entry[3:] for entry in entries]
+
+    def __len__(self) -> int:
+        return len(self.uris)
+
+    def values(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The values of some records, ``[len(indices), *shape]``. Safe to share between threads."""
+        batch = np.empty((len(indices), *self._shape), self._dtype)
+        for place, index in enumerate(indices):
+            batch[place] = self._parse(*self._places[index]).values
+        return batch
+
+    def _parse(self, number: int, at: int, length: int) -> Record:
+        data = os.pread(self._files[number].fileno(), length, at)
+        feature = tf.train.Example.FromString(data).features.feature
+        uri, label, content, values = (
+            feature[key].bytes_list.value[0]
+            for key in ("image/filename", "image/class/text", "image/sha256", "values")
+        )
+        array = np.frombuffer(values, self._dtype).reshape(self._shape)
+        return Record(uri.decode(), label.decode(), content.decode(), array)
+
+
+def _positions(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Where the records of an uncompressed TFRecord file are: offset and length in bytes.
+
+    The format (tensorflow/core/lib/io/record_writer.h): uint64 length, uint32 checksum, data,
+    uint32 checksum.
+    """
+    number = file.fileno()
+    at = 0
+    while header := os.pread(number, 12, at):
+        length = int.from_bytes(header[:8], "little")
+        yield at + 12, length
+        at += 12 + length + 4
+
+
+def _local_shards(store: str) -> list[Path]:
+    if not storage.is_remote(store):
+        return sorted(Path(store).glob("examples-*.tfrecord"))
+    folder = Path(tempfile.mkdtemp(prefix="image-labeling-"))
+    pattern = FileSystems.join(store, "examples-*.tfrecord")
+    for number, file in enumerate(FileSystems.match([pattern])[0].metadata_list):
+        with FileSystems.open(file.path) as source, (folder / f"{number:05}").open("wb") as copy:
+            shutil.copyfileobj(source, copy)
+    return sorted(folder.iterdir())

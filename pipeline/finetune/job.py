@@ -1,0 +1,387 @@
+"""The finetune job: check, compute features, train, evaluate, export, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline import cache, console, images, outputs, storage
+from pipeline.errors import ImageError, InputError, RunError
+from pipeline.finetune import dataset, export, features
+from pipeline.finetune.dataset import TEST, TRAIN, VALIDATION, Source, Survey
+from pipeline.finetune.evaluation import Evaluation, evaluate
+from pipeline.finetune.networks import Head, WholeNetwork, number_of_weights
+from pipeline.finetune.pictures import Example, draw_confusion, draw_curves, draw_grid
+from pipeline.finetune.report import render_report
+from pipeline.finetune.training import History, Part, Phase, adam, class_weights, softmax
+from pipeline.model import ExtractorSpec, as_function, inspect_extractor, load
+from pipeline.options import FinetuneConfig
+from pipeline.running import beam_options, new_pipeline, run_pipeline, versions
+from pipeline.tensorflow_import import tf
+
+# Images a call of the frozen extractor.
+_EXTRACTOR_BATCH = 64
+
+# Pictures of the grid; they also prove the export.
+_EXAMPLES = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run that has been checked and may begin. ``started``: UTC."""
+
+    config: FinetuneConfig
+    sources: list[Source]
+    survey: Survey
+    spec: ExtractorSpec
+    output: str
+    run_id: str
+    started: datetime
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What training has led to. ``seconds``: of each stage."""
+
+    classifier: export.Classifier
+    probabilities: np.ndarray
+    test: Part
+    uris: list[str]
+    history: History
+    images: dict[str, int]
+    seconds: dict[str, float]
+
+
+def run(config: FinetuneConfig) -> int:
+    """Run the finetune job.
+
+    Returns:
+      0, or 1 if the test accuracy is below ``--min_accuracy``, in which case nothing is exported.
+
+    Raises:
+      UsageError: found before any image is read.
+      RunError: the run failed.
+    """
+    checked = check(config)
+    trained = train(checked)
+    evaluation = evaluate(trained.test.classes, trained.probabilities, checked.survey.labels)
+    low, high = evaluation.interval
+    print(
+        f"test accuracy {evaluation.accuracy:.3f} on {evaluation.images} images "
+        f"(95 % interval {low:.3f} to {high:.3f})"
+    )
+    if evaluation.accuracy < config.min_accuracy:
+        console.say(
+            f"error: the test accuracy is below --min_accuracy {config.min_accuracy}; "
+            "nothing is exported"
+        )
+        return 1
+    with tempfile.TemporaryDirectory() as temporary:
+        results = Path(temporary)
+        write_results(checked, trained, evaluation, results)
+        publish(results, checked.output)
+    shutil.rmtree(_checkpoints(checked), ignore_errors=True)
+    model = f"export/{_version(checked)}"
+    for name in (model, "report.html", "summary.json"):
+        print(FileSystems.join(checked.output, name))
+    print(
+        "label with it: python -m pipeline label --input … --output … "
+        f"--model {FileSystems.join(checked.output, model)}"
+    )
+    return 0
+
+
+def check(config: FinetuneConfig) -> Run:
+    """Prove, as cheaply as possible, that the run can work; the output folder is made.
+
+    Raises:
+      UsageError: it cannot; the message says why and what to do.
+    """
+    started = datetime.now(timezone.utc)
+    new_pipeline(config.beam_args)
+    FileSystems.set_options(beam_options(config.beam_args))
+    sources = [
+        dataset.understand(given, config.image_column, config.label_column)
+        for given in config.input
+    ]
+    survey = dataset.survey(sources)
+    output = outputs.prepare(config.output)
+    spec, classifies = inspect_extractor(config.model, config.resample)
+    if classifies:
+        console.say(
+            f"warning: --model {config.model} looks like a classifier; it works, but a model's "
+            "feature vector is a better base than its classes"
+        )
+    if config.unfreeze:
+        WholeNetwork(spec, Head(spec.outputs, len(survey.labels)))  # raises if it cannot be trained
+    run_id = f"{started:%Y-%m-%dT%H-%M-%SZ}-{secrets.token_hex(3)}"
+    return Run(config, sources, survey, spec, output, run_id, started)
+
+
+def train(run: Run) -> Trained:
+    """Compute or find the features, train the head, and the whole network if that is wanted."""
+    config, spec, labels = run.config, run.spec, run.survey.labels
+    seconds: dict[str, float] = {}
+    store, seconds["features"] = _timed(
+        lambda: _store(run, features.ComputeFeatures(spec, _EXTRACTOR_BATCH), spec.fingerprint)
+    )
+    _check_failures(run, store)
+    records = features.Records(store, np.float32, (spec.outputs,))
+    values = records.values(range(len(records)))
+    parts = _parts(records, labels, lambda indices: values[indices])
+    head, history = Head(spec.outputs, len(labels)), History()
+    weights = class_weights(parts[TRAIN].classes, len(labels))
+    tensorboard = _tensorboard(run)
+
+    def phase(
+        name: str, network: Any, rate: float, parts: dict[str, Part], checkpoints: Path | None
+    ) -> Phase:
+        mixed_precision = network is not head and bool(tf.config.list_physical_devices("GPU"))
+        return Phase(
+            name,
+            network,
+            adam(rate, mixed_precision),
+            parts[TRAIN],
+            parts[VALIDATION],
+            weights,
+            config.batch_size,
+            history,
+            checkpoints,
+            tensorboard,
+        )
+
+    console.say(
+        f"head: {number_of_weights(head.variables):,} weights, {len(labels)} classes, "
+        + ", ".join(f"{len(part)} {name}" for name, part in parts.items())
+        + " images"
+    )
+    last = phase("head", head, config.learning_rate, parts, None)
+    _, seconds["head"] = _timed(lambda: last.run(config.epochs))
+    owner = load(spec)
+    function = as_function(owner, spec.signature)
+    if config.unfreeze:
+        pixel_store, seconds["pixels"] = _timed(lambda: _store(run, features.PackPixels(), ""))
+        shape = (spec.height, spec.width, 3)
+        pixel_records = features.Records(pixel_store, np.uint8, shape)
+        parts = _parts(pixel_records, labels, pixel_records.values)
+        network = WholeNetwork(spec, head)
+        console.say(f"network: {number_of_weights(network.variables):,} weights")
+        rate = config.unfreeze_learning_rate
+        last = phase("network", network, rate, parts, _checkpoints(run))
+        _, seconds["network"] = _timed(lambda: last.run(config.unfreeze_epochs))
+        owner, function = network.extractor, network.features
+    logits, seconds["test"] = _timed(lambda: last.predict(parts[TEST]))
+    return Trained(
+        classifier=export.Classifier(function, owner, head, spec),
+        probabilities=softmax(logits),
+        test=parts[TEST],
+        uris=[records.uris[index] for index in parts[TEST].indices],
+        history=history,
+        images={name: len(part) for name, part in parts.items()},
+        seconds=seconds,
+    )
+
+
+def _store(
+    run: Run, compute: features.ComputeFeatures | features.PackPixels, fingerprint: str
+) -> str:
+    """A store with what ``compute`` makes of the images, computed unless it is there."""
+    spec = run.spec
+    name = features.store_name(
+        type(compute).__name__,
+        run.survey.key,
+        fingerprint,
+        (spec.height, spec.width, spec.resample),
+    )
+    if storage.is_remote(run.output):  # where workers on other machines can write, too
+        folder = FileSystems.join(run.output.rpartition("/")[0], "finetune-cache", name)
+    else:
+        folder = str(cache.folder("finetune") / name)
+    if features.is_complete(folder):
+        console.say(f"{_what(compute)}: found in {folder}")
+        return folder
+    console.say(f"{_what(compute)}: {sum(run.survey.images.values()):,} images to read")
+    features.remove_leftovers(folder)
+    if not storage.is_remote(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    pipeline = new_pipeline(run.config.beam_args)
+    features.build(pipeline, run.sources, spec, compute, folder)
+    run_pipeline(pipeline)
+    return folder
+
+
+def _what(compute: object) -> str:
+    return "features" if isinstance(compute, features.ComputeFeatures) else "pixels"
+
+
+def _check_failures(run: Run, store: str) -> None:
+    reasons = features.failure_reasons(store)
+    found = sum(run.survey.images.values())
+    if reasons:
+        described = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(5))
+        console.say(f"failures: {described}")
+    if reasons.total() > run.config.max_failure_ratio * found:
+        raise RunError(
+            f"{reasons.total() / found:.1%} of the images failed, more than --max_failure_ratio "
+            f"{run.config.max_failure_ratio} allows; the reasons are in {store}"
+        )
+
+
+def _parts(
+    records: features.Records, labels: tuple[str, ...], read: Callable[[np.ndarray], np.ndarray]
+) -> dict[str, Part]:
+    """The three parts of the data.
+
+    Raises:
+      InputError: one of them is empty, or a class is not in the one that trains.
+    """
+    ids = {label: class_id for class_id, label in enumerate(labels)}
+    classes = np.array([ids[label] for label in records.labels], np.int64)
+    part_of = np.array([dataset.split_of(content) for content in records.contents])
+    parts = {}
+    for name in (TRAIN, VALIDATION, TEST):
+        indices = np.flatnonzero(part_of == name)
+        if not len(indices):
+            raise InputError(f"none of the {len(records)} images is for {name}; add some")
+        parts[name] = Part(indices, classes[indices], read)
+    missing = set(range(len(labels))) - set(parts[TRAIN].classes.tolist())
+    if missing:
+        raise InputError(
+            f"none of the images of the class {labels[min(missing)]!r} can be trained with; "
+            "add some or remove the class"
+        )
+    return parts
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    started = time.perf_counter()
+    result = work()
+    return result, round(time.perf_counter() - started, 3)
+
+
+def _checkpoints(run: Run) -> Path:
+    """Where the training of the whole network is kept until this command has ended well."""
+    options = dataclasses.replace(run.config, beam_args=(), min_accuracy=0.0)
+    name = features.store_name(options, run.survey.key, run.spec.fingerprint, run.output)
+    return cache.folder("checkpoints") / name
+
+
+def _tensorboard(run: Run) -> str:
+    """Where TensorBoard can watch; TensorFlow writes to this machine only."""
+    if storage.is_remote(run.output):
+        return str(cache.folder("tensorboard") / run.run_id)
+    return f"{run.output}/tensorboard/{run.run_id}"
+
+
+def _version(run: Run) -> str:
+    """The export's version: seconds since 1970, as TFX numbers its own."""
+    return str(int(run.started.timestamp()))
+
+
+def write_results(run: Run, trained: Trained, evaluation: Evaluation, folder: Path) -> None:
+    """Write the export, the report and the summary into a folder on this machine.
+
+    Raises:
+      RunError: the export does not answer as the trained model does.
+    """
+    labels = run.survey.labels
+    with export.Verifier() as verifier:
+        examples, pixels = _examples(run, trained)
+        exported = folder / "export" / _version(run)
+        export.save(trained.classifier, exported, labels, run.spec)
+        curves = draw_curves(trained.history.steps, trained.history.epochs)
+        grid, confusion = draw_grid(examples), draw_confusion(evaluation)
+        difference = verifier.compare(trained.classifier, exported, pixels)
+    console.say(f"export: reloaded in another process, greatest difference {difference}")
+    pictures = {"curves": curves, "predictions": grid, "confusion": confusion}
+    for name, picture in pictures.items():
+        (folder / f"{name}.png").write_bytes(picture)
+    summary = summarize(run, trained, evaluation, difference)
+    facts = [
+        ("Base model", run.spec.handle),
+        ("Images", ", ".join(f"{count:,} {name}" for name, count in trained.images.items())),
+        ("Trained", "the whole network" if run.config.unfreeze else "the head"),
+        ("Greatest difference after reloading", str(difference)),
+        ("Seconds", ", ".join(f"{value:.1f} {name}" for name, value in trained.seconds.items())),
+    ]
+    title = f"{len(labels)} classes: {', '.join(labels[:5])}{', …' if len(labels) > 5 else ''}"
+    page = render_report(title, facts, evaluation, curves, grid, confusion)
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+
+def _examples(run: Run, trained: Trained) -> tuple[list[Example], np.ndarray]:
+    """Test images for the grid, some wrong ones among them, and their pixels."""
+    labels, spec = run.survey.labels, run.spec
+    predicted = trained.probabilities.argmax(1)
+    right = predicted == trained.test.classes
+    rng = np.random.default_rng(0)
+    wrong_first = [*rng.permutation(np.flatnonzero(~right))[: _EXAMPLES // 3]]
+    wrong_first += [*rng.permutation(np.flatnonzero(right))]
+    examples = []
+    for index in wrong_first[:_EXAMPLES]:
+        try:
+            data = storage.read_bytes(trained.uris[index])
+            pixels = images.decode(data, spec.height, spec.width, spec.resample).pixels
+        except ImageError:
+            continue  # gone in the meantime; it is only a picture
+        score = float(trained.probabilities[index].max())
+        truth, guess = trained.test.classes[index], predicted[index]
+        examples.append(Example(pixels, labels[truth], labels[guess], score))
+    noise = rng.integers(0, 256, (2, spec.height, spec.width, 3), np.uint8)
+    return examples, np.stack([*(example.pixels for example in examples), *noise])
+
+
+def summarize(
+    run: Run, trained: Trained, evaluation: Evaluation, difference: float
+) -> dict[str, Any]:
+    """The content of ``summary.json``; times in seconds."""
+    finished = datetime.now(timezone.utc)
+    return {
+        "run_id": run.run_id,
+        "found": run.survey.images,
+        "images": trained.images,
+        "labels": list(run.survey.labels),
+        "test": evaluation.to_json(),
+        "reload_difference": difference,
+        "started_at": f"{run.started:%Y-%m-%dT%H:%M:%SZ}",
+        "finished_at": f"{finished:%Y-%m-%dT%H:%M:%SZ}",
+        "seconds": round((finished - run.started).total_seconds(), 3),
+        "stage_seconds": trained.seconds,
+        "epochs": [epoch._asdict() for epoch in trained.history.epochs],
+        "steps": [step._asdict() for step in trained.history.steps],
+        "model": dataclasses.asdict(run.spec),
+        "options": dataclasses.asdict(run.config),
+        "versions": versions(),
+    }
+
+
+def publish(results: Path, output: str) -> None:
+    """Move the results to where they are to be seen.
+
+    The export appears as a whole where there are folders; in a bucket, its graph comes after its
+    variables, without which it is no model. ``summary.json`` is last: it says that all is there.
+    """
+    files = [path for path in results.rglob("*") if path.is_file()]
+    if not storage.is_remote(output):
+        (source,) = (results / "export").iterdir()
+        hidden = Path(output, "export", f".{source.name}")
+        shutil.rmtree(hidden, ignore_errors=True)
+        shutil.copytree(source, hidden)
+        hidden.rename(hidden.with_name(source.name))
+        files = [path for path in files if source not in path.parents]
+    last = {"saved_model.pb": 1, "summary.json": 2}
+    for path in sorted(files, key=lambda path: (last.get(path.name, 0), path)):
+        target = FileSystems.join(output, *path.relative_to(results).parts)
+        outputs.write_file(target, path.read_bytes())

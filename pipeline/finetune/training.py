@@ -1,0 +1,338 @@
+"""One training loop for both phases: the head on features, and the whole network on pixels.
+
+Every step's loss and accuracy are kept, over that step's images; an epoch's are averages over its
+images. What goes into a step (order, dropout, augmentation) is a function of the seed, the epoch
+and the step, so that a run that was killed goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from pipeline import console
+from pipeline.errors import RunError
+from pipeline.finetune.history import EpochRecord, StepRecord
+from pipeline.tensorflow_import import tf
+
+SEED = 0
+
+# Epochs without a better validation loss after which a phase ends.
+PATIENCE = 3
+
+_SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_CHECKPOINTS = 20.0
+
+# Images of a validation or test batch.
+_EVALUATION_BATCH = 64
+
+
+class Network(Protocol):
+    """What can be trained: a function with variables."""
+
+    variables: list[tf.Variable]
+
+    def logits(self, inputs: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
+        """Logits ``[N, classes]``; ``seed``, int64 ``[2]``, is of a training step, else None."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of one part of the data.
+
+    Attributes:
+      indices: int ``[N]``, into ``read``'s records.
+      classes: int ``[N]``, their classes.
+      read: the inputs of some records, ``[len(indices), …]``.
+    """
+
+    indices: np.ndarray
+    classes: np.ndarray
+    read: Callable[[np.ndarray], np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+@dataclass
+class History:
+    """All that is kept of a training, both phases one after the other."""
+
+    steps: list[StepRecord] = field(default_factory=list)
+    epochs: list[EpochRecord] = field(default_factory=list)
+
+
+class _Progress(tf.train.experimental.PythonState):
+    """Where a phase is, as part of its checkpoints."""
+
+    def __init__(self, history: History):
+        self.epoch = 1
+        self.step = 0  # of the epoch
+        self.micro_batch = 0
+        self.best_loss = float("inf")
+        self.best_epoch = 0
+        self.history = history
+
+    def serialize(self) -> str:
+        state = {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
+        return json.dumps(state | {"history": [self.history.steps, self.history.epochs]})
+
+    def deserialize(self, string_value: str) -> None:
+        state = json.loads(string_value)
+        steps, epochs = state.pop("history")
+        self.history.steps[:] = [StepRecord(*step) for step in steps]
+        self.history.epochs[:] = [EpochRecord(*epoch) for epoch in epochs]
+        self.__dict__.update(state)
+
+
+class Phase:
+    """Trains one network; its best epoch by validation loss is what it ends with.
+
+    Args:
+      name: for people and the history.
+      network: what is trained, in place.
+      optimizer: a tf_keras optimizer.
+      train: the training part.
+      validation: the validation part.
+      class_weights: float ``[classes]``; what an image of the class counts for.
+      batch_size: images a step. If they do not fit in memory, a step takes them in several goes
+        and adds up their gradients, which is the same step.
+      history: what happened before; is added to.
+      checkpoints: a folder to go on from and to save in, or None if that is not worthwhile.
+      tensorboard: a folder for TensorBoard's files.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: Network,
+        optimizer: Any,
+        train: Part,
+        validation: Part,
+        class_weights: np.ndarray,
+        batch_size: int,
+        history: History,
+        checkpoints: Path | None,
+        tensorboard: str,
+    ):
+        self._name = name
+        self._network = network
+        self._optimizer = optimizer
+        self._train = train
+        self._validation = validation
+        self._class_weights = class_weights.astype(np.float32)
+        self._batch_size = batch_size
+        self._progress = _Progress(history)
+        self._progress.micro_batch = batch_size
+        self._writer = tf.summary.create_file_writer(tensorboard)
+        # With float16, small gradients vanish unless the loss is scaled up.
+        self._scales = hasattr(optimizer, "get_scaled_loss")
+        optimizer.build(network.variables)
+        self._best = [tf.Variable(variable) for variable in network.variables]
+        self._manager = None
+        if checkpoints is not None:
+            checkpoint = tf.train.Checkpoint(
+                variables=network.variables,
+                best=self._best,
+                optimizer=optimizer,
+                progress=self._progress,
+            )
+            self._manager = tf.train.CheckpointManager(checkpoint, str(checkpoints), max_to_keep=1)
+        self._gradients = tf.function(self._gradients_eagerly, reduce_retracing=True)
+        self._apply = tf.function(
+            lambda gradients: optimizer.apply_gradients(
+                zip(gradients, network.variables, strict=True)
+            )
+        )
+        self._logits = tf.function(
+            lambda inputs: network.logits(inputs, None), reduce_retracing=True
+        )
+
+    def run(self, epochs: int) -> None:
+        """Train for at most so many epochs, or what is left of them after a restart.
+
+        Raises:
+          RunError: not even one image at a time fits in memory.
+        """
+        progress = self._progress
+        if self._manager and self._manager.restore_or_initialize():
+            console.say(
+                f"{self._name}: goes on in epoch {progress.epoch}, step {progress.step + 1}"
+            )
+        elif not progress.history.epochs:
+            progress.best_loss = float("inf")
+        else:  # what another phase has reached is to be improved on
+            progress.best_loss, _ = self.evaluate(self._validation)
+        while progress.epoch <= epochs and progress.epoch - progress.best_epoch <= PATIENCE:
+            self._epoch()
+        for variable, best in zip(self._network.variables, self._best, strict=True):
+            variable.assign(best)
+
+    def evaluate(self, part: Part) -> tuple[float, float]:
+        """The mean loss and the accuracy on a part."""
+        logits = self.predict(part)
+        losses = -_log_softmax(logits)[np.arange(len(part)), part.classes]
+        return float(losses.mean()), float((logits.argmax(1) == part.classes).mean())
+
+    def predict(self, part: Part) -> np.ndarray:
+        """The logits of a part's images, float32 ``[N, classes]``."""
+        return np.concatenate(
+            [
+                self._logits(part.read(part.indices[at : at + _EVALUATION_BATCH])).numpy()
+                for at in range(0, len(part), _EVALUATION_BATCH)
+            ]
+        )
+
+    def _epoch(self) -> None:
+        progress = self._progress
+        order = np.random.default_rng([SEED, progress.epoch]).permutation(len(self._train))
+        starts = range(0, len(order), self._batch_size)
+        said = saved = time.monotonic()
+        while progress.step < len(starts):
+            at = starts[progress.step]
+            loss, accuracy = self._step(order[at : at + self._batch_size])
+            progress.step += 1
+            number = len(progress.history.steps) + 1
+            progress.history.steps.append(
+                StepRecord(self._name, progress.epoch, number, loss, accuracy)
+            )
+            with self._writer.as_default(step=number):
+                tf.summary.scalar("step/loss", loss)
+                tf.summary.scalar("step/accuracy", accuracy)
+            now = time.monotonic()
+            if now - said > _SECONDS_BETWEEN_LINES:
+                said = now
+                console.say(
+                    f"{self._name}: epoch {progress.epoch}, step {progress.step} of {len(starts)}, "
+                    f"loss {loss:.3f}"
+                )
+            if self._manager and now - saved > _SECONDS_BETWEEN_CHECKPOINTS:
+                saved = now
+                self._manager.save()
+        self._end_epoch(len(starts))
+
+    def _end_epoch(self, steps: int) -> None:
+        progress = self._progress
+        validation_loss, validation_accuracy = self.evaluate(self._validation)
+        done = progress.history.steps[-steps:]
+        sizes = np.full(steps, self._batch_size)
+        sizes[-1] = len(self._train) - self._batch_size * (steps - 1)
+        record = EpochRecord(
+            self._name,
+            progress.epoch,
+            len(progress.history.steps),
+            float(np.average([step.loss for step in done], weights=sizes)),
+            float(np.average([step.accuracy for step in done], weights=sizes)),
+            validation_loss,
+            validation_accuracy,
+        )
+        progress.history.epochs.append(record)
+        with self._writer.as_default(step=record.step):
+            for name in ("loss", "accuracy", "validation_loss", "validation_accuracy"):
+                tf.summary.scalar(f"epoch/{name}", getattr(record, name))
+            self._writer.flush()
+        console.say(
+            f"{self._name}: epoch {progress.epoch}: loss {record.loss:.3f}, accuracy "
+            f"{record.accuracy:.3f}; validation {validation_loss:.3f}, {validation_accuracy:.3f}"
+        )
+        if validation_loss < progress.best_loss:
+            progress.best_loss, progress.best_epoch = validation_loss, progress.epoch
+            for variable, best in zip(self._network.variables, self._best, strict=True):
+                best.assign(variable)
+        progress.epoch, progress.step = progress.epoch + 1, 0
+        if self._manager:
+            self._manager.save()
+
+    def _step(self, places: np.ndarray) -> tuple[float, float]:
+        """One step on the images at some places of the training part: its loss and accuracy."""
+        inputs = self._train.read(self._train.indices[places])
+        classes = self._train.classes[places]
+        while True:
+            try:
+                total, loss, right = self._accumulate(inputs, classes)
+                break
+            except tf.errors.ResourceExhaustedError as error:
+                if self._progress.micro_batch == 1:
+                    raise RunError("out of memory even with one image at a time") from error
+                self._progress.micro_batch = (self._progress.micro_batch + 1) // 2
+                console.say(
+                    f"{self._name}: out of memory; a batch of {self._batch_size} is now taken "
+                    f"{self._progress.micro_batch} images at a time, with the same result"
+                )
+        self._apply(total)
+        return loss, right / len(classes)
+
+    def _accumulate(
+        self, inputs: np.ndarray, classes: np.ndarray
+    ) -> tuple[list[tf.Tensor], float, int]:
+        """The gradients, the loss and the number of right answers of a batch, in several goes."""
+        progress = self._progress
+        weights = self._class_weights[classes]
+        total: list[tf.Tensor] = []
+        loss, right = 0.0, 0
+        for at in range(0, len(classes), progress.micro_batch):
+            go = slice(at, at + progress.micro_batch)
+            seed = tf.constant([SEED + len(progress.history.steps), at], tf.int64)
+            gradients, go_loss, go_right = self._gradients(
+                tf.constant(inputs[go]),
+                tf.constant(classes[go]),
+                tf.constant(weights[go] / weights.sum()),
+                seed,
+            )
+            total = [a + b for a, b in zip(total, gradients, strict=True)] if total else gradients
+            loss += float(go_loss)
+            right += int(go_right)
+        return total, loss, right
+
+    def _gradients_eagerly(
+        self, inputs: tf.Tensor, classes: tf.Tensor, weights: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+        """Of the loss, the sum of the images' cross entropies times ``weights``."""
+        with tf.GradientTape() as tape:
+            logits = self._network.logits(inputs, seed)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(classes, logits)
+            loss = tf.reduce_sum(losses * weights)
+            scaled = self._optimizer.get_scaled_loss(loss) if self._scales else loss
+        gradients = tape.gradient(scaled, self._network.variables)
+        if self._scales:
+            gradients = self._optimizer.get_unscaled_gradients(gradients)
+        right = tf.math.count_nonzero(tf.argmax(logits, 1) == tf.cast(classes, tf.int64))
+        return [tf.convert_to_tensor(gradient) for gradient in gradients], loss, right
+
+
+def adam(learning_rate: float, mixed_precision: bool) -> Any:
+    """An optimizer; with mixed precision, for networks whose graphs are to compute in float16."""
+    import tf_keras  # after TensorFlow, whose notes are kept off the console
+
+    optimizer = tf_keras.optimizers.Adam(learning_rate)
+    if not mixed_precision:
+        return optimizer
+    # A Hub module is a graph of float32; TensorFlow rewrites it, which no layer's policy can.
+    tf.config.optimizer.set_experimental_options({"auto_mixed_precision": True})
+    return tf_keras.mixed_precision.LossScaleOptimizer(optimizer)
+
+
+def class_weights(classes: np.ndarray, count: int) -> np.ndarray:
+    """Weights that make all classes count the same, float ``[count]``, 1 on average over images.
+
+    Args:
+      classes: int ``[N]``, of the training part; each class is there.
+      count: of the classes.
+    """
+    return len(classes) / (count * np.bincount(classes, minlength=count))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities ``[N, classes]`` of logits."""
+    return np.exp(_log_softmax(logits))
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

@@ -1,0 +1,80 @@
+"""What both jobs need to run a pipeline: its options, its errors, what it ran with."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import re
+from importlib.metadata import version
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+from pipeline import __version__, progress
+from pipeline.errors import LabelingError, RunError, UsageError
+
+# Beam's DirectRunner may hand over to a runner that it downloads, depending on the pipeline.
+LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+
+
+def beam_options(beam_args: tuple[str, ...]) -> PipelineOptions:
+    """Beam's own options, with the local runner pinned."""
+    options = PipelineOptions(list(beam_args))
+    standard = options.view_as(StandardOptions)
+    if standard.runner in (None, "DirectRunner", "direct"):
+        standard.runner = LOCAL_RUNNER
+    return options
+
+
+def new_pipeline(beam_args: tuple[str, ...]) -> beam.Pipeline:
+    """A pipeline without steps.
+
+    Raises:
+      UsageError: Beam refuses its options: a runner that does not exist, a flag that is missing.
+    """
+    try:
+        return beam.Pipeline(options=beam_options(beam_args))
+    except (ValueError, ImportError) as error:
+        raise UsageError(" ".join(str(error).split())) from error
+
+
+def run_pipeline(pipeline: beam.Pipeline) -> None:
+    """Run a pipeline to its end, with its progress on the console.
+
+    Raises:
+      RunError: a step failed with an error of this package.
+      RuntimeError: a step failed with another.
+    """
+    logging.getLogger("apache_beam.runners.common").addFilter(_is_not_ours)
+    try:
+        with progress.shown():
+            pipeline.run().wait_until_finish()
+    except (LabelingError, RuntimeError) as error:  # runners make a RuntimeError of any other
+        raise _run_error(error) from error
+
+
+def _run_error(error: LabelingError | RuntimeError) -> Exception:
+    """This package's own error if there is one behind a runner's, else the runner's.
+
+    Runners raise a worker's error again with the step's name added, or pass it on as text, a
+    traceback that ends with the error itself.
+    """
+    last = str(error).strip().splitlines()[-1]
+    prefix = "" if isinstance(error, LabelingError) else r"pipeline\.errors\.\w+: "
+    own = re.match(rf"{prefix}(.*?)( \[while running .*)?$", last)
+    return RunError(f"the run failed: {own[1]}") if own else error
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    """Whether a log record is of another error than this package's own, which take one line."""
+    return not (record.exc_info and isinstance(record.exc_info[1], LabelingError))
+
+
+def versions() -> dict[str, str]:
+    """The versions of this package, Python, and what makes the results."""
+    packages = ("apache-beam", "tensorflow", "numpy", "pillow")
+    return {
+        "image-labeling": __version__,
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }

@@ -21,7 +21,7 @@ setup(
     packages=["pipeline", "pipeline.finetune", "pipeline.sample"],
     package_data={
         "pipeline.finetune": ["*.jinja"],
-        "pipeline.sample": ["images/**", "model/**"],
+        "pipeline.sample": ["features/**", "images/**", "model/**"],
     },
     install_requires=[
         # On Python 3.10, tensorflow-metadata and the Bigtable client that newer Beams ask for

@@ -13,7 +13,7 @@ from apache_beam.ml.inference.base import ModelHandler
 from pipeline import progress
 from pipeline.records import Answer
 
-Model = Callable[[np.ndarray], "Sequence[Any] | np.ndarray"]
+Model = Callable[[Sequence[Any]], "Sequence[Any] | np.ndarray"]
 
 # Beam 2.77 says so wherever PyTorch is not installed, which its model manager imports; what it
 # then leaves out is one metric.
@@ -22,14 +22,14 @@ logging.getLogger().addFilter(
 )
 
 
-class SavedModelHandler(ModelHandler[np.ndarray, Answer, Model]):
-    """Expects uint8 ``[height, width, 3]`` pixels, outputs one ``Answer`` for each.
+class SavedModelHandler(ModelHandler[Any, Answer, Model]):
+    """Expects what the model takes, pixels or tf.Examples, outputs one ``Answer`` for each.
 
     Beam's own TensorFlow handlers load with Keras, which refuses SavedModels, and carry every input
     array along in the output.
 
     Args:
-      load: loads the model, a function from uint8 ``[N, height, width, 3]`` to N results.
+      load: loads the model, a function from N images to N results.
       batch_size: images a call; the last batch of a bundle is smaller.
     """
 
@@ -45,7 +45,7 @@ class SavedModelHandler(ModelHandler[np.ndarray, Answer, Model]):
 
     def run_inference(
         self,
-        batch: Sequence[np.ndarray],
+        batch: Sequence[Any],
         model: Model,
         inference_args: dict[str, Any] | None = None,
     ) -> list[Answer]:
@@ -55,14 +55,14 @@ class SavedModelHandler(ModelHandler[np.ndarray, Answer, Model]):
           PredictionError: the model does not give exactly one result for each image.
         """
         started = time.perf_counter()
-        results = model(np.stack(batch))
+        results = model(batch)
         seconds = (time.perf_counter() - started) / len(batch)
         progress.add(done=len(results))
         return [Answer(result, seconds) for result in results]
 
-    def get_num_bytes(self, batch: Sequence[np.ndarray]) -> int:
+    def get_num_bytes(self, batch: Sequence[np.ndarray | bytes]) -> int:
         """The size of a batch; Beam's default pickles it to find out."""
-        return sum(pixels.nbytes for pixels in batch)
+        return sum(len(image) if isinstance(image, bytes) else image.nbytes for image in batch)
 
     def get_metrics_namespace(self) -> str:
         """The namespace that all of this package's metrics share."""

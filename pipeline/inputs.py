@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import logging
 import os
 import posixpath
 import re
 import urllib.parse
+import zlib
 from collections.abc import Iterator
 from enum import Enum
 from typing import BinaryIO
@@ -20,6 +22,8 @@ from typing import BinaryIO
 import apache_beam as beam
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.io.tfrecordio import _TFRecordUtil
+from google.protobuf.message import DecodeError
 
 from pipeline import sample, storage
 from pipeline.errors import ImageError, InputError
@@ -50,6 +54,10 @@ IMAGE_SUFFIXES = [
     ".tiff",
     ".webp",
 ]
+
+
+# TFRecord files as TensorFlow, Beam and TFX name them and their shards.
+_TFRECORD = re.compile(r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?$", re.IGNORECASE)
 
 
 class InputKind(Enum):
@@ -88,8 +96,39 @@ class FindImages(beam.PTransform):
             | "Inputs" >> beam.Create(self._inputs)
             | "List" >> beam.FlatMap(list_uris).with_output_types(str)
             | "Once" >> beam.Distinct()
-            | "Refer" >> beam.Map(ImageRef)
+            | "Refer" >> beam.FlatMap(refer)
         )
+
+
+def refer(uri: str) -> Iterator[ImageRef]:
+    """One ``ImageRef`` for an image, one a record with its bytes for a TFRecord file.
+
+    A record is a tf.Example with the image's file as ``image/encoded``. It is named by its
+    ``image/filename``, or by its file and position, ``photos.tfrecord#0``, if it has none.
+
+    Raises:
+      InputError: a TFRecord file cannot be read.
+    """
+    if not _TFRECORD.search(uri):
+        yield ImageRef(uri)
+        return
+    from pipeline.tensorflow_import import tf  # TensorFlow takes seconds to import
+
+    try:
+        with FileSystems.open(uri) as file:
+            for position in itertools.count():
+                # What Beam's own ReadFromTFRecord calls, which does not tell the position.
+                record = _TFRecordUtil.read_record(file)
+                if record is None:
+                    return
+                feature = tf.train.Example.FromString(record).features.feature
+                name, data = (
+                    b"".join(feature[key].bytes_list.value[:1])
+                    for key in ("image/filename", "image/encoded")
+                )
+                yield ImageRef(name.decode("utf-8", "replace") or f"{uri}#{position}", data=data)
+    except (*storage.STORE_ERRORS, DecodeError, EOFError, zlib.error) as error:
+        raise InputError(f"the TFRecord file {uri} cannot be read: {error}") from error
 
 
 def understand(given: str) -> Input:

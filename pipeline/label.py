@@ -76,7 +76,7 @@ def check(config: LabelConfig) -> Run:
     )  # for buckets that need credentials or a project
     found = [inputs.understand(given) for given in config.input]
     output = outputs.prepare(config.output)
-    spec = inspect(config.model, config.labels_file, config.resample)
+    spec = inspect(config.model, config.labels_file, config.resample, config.signature)
     run_id = f"{started:%Y-%m-%dT%H-%M-%SZ}-{secrets.token_hex(3)}"
     return Run(config, found, spec, output, run_id, started)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ import numpy as np
 
 from pipeline import model_files
 from pipeline.errors import ModelError, PredictionError
+from pipeline.examples import ExampleClassifier, example_signature, probe_examples
 from pipeline.labels import IMAGENET_CLASSES, find_labels
 from pipeline.preprocessing import Preprocessing
 from pipeline.records import TopK
-from pipeline.tensorflow_import import tf
+from pipeline.tensorflow_import import tf, what_failed
 
 # Where a model leaves its input's height and width open; the size of Hub's ImageNet classifiers.
 DEFAULT_SIZE = 224
@@ -71,10 +72,16 @@ class ModelSpec(ExtractorSpec):
     Attributes:
       labels: one name a class, in the order of the output.
       returns_logits: whether softmax is still to be applied.
+      example_output: None for a model of images; for one of serialized tf.Examples, the name of the
+        signature's output that is to be used.
+      decodes: whether a model of tf.Examples is given the files as they are, since it was trained
+        on its own way to decode them.
     """
 
     labels: tuple[str, ...]
     returns_logits: bool
+    example_output: str | None = None
+    decodes: bool = False
 
 
 class Classifier:
@@ -94,11 +101,11 @@ class Classifier:
 
         self._classify = classify
 
-    def __call__(self, pixels: np.ndarray) -> list[TopK]:
+    def __call__(self, pixels: Sequence[np.ndarray]) -> list[TopK]:
         """The best classes of each image of a batch.
 
         Args:
-          pixels: uint8 ``[N, height, width, 3]``.
+          pixels: N times uint8 ``[height, width, 3]``.
 
         Raises:
           PredictionError: the model fails, or does not return one row of finite numbers for each
@@ -121,11 +128,11 @@ class FeatureExtractor:
 
         self._extract = extract
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
         """The features of each image of a batch, float32 ``[N, outputs]``.
 
         Args:
-          pixels: uint8 ``[N, height, width, 3]``.
+          pixels: N times uint8 ``[height, width, 3]``.
 
         Raises:
           PredictionError: the model fails, or does not return one row of finite numbers for each
@@ -134,10 +141,10 @@ class FeatureExtractor:
         return _run(self._extract, pixels)[0]
 
 
-def _run(function: Callable[[np.ndarray], Any], pixels: np.ndarray) -> list[np.ndarray]:
+def _run(function: Callable[[np.ndarray], Any], pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The outputs of a function for a batch, the first of them checked."""
     try:
-        outputs = [tensor.numpy() for tensor in function(pixels)]
+        outputs = [tensor.numpy() for tensor in function(np.asarray(pixels))]
     except tf.errors.OpError as error:
         raise PredictionError(
             f"the model fails on a batch of {len(pixels)} images: {what_failed(error)}"
@@ -151,7 +158,12 @@ def _run(function: Callable[[np.ndarray], Any], pixels: np.ndarray) -> list[np.n
     return outputs
 
 
-def inspect(handle: str, labels_file: str | None = None, resample: str | None = None) -> ModelSpec:
+def inspect(
+    handle: str,
+    labels_file: str | None = None,
+    resample: str | None = None,
+    signature: str | None = None,
+) -> ModelSpec:
     """Fetch a classifier, load it, run it once on two made-up images, and find its labels.
 
     Args:
@@ -159,25 +171,28 @@ def inspect(handle: str, labels_file: str | None = None, resample: str | None = 
       labels_file: path or URI of a label file, or None for the model's own.
       resample: a key of ``images.RESAMPLING``, or None for what the model's own
         ``preprocessing.json`` says, else bicubic.
+      signature: the name of the one to use, or None for whichever is fit.
 
     Raises:
       ModelError: it is not an image classifier that works here; the message says why.
       LabelsError: there are no labels that fit it.
     """
     path = model_files.resolve(handle)
-    extractor, values = _probe(handle, path, resample)
+    preprocessing = Preprocessing.read(path)
+    extractor, values, example_output = _probe(handle, path, resample, signature, examples=True)
     if extractor.outputs < 2:
         raise ModelError(
             f"--model {handle}: returns one number for each image; a classifier returns one for "
             "each of two or more classes"
         )
-    preprocessing = Preprocessing.read(path)
     return ModelSpec(
         **dataclasses.asdict(extractor),
         labels=find_labels(labels_file, path, extractor.outputs),
         returns_logits=(
             preprocessing.returns == "logits" if preprocessing else not _are_probabilities(values)
         ),
+        example_output=example_output,
+        decodes=example_output is not None and preprocessing is None,
     )
 
 
@@ -195,7 +210,7 @@ def inspect_extractor(handle: str, resample: str | None = None) -> tuple[Extract
       ModelError: it is not a model of images that works here; the message says why.
     """
     path = model_files.resolve(handle)
-    extractor, values = _probe(handle, path, resample)
+    extractor, values, _ = _probe(handle, path, resample, signature=None, examples=False)
     classifies = (
         (path / "assets" / "labels.txt").is_file()
         or extractor.outputs in (IMAGENET_CLASSES - 1, IMAGENET_CLASSES)
@@ -204,17 +219,36 @@ def inspect_extractor(handle: str, resample: str | None = None) -> tuple[Extract
     return extractor, classifies
 
 
-def _probe(handle: str, path: Path, resample: str | None) -> tuple[ExtractorSpec, np.ndarray]:
-    """What a model is, and its answer to noise, float ``[2, outputs]``."""
+def _probe(
+    handle: str, path: Path, resample: str | None, signature: str | None, examples: bool
+) -> tuple[ExtractorSpec, np.ndarray, str | None]:
+    """What a model is, its answer to noise, float ``[2, outputs]``, and ``example_output``."""
     fingerprint = model_files.fingerprint(path)
     preprocessing = Preprocessing.read(path)
     loaded = _load(path, fingerprint)
-    signature, shape = _interface(handle, loaded)
+    if signature is not None and signature not in loaded.signatures:
+        raise ModelError(
+            f"--model {handle}: has no signature {signature!r}; it has "
+            f"{', '.join(loaded.signatures) or 'none'}"
+        )
+    interface = _interface(loaded, signature)
+    if interface is None:
+        if examples:
+            signature = example_signature(loaded, signature)
+        if not examples or signature is None:
+            raise _no_function(handle, loaded)
+        shape = (None, None, None, 3)
+    else:
+        signature, shape = interface
     height = shape[1] or (preprocessing.height if preprocessing else DEFAULT_SIZE)
     width = shape[2] or (preprocessing.width if preprocessing else DEFAULT_SIZE)
-    images = np.random.default_rng(0).random((2, height, width, 3), np.float32)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8)
+    example_output = None
     try:
-        values = as_function(loaded, signature)(tf.constant(images)).numpy()
+        if interface is None:
+            example_output, values = probe_examples(loaded.signatures[signature], pixels)
+        else:
+            values = as_function(loaded, signature)(tf.constant(pixels / np.float32(255))).numpy()
     except _TENSORFLOW_ERRORS as error:
         raise ModelError(
             f"--model {handle}: fails on images of {height} × {width}: {what_failed(error)}"
@@ -233,15 +267,17 @@ def _probe(handle: str, path: Path, resample: str | None) -> tuple[ExtractorSpec
         signature=signature,
         resample=resample or (preprocessing.resample if preprocessing else "bicubic"),
     )
-    return extractor, values
+    return extractor, values, example_output
 
 
-def load_classifier(spec: ModelSpec, top_k: int) -> Classifier:
+def load_classifier(spec: ModelSpec, top_k: int) -> Classifier | ExampleClassifier:
     """Load a classifier that ``inspect`` has probed, perhaps on another machine.
 
     Raises:
       ModelError: it cannot be fetched or loaded here, or is not the same model any more.
     """
+    if spec.example_output is not None:
+        return ExampleClassifier(_resolve_same(spec), spec, top_k)
     return Classifier(as_function(load(spec), spec.signature), spec, top_k)
 
 
@@ -252,6 +288,11 @@ def load_extractor(spec: ExtractorSpec) -> FeatureExtractor:
 
 def load(spec: ExtractorSpec) -> Any:
     """The SavedModel that was probed; errors as above."""
+    return _load(_resolve_same(spec), spec.fingerprint)
+
+
+def _resolve_same(spec: ExtractorSpec) -> Path:
+    """The folder of a model that was probed, with the same model in it."""
     path = model_files.resolve(spec.handle)
     fingerprint = model_files.fingerprint(path)
     if fingerprint != spec.fingerprint:
@@ -259,7 +300,7 @@ def load(spec: ExtractorSpec) -> Any:
             f"--model {spec.handle} is {fingerprint} on this worker, "
             f"but was {spec.fingerprint} when the run was launched"
         )
-    return _load(path, fingerprint)
+    return path
 
 
 @functools.lru_cache(maxsize=1)
@@ -277,17 +318,21 @@ def _load(path: Path, fingerprint: str) -> Any:
         ) from error
 
 
-def _interface(handle: str, loaded: Any) -> tuple[str | None, tf.TensorShape]:
-    """The signature to use (None: call the model), and the shape of its input."""
-    signature = _image_signature(loaded)
+def _interface(loaded: Any, wanted: str | None) -> tuple[str | None, tf.TensorShape] | None:
+    """The signature to use (None: call the model) and the shape of its input, if there is one."""
+    signature = _image_signature(loaded, wanted)
     if signature is not None:
         (spec,) = loaded.signatures[signature].structured_input_signature[1].values()
         return signature, spec.shape
-    if callable(loaded):
+    if callable(loaded) and wanted is None:
         for function in getattr(loaded.__call__, "concrete_functions", ()):
             for spec in tf.nest.flatten(function.structured_input_signature):
                 if _takes_images(spec):
                     return None, spec.shape
+    return None
+
+
+def _no_function(handle: str, loaded: Any) -> ModelError:
     described = {
         name: {
             key: f"{spec.dtype.name} {spec.shape}"
@@ -295,18 +340,19 @@ def _interface(handle: str, loaded: Any) -> tuple[str | None, tf.TensorShape]:
         }
         for name, function in loaded.signatures.items()
     }
-    raise ModelError(
+    return ModelError(
         f"--model {handle}: is not a model of images: it has no function from float32 "
         f"[N, height, width, 3] to one output; its signatures take {described or 'nothing'}"
     )
 
 
-def _image_signature(loaded: Any) -> str | None:
+def _image_signature(loaded: Any, wanted: str | None) -> str | None:
     """The signature with one input, images, and one output, if there is one."""
     usable = [
         name
         for name, function in loaded.signatures.items()
-        if len(function.structured_input_signature[1]) == 1
+        if wanted in (None, name)
+        and len(function.structured_input_signature[1]) == 1
         and _takes_images(next(iter(function.structured_input_signature[1].values())))
         and len(function.structured_outputs) == 1
     ]
@@ -342,14 +388,3 @@ def as_function(loaded: Any, signature: str | None) -> Callable[[tf.Tensor], tf.
 def _are_probabilities(values: np.ndarray) -> bool:
     """Whether rows ``[N, classes]`` are distributions; the answer to noise tells them apart."""
     return bool((values >= 0).all() and np.allclose(values.sum(axis=1), 1.0, atol=1e-3))
-
-
-def what_failed(error: Exception) -> str:
-    """The line of an error's message that says what went wrong; TensorFlow's have pages.
-
-    A graph's error is told after where in the graph it was, and before the node's name in ``[[``.
-    """
-    lines = [line.strip() for line in str(error).partition("[[")[0].splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    return lines[-1] if lines[0] == "Graph execution error:" else lines[0]

@@ -22,6 +22,9 @@ from apache_beam.io.filesystems import FileSystems
 from pipeline import cache, sample, storage
 from pipeline.errors import ModelError
 
+# Models that come with the package.
+EMBEDDED = {"sample": sample.MODEL_DIR, "sample_features": sample.FEATURES_DIR}
+
 _ARCHIVES = (".tar.gz", ".tgz", ".tar")
 # What reading a damaged archive raises.
 _ARCHIVE_ERRORS = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error)
@@ -35,14 +38,14 @@ def resolve(handle: str) -> Path:
     """The folder of a model, fetched and unpacked into the cache where needed.
 
     Args:
-      handle: ``sample``, a SavedModel folder or a ``.tar.gz`` of one (on this machine or any
-        filesystem that Beam knows), or the http(s) handle of a TensorFlow Hub model.
+      handle: one of ``EMBEDDED``, a SavedModel folder or a ``.tar.gz`` of one (on this machine or
+        any filesystem that Beam knows), or the http(s) handle of a TensorFlow Hub model.
 
     Raises:
       ModelError: it is not there, cannot be fetched, or is not a complete SavedModel.
     """
-    if handle == "sample":
-        return sample.MODEL_DIR
+    if handle in EMBEDDED:
+        return EMBEDDED[handle]
     if storage.is_http(handle):
         folder = _resolve_hub(handle)
         return _complete(handle, _top(folder), folder)

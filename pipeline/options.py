@@ -28,6 +28,7 @@ class LabelConfig:
     model: str
     output: str
     labels_file: str | None
+    signature: str | None
     top_k: int
     batch_size: int
     max_failure_ratio: float
@@ -112,7 +113,7 @@ def parse_command(argv: list[str]) -> tuple[str, list[str]]:
 def _label_parser() -> argparse.ArgumentParser:
     parser = _new_parser("label", LABEL_DESCRIPTION)
     # Before the flag is added, so that its help does not say "default: None".
-    parser.set_defaults(labels_file=None)
+    parser.set_defaults(labels_file=None, signature=None)
     _add_required(
         parser,
         input_help="folder (with its subfolders), glob, image, .txt list of URIs, or 'sample'; on "
@@ -126,6 +127,13 @@ def _label_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="class names, one a line, path or URI (default: assets/labels.txt in the model; "
         "ImageNet's public list for 1001 classes)",
+        default=argparse.SUPPRESS,
+    )
+    labeling.add_argument(
+        "--signature",
+        metavar="NAME",
+        help="of the model, to use (default: the one that takes images, else serialized "
+        "tf.Examples)",
         default=argparse.SUPPRESS,
     )
     labeling.add_argument(

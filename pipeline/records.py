@@ -47,11 +47,12 @@ class ImageRef(NamedTuple):
     """An image to read.
 
     ``uri``: an absolute path or a URI, unique within a run. ``label``: its true class, where that
-    is known and wanted.
+    is known and wanted. ``data``: the file's bytes, where they came along with the name.
     """
 
     uri: str
     label: str | None = None
+    data: bytes | None = None
 
 
 class StageSeconds(NamedTuple):
@@ -82,10 +83,13 @@ class ImageInfo(NamedTuple):
 
 
 class DecodedImage(NamedTuple):
-    """An image at the model's size. ``pixels``: uint8 ``[height, width, 3]``, RGB."""
+    """An image as the model takes it.
+
+    ``pixels``: uint8 ``[height, width, 3]``, RGB, at the model's size; or a serialized tf.Example.
+    """
 
     info: ImageInfo
-    pixels: np.ndarray
+    pixels: np.ndarray | bytes
 
 
 class TopK(NamedTuple):

@@ -43,4 +43,15 @@ with _without_notes():
 
     tf.config.list_physical_devices()  # sets the devices up, with the last of the notes
 
-__all__ = ["tf"]
+__all__ = ["tf", "what_failed"]
+
+
+def what_failed(error: Exception) -> str:
+    """The line of an error's message that says what went wrong; TensorFlow's have pages.
+
+    A graph's error is told after where in the graph it was, and before the node's name in ``[[``.
+    """
+    lines = [line.strip() for line in str(error).partition("[[")[0].splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[-1] if lines[0] == "Graph execution error:" else lines[0]

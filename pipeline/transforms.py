@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.utils.windowed_value import WindowedValue
@@ -43,6 +44,9 @@ READ_THREADS = 16
 READ_AHEAD = 128
 
 
+Decode = Callable[["str | ImageRef"], DecodedImage]
+
+
 class LabeledImages(NamedTuple):
     """What ``LabelImages`` outputs: every input is in one of the two, once."""
 
@@ -73,6 +77,7 @@ class LabelImages(beam.PTransform):
       labels_file: path or URI of the class names, None for the model's own; only with a handle.
       resample: how images are resized: ``bicubic`` or ``bilinear``, None for what the model was
         trained with; only with a handle.
+      signature: the model's signature to use, None for whichever is fit; only with a handle.
       top_k: how many of the best classes each row has.
       batch_size: images a call of the model.
       run_id: goes into every row.
@@ -84,6 +89,7 @@ class LabelImages(beam.PTransform):
         *,
         labels_file: str | None = None,
         resample: str | None = None,
+        signature: str | None = None,
         top_k: int = 5,
         batch_size: int = 64,
         run_id: str = "",
@@ -92,6 +98,7 @@ class LabelImages(beam.PTransform):
         self._model = model
         self._labels_file = labels_file
         self._resample = resample
+        self._signature = signature
         self._top_k = top_k
         self._batch_size = batch_size
         self._run_id = run_id
@@ -106,11 +113,17 @@ class LabelImages(beam.PTransform):
 
         spec = self._model
         if isinstance(spec, str):
-            spec = inspect(spec, self._labels_file, self._resample)
+            spec = inspect(spec, self._labels_file, self._resample, self._signature)
+        named, loaded = uris | "WithBytes" >> beam.Partition(_has_bytes, 2)  # type: ignore[arg-type]
+        decode = functools.partial(
+            read_and_decode, height=spec.height, width=spec.width, resample=spec.resample
+        )
+        if spec.example_output is not None:
+            decode = functools.partial(read_as_example, decode=decode, decodes=spec.decodes)
         decoded, failures = (
-            uris
-            | "Spread" >> beam.Reshuffle()
-            | "Decode" >> DecodeImages(spec.height, spec.width, spec.resample, self._run_id)
+            (named | "Spread" >> beam.Reshuffle(), loaded)
+            | beam.Flatten()
+            | "Decode" >> DecodeImages(decode, self._run_id)
         )
         load = functools.partial(load_classifier, spec, self._top_k)
         handler = SavedModelHandler(load, self._batch_size)
@@ -122,24 +135,21 @@ class DecodeImages(beam.PTransform):
     """Expects URIs or ``ImageRef``s, outputs a tuple of ``DecodedImage``s and ``Failure``s.
 
     Args:
-      height: of the decoded images, in pixels.
-      width: of the decoded images, in pixels.
-      resample: a key of ``images.RESAMPLING``.
+      decode: from a URI or ``ImageRef`` to a ``DecodedImage``, or an ``ImageError``; see
+        ``read_and_decode``.
       run_id: goes into the failures.
     """
 
-    def __init__(self, height: int, width: int, resample: str, run_id: str):
+    def __init__(self, decode: Decode, run_id: str):
         super().__init__()
-        self._read_and_decode = functools.partial(
-            read_and_decode, height=height, width=width, resample=resample, run_id=run_id
-        )
+        self._decode_or_fail = functools.partial(decode_or_fail, decode=decode, run_id=run_id)
 
     def expand(
         self, uris: beam.PCollection[str | ImageRef]
     ) -> tuple[beam.PCollection[DecodedImage], beam.PCollection[Failure]]:
         """One step with two outputs."""
         outputs = uris | "ReadAndDecode" >> beam.ParDo(
-            _ConcurrentMap(self._read_and_decode)
+            _ConcurrentMap(self._decode_or_fail)
         ).with_outputs("failures", main="decoded")
         return outputs.decoded, outputs.failures
 
@@ -170,23 +180,59 @@ class ClassifyImages(beam.PTransform):
         )
 
 
-def read_and_decode(
-    ref: str | ImageRef, *, height: int, width: int, resample: str, run_id: str
-) -> DecodedImage | Failure:
-    """Read one image and decode it, or say why that cannot be done."""
-    uri, label = ref if isinstance(ref, ImageRef) else (ref, None)
+def decode_or_fail(ref: str | ImageRef, *, decode: Decode, run_id: str) -> DecodedImage | Failure:
+    """One image decoded, or why that cannot be done."""
     try:
-        started = time.perf_counter()
-        data = storage.read_bytes(uri)
-        read = time.perf_counter() - started
-        started = time.thread_time()
-        decoded = images.decode(data, height, width, resample)
-        seconds = StageSeconds(read=read, decode=time.thread_time() - started)
+        return decode(ref)
     except ImageError as error:
+        uri = ref.uri if isinstance(ref, ImageRef) else ref
         return Failure(uri, error.reason.stage, error.reason.value, error.message, run_id)
+
+
+def read_and_decode(ref: str | ImageRef, *, height: int, width: int, resample: str) -> DecodedImage:
+    """Read one image, unless its bytes came along, and decode it.
+
+    Raises:
+      ImageError: that cannot be done.
+    """
+    uri, label, data = ref if isinstance(ref, ImageRef) else ImageRef(ref)
+    started = time.perf_counter()
+    if data is None:
+        data = storage.read_bytes(uri)
+    read = time.perf_counter() - started
+    started = time.thread_time()
+    decoded = images.decode(data, height, width, resample)
+    seconds = StageSeconds(read=read, decode=time.thread_time() - started)
     content = hashlib.sha256(data).hexdigest() if label is not None else ""
     info = ImageInfo(uri, decoded.width, decoded.height, seconds, label, content)
     return DecodedImage(info, decoded.pixels)
+
+
+def read_as_example(
+    ref: str | ImageRef, *, decode: Callable[[ImageRef], DecodedImage], decodes: bool
+) -> DecodedImage:
+    """Read one image for a model of tf.Examples.
+
+    It is decoded here in any case, so that a bad one fails alone and not with its batch.
+
+    Args:
+      ref: the image.
+      decode: see ``read_and_decode``.
+      decodes: whether the model is to decode the file itself, or is given the decoded pixels.
+
+    Raises:
+      ImageError: it cannot be read, or decoded here or, if it is to be there, by the model.
+    """
+    from pipeline import examples  # TensorFlow takes seconds to import
+
+    if not isinstance(ref, ImageRef):
+        ref = ImageRef(ref)
+    data = storage.read_bytes(ref.uri) if ref.data is None else ref.data
+    info, pixels = decode(ref._replace(data=data))
+    if not decodes:
+        return DecodedImage(info, examples.from_pixels(np.asarray(pixels)))
+    examples.check_decodable(data)
+    return DecodedImage(info, examples.to_example(data))
 
 
 def label_image(info: ImageInfo, answer: Answer, *, spec: ModelSpec, run_id: str) -> Labeled:
@@ -213,8 +259,13 @@ def label_image(info: ImageInfo, answer: Answer, *, spec: ModelSpec, run_id: str
     )
 
 
+def _has_bytes(ref: str | ImageRef, partitions: int) -> int:
+    """Bytes are not shuffled; they were spread when they were read."""
+    return int(isinstance(ref, ImageRef) and ref.data is not None)
+
+
 class _ConcurrentMap(beam.DoFn):
-    """``read_and_decode`` on every element, by threads, results as they come.
+    """``decode_or_fail`` on every element, by threads, results as they come.
 
     While the model predicts a batch, further down in the same bundle, the threads go on; and an
     object that takes long holds up nothing but itself.

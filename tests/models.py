@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from pipeline.tensorflow_import import tf
@@ -69,3 +70,31 @@ def image_file(color="red", image_format="PNG", size=(40, 30)) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", size, COLORS[color]).save(file, image_format)
     return file.getvalue()
+
+
+def save_extractor(folder: Path, trainable=True, features=3) -> str:
+    """Save a feature extractor as Hub has them: mean colors times weights, for 32 × 32."""
+    weights = tf.Variable(tf.eye(3, features), name="weights")
+    module = tf.train.Checkpoint(
+        variables=[weights], trainable_variables=[weights] if trainable else []
+    )
+    images = tf.TensorSpec((None, 32, 32, 3), tf.float32, "inputs")
+    module.__call__ = tf.function(
+        lambda inputs, training=False: tf.reduce_mean(inputs, [1, 2]) @ weights
+    )
+    for training in (False, True):
+        module.__call__.get_concrete_function(images, training=training)
+    serve = tf.function(lambda inputs: {"features": module.__call__(inputs)}, [images])
+    tf.saved_model.save(module, str(folder), signatures=serve)
+    return str(folder)
+
+
+def write_class_folders(folder: Path, count=40, classes=tuple(COLORS), size=(40, 30)) -> str:
+    """Class folders of noise with a tint; every file has other bytes."""
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for n in range(count):
+            noise = rng.integers(0, 100, (*size[::-1], 3)) + np.array(COLORS[name]) // 4
+            Image.fromarray(noise.astype(np.uint8)).save(folder / name / f"{n:03}.png")
+    return str(folder)

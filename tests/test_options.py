@@ -16,6 +16,7 @@ def test_the_defaults():
         model="sample",
         output="out",
         labels_file=None,
+        signature=None,
         top_k=5,
         batch_size=64,
         max_failure_ratio=0.1,

@@ -34,7 +34,7 @@ def test_the_same_seed_draws_the_same_and_another_something_else():
 def test_model_and_images_stay_small():
     files = [
         path
-        for folder in (sample.MODEL_DIR, sample.IMAGES_DIR)
+        for folder in (sample.MODEL_DIR, sample.FEATURES_DIR, sample.IMAGES_DIR)
         for path in folder.rglob("*")
         if path.is_file()
     ]

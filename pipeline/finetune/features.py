@@ -32,7 +32,7 @@ from pipeline.model import ExtractorSpec, load_extractor
 from pipeline.records import Answer, DecodedImage, Failure, ImageInfo
 from pipeline.summary import CountRecords, Tally, reconcile
 from pipeline.tensorflow_import import tf
-from pipeline.transforms import DecodeImages
+from pipeline.transforms import DecodeImages, read_and_decode
 
 COMPLETE = "complete.json"
 
@@ -122,11 +122,12 @@ def build(
     store: str,
 ) -> None:
     """Wire the pipeline that fills a store. ``complete.json`` comes last, if the counts add up."""
+    decode = functools.partial(
+        read_and_decode, height=spec.height, width=spec.width, resample=spec.resample
+    )
     refs = pipeline | "Find" >> FindLabeledImages(sources)
     decoded, failures = (
-        refs
-        | "Spread" >> beam.Reshuffle()
-        | "Decode" >> DecodeImages(spec.height, spec.width, spec.resample, run_id="")
+        refs | "Spread" >> beam.Reshuffle() | "Decode" >> DecodeImages(decode, run_id="")
     )
     examples = decoded | "Compute" >> compute
     shards = examples | "WriteExamples" >> WriteToTFRecord(
@@ -175,11 +176,21 @@ def failure_reasons(store: str) -> Counter[str]:
         return Counter(json.loads(file.read())["failure_reasons"])
 
 
+def failures(store: str, run_id: str) -> Iterator[Failure]:
+    """The failures of a complete store, as those of the run that uses it."""
+    pattern = FileSystems.join(store, f"{outputs.FAILURES}-*.jsonl")
+    for shard in FileSystems.match([pattern])[0].metadata_list:
+        with FileSystems.open(shard.path) as file:
+            for line in file.read().splitlines():
+                yield Failure(**json.loads(line))._replace(run_id=run_id)
+
+
 class Records:
     """The records of a complete store, in the order of their URIs, on this machine.
 
     What is in a bucket is copied to a temporary folder first. The values are read when they are
-    asked for, from wherever they stand in the shards, since pixels may not fit in memory.
+    asked for, from wherever they stand in the shards, since pixels may not fit in memory; the
+    files are open while in the context.
 
     Args:
       store: the folder.
@@ -201,6 +212,13 @@ class Records:
         self.labels = [entry[1] for entry in entries]
         self.contents = [entry[2] for entry in entries]
         self._places = [entry[3:] for entry in entries]
+
+    def __enter__(self) -> Records:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files:
+            file.close()
 
     def __len__(self) -> int:
         return len(self.uris)

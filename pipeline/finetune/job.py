@@ -52,12 +52,13 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What training has led to. ``seconds``: of each stage."""
+    """What training has led to. ``store``: of the features. ``seconds``: of each stage."""
 
     classifier: export.Classifier
     probabilities: np.ndarray
     test: Part
     uris: list[str]
+    store: str
     history: History
     images: dict[str, int]
     seconds: dict[str, float]
@@ -117,7 +118,8 @@ def check(config: FinetuneConfig) -> Run:
     ]
     survey = dataset.survey(sources)
     output = outputs.prepare(config.output)
-    spec, classifies = inspect_extractor(config.model, config.resample)
+    handle = "sample_features" if config.model == "sample" else config.model
+    spec, classifies = inspect_extractor(handle, config.resample)
     if classifies:
         console.say(
             f"warning: --model {config.model} looks like a classifier; it works, but a model's "
@@ -137,8 +139,8 @@ def train(run: Run) -> Trained:
         lambda: _store(run, features.ComputeFeatures(spec, _EXTRACTOR_BATCH), spec.fingerprint)
     )
     _check_failures(run, store)
-    records = features.Records(store, np.float32, (spec.outputs,))
-    values = records.values(range(len(records)))
+    with features.Records(store, np.float32, (spec.outputs,)) as records:
+        values = records.values(range(len(records)))
     parts = _parts(records, labels, lambda indices: values[indices])
     head, history = Head(spec.outputs, len(labels)), History()
     weights = class_weights(parts[TRAIN].classes, len(labels))
@@ -168,25 +170,26 @@ def train(run: Run) -> Trained:
     )
     last = phase("head", head, config.learning_rate, parts, None)
     _, seconds["head"] = _timed(lambda: last.run(config.epochs))
+    logits = last.predict(parts[TEST])
     owner = load(spec)
     function = as_function(owner, spec.signature)
     if config.unfreeze:
         pixel_store, seconds["pixels"] = _timed(lambda: _store(run, features.PackPixels(), ""))
-        shape = (spec.height, spec.width, 3)
-        pixel_records = features.Records(pixel_store, np.uint8, shape)
-        parts = _parts(pixel_records, labels, pixel_records.values)
         network = WholeNetwork(spec, head)
         console.say(f"network: {number_of_weights(network.variables):,} weights")
-        rate = config.unfreeze_learning_rate
-        last = phase("network", network, rate, parts, _checkpoints(run))
-        _, seconds["network"] = _timed(lambda: last.run(config.unfreeze_epochs))
+        with features.Records(pixel_store, np.uint8, (spec.height, spec.width, 3)) as pixels:
+            parts = _parts(pixels, labels, pixels.values)
+            rate = config.unfreeze_learning_rate
+            last = phase("network", network, rate, parts, _checkpoints(run))
+            _, seconds["network"] = _timed(lambda: last.run(config.unfreeze_epochs))
+            logits = last.predict(parts[TEST])
         owner, function = network.extractor, network.features
-    logits, seconds["test"] = _timed(lambda: last.predict(parts[TEST]))
     return Trained(
         classifier=export.Classifier(function, owner, head, spec),
         probabilities=softmax(logits),
         test=parts[TEST],
         uris=[records.uris[index] for index in parts[TEST].indices],
+        store=store,
         history=history,
         images={name: len(part) for name, part in parts.items()},
         seconds=seconds,
@@ -307,11 +310,17 @@ def write_results(run: Run, trained: Trained, evaluation: Evaluation, folder: Pa
     pictures = {"curves": curves, "predictions": grid, "confusion": confusion}
     for name, picture in pictures.items():
         (folder / f"{name}.png").write_bytes(picture)
+    rows = [row.to_json() + "\n" for row in features.failures(trained.store, run.run_id)]
+    (folder / f"{outputs.FAILURES}-00000-of-00001.jsonl").write_text("".join(rows))
     summary = summarize(run, trained, evaluation, difference)
     facts = [
         ("Base model", run.spec.handle),
         ("Images", ", ".join(f"{count:,} {name}" for name, count in trained.images.items())),
         ("Trained", "the whole network" if run.config.unfreeze else "the head"),
+        (
+            "Pictures below",
+            f"of test images; first up to {_EXAMPLES // 3} wrong ones, then right ones",
+        ),
         ("Greatest difference after reloading", str(difference)),
         ("Seconds", ", ".join(f"{value:.1f} {name}" for name, value in trained.seconds.items())),
     ]

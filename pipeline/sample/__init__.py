@@ -1,6 +1,7 @@
-"""The embedded default: drawn images and the small model trained on them."""
+"""The embedded default: drawn images, the small model trained on them, and its features alone."""
 
 from pathlib import Path
 
 MODEL_DIR = Path(__file__).resolve().parent / "model"
 IMAGES_DIR = Path(__file__).resolve().parent / "images"
+FEATURES_DIR = Path(__file__).resolve().parent / "features"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+from pathlib import Path
 
 import numpy as np
 
 from pipeline.preprocessing import Preprocessing
-from pipeline.sample import MODEL_DIR
+from pipeline.sample import FEATURES_DIR, MODEL_DIR
 from pipeline.sample.drawings import LABELS, draw
 from pipeline.tensorflow_import import tf  # isort: split
 
@@ -59,28 +60,37 @@ def build() -> tf_keras.Model:
 
 
 def save(model: tf_keras.Model) -> None:
-    """Write the SavedModel: callable, with one signature, label file and preprocessing."""
-    module = tf.train.Checkpoint(variables=model.variables)
-    module.__call__ = tf.function(
-        lambda inputs: model(inputs, training=False),
-        input_signature=[tf.TensorSpec((None, SIZE, SIZE, 3), tf.float32, "inputs")],
+    """Write the classifier, with its label file and preprocessing, and its features alone."""
+    _save(MODEL_DIR, model, "logits")
+    (MODEL_DIR / "assets").mkdir(exist_ok=True)
+    (MODEL_DIR / "assets" / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS))
+    Preprocessing(SIZE, SIZE, resample="bicubic", returns="logits").write(MODEL_DIR)
+    pooled = next(layer for layer in model.layers if "pooling" in layer.name)
+    _save(FEATURES_DIR, tf_keras.Model(model.input, pooled.output), "features")
+
+
+def _save(folder: Path, model: tf_keras.Model, output: str) -> None:
+    """Write a SavedModel as TensorFlow Hub has them: callable, trainable, with one signature."""
+    module = tf.train.Checkpoint(
+        variables=model.variables,
+        trainable_variables=model.trainable_variables,
+        regularization_losses=[],
     )
+    images = tf.TensorSpec((None, SIZE, SIZE, 3), tf.float32, "inputs")
+    module.__call__ = tf.function(lambda inputs, training=False: model(inputs, training=training))
+    for training in (False, True):
+        module.__call__.get_concrete_function(images, training=training)
     signature = tf.function(
-        lambda inputs: {"logits": module.__call__(inputs)},
-        input_signature=[tf.TensorSpec((None, SIZE, SIZE, 3), tf.float32, "inputs")],
+        lambda inputs: {output: model(inputs, training=False)}, input_signature=[images]
     )
-    shutil.rmtree(MODEL_DIR, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     tf.saved_model.save(
         module,
-        str(MODEL_DIR),
+        str(folder),
         signatures=signature,
         options=tf.saved_model.SaveOptions(save_debug_info=False),
     )
-    (MODEL_DIR / "fingerprint.pb").unlink(missing_ok=True)  # TensorFlow's own, a new one each time
-    assets = MODEL_DIR / "assets"
-    assets.mkdir(exist_ok=True)
-    (assets / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS))
-    Preprocessing(SIZE, SIZE, resample="bicubic", returns="logits").write(MODEL_DIR)
+    (folder / "fingerprint.pb").unlink(missing_ok=True)  # TensorFlow's own, a new one each time
 
 
 def main() -> None:
@@ -108,7 +118,7 @@ def main() -> None:
     held_out = dataset(held_out_images, held_out_classes).map(scale).batch(BATCH_SIZE)
     model.fit(train, epochs=EPOCHS, validation_data=held_out, verbose=2)
     save(model)
-    print(f"saved in {MODEL_DIR}")
+    print(f"saved in {MODEL_DIR} and {FEATURES_DIR}")
 
 
 if __name__ == "__main__":

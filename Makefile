@@ -1,4 +1,4 @@
-# make demo   label the embedded sample with the embedded model
+# make demo   label the embedded sample with the embedded model, then train one and label with that
 # make test   pass the tests
 # make lint   formatting, lint and types
 # make lock   renew requirements.txt from setup.py, and tests/requirements.txt
@@ -17,7 +17,10 @@ BIN := .venv/bin
 
 demo: .venv/installed
 	rm -rf demo
-	$(BIN)/python -m pipeline label --input sample --model sample --output demo
+	$(BIN)/python -m pipeline label --input sample --model sample --output demo/labeled
+	$(BIN)/python -m pipeline finetune --input sample --model sample --output demo/trained
+	$(BIN)/python -m pipeline label --input sample --model demo/trained/export/* \
+		--output demo/labeled-by-trained
 
 test: .venv/installed-tests
 	$(BIN)/python -m pytest --cov --cov-report=term

@@ -167,7 +167,7 @@ def _finetune_parser() -> argparse.ArgumentParser:
     training.add_argument(
         "--epochs",
         type=_positive,
-        default=30,
+        default=100,
         metavar="N",
         help="for the head, at most; training "
         "stops when three of them have not improved on the validation images",

@@ -69,7 +69,8 @@ def test_from_class_folders_to_labels(tmp_path, photos, extractor, capsys):
     assert f"test accuracy 1.000 on {summary['images']['test']} images" in console.out
     assert f"--model {exported(out)}\n" in console.out
     for name in ("curves.png", "predictions.png", "confusion.png"):
-        assert Image.open(out / name).width > 300
+        with Image.open(out / name) as picture:
+            assert picture.width > 300
     assert "accuracy" in (out / "report.html").read_text()
     # Its result is a --model for label with no other flag.
     rows = label(tmp_path / "labels", input=photos, model=exported(out))
@@ -168,7 +169,7 @@ def test_a_list_with_bad_images(tmp_path, photos, extractor):
     assert finetune(input=tmp_path / "list.csv", model=extractor, output=out, **flags) == 0
     assert read_summary(out)["found"] == {"blue": 40, "green": 40, "red": 41}
     assert sum(read_summary(out)["images"].values()) == 120
-    (failed,) = [json.loads(line) for line in (out / "failures-00000-of-00001.jsonl").open()]
+    failed = json.loads((out / "failures-00000-of-00001.jsonl").read_text())
     assert failed["image"] == f"{tmp_path}/absent.png"
     assert failed["reason"] == "not_found"
     assert failed["run_id"] == read_summary(out)["run_id"]

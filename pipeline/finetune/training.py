@@ -27,6 +27,7 @@ SEED = 0
 PATIENCE = 3
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_EPOCH_LINES = 1.0  # an epoch of a head may take a few milliseconds
 _SECONDS_BETWEEN_CHECKPOINTS = 20.0
 
 # Images of a validation or test batch.
@@ -135,6 +136,7 @@ class Phase:
         self._scales = hasattr(optimizer, "get_scaled_loss")
         optimizer.build(network.variables)
         self._best = [tf.Variable(variable) for variable in network.variables]
+        self._said_epoch = 0.0
         self._manager = None
         if checkpoints is not None:
             checkpoint = tf.train.Checkpoint(
@@ -173,6 +175,10 @@ class Phase:
             self._epoch()
         for variable, best in zip(self._network.variables, self._best, strict=True):
             variable.assign(best)
+        console.say(
+            f"{self._name}: ends after {progress.epoch - 1} epochs with epoch "
+            f"{progress.best_epoch}, validation loss {progress.best_loss:.3f}"
+        )
 
     def evaluate(self, part: Part) -> tuple[float, float]:
         """The mean loss and the accuracy on a part."""
@@ -237,10 +243,13 @@ class Phase:
             for name in ("loss", "accuracy", "validation_loss", "validation_accuracy"):
                 tf.summary.scalar(f"epoch/{name}", getattr(record, name))
             self._writer.flush()
-        console.say(
-            f"{self._name}: epoch {progress.epoch}: loss {record.loss:.3f}, accuracy "
-            f"{record.accuracy:.3f}; validation {validation_loss:.3f}, {validation_accuracy:.3f}"
-        )
+        if time.monotonic() - self._said_epoch > _SECONDS_BETWEEN_EPOCH_LINES:
+            self._said_epoch = time.monotonic()
+            console.say(
+                f"{self._name}: epoch {progress.epoch}: loss {record.loss:.3f}, accuracy "
+                f"{record.accuracy:.3f}; validation {validation_loss:.3f}, "
+                f"{validation_accuracy:.3f}"
+            )
         if validation_loss < progress.best_loss:
             progress.best_loss, progress.best_epoch = validation_loss, progress.epoch
             for variable, best in zip(self._network.variables, self._best, strict=True):

@@ -6,7 +6,8 @@
 
 SHELL := /bin/sh
 
-# The first Python between 3.10 and 3.13; override with make PYTHON=...
+# The first Python between 3.10 and 3.13; override with make PYTHON=..., after make clean if there
+# is a .venv of another one.
 CHECK := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python; do \
 	$$p -c "$(CHECK)" 2>/dev/null && echo $$p && break; done)
@@ -44,8 +45,8 @@ clean:
 	rm -rf .venv demo build dist *.egg-info
 
 .venv/installed: requirements.txt setup.py
-	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 with its venv module is needed" \
-		"(on Debian and Ubuntu: apt-get install python3-venv)"; exit 1; }
+	@$(or $(PYTHON),false) -c "$(CHECK)" || { echo "Python 3.10 to 3.13 with its venv module" \
+		"is needed (on Debian and Ubuntu: apt-get install python3-venv)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing Beam and TensorFlow into .venv: about two minutes"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt

@@ -10,6 +10,7 @@ The command line, ``python -m pipeline label``, is one user of the same transfor
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -21,6 +22,11 @@ __all__ = ["LabelImages"]
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # 2 hides TensorFlow's notes on CPU features and absent GPUs; errors are still shown.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# On Python 3.10, Google's clients say in ten lines that they will not follow it for long.
+warnings.filterwarnings(
+    "ignore", message="You are using a (non-supported )?Python version", category=FutureWarning
+)
 
 if TYPE_CHECKING:
     from pipeline.transforms import LabelImages

@@ -135,7 +135,11 @@ def write_summary(run: Run, found: Tally, labeled: Tally, failed: Tally, written
 
 
 def summarize(run: Run, found: Tally, labeled: Tally, failed: Tally) -> dict[str, Any]:
-    """The content of ``summary.json``; times in seconds, ``stage_seconds`` per labeled image."""
+    """The content of ``summary.json``; times in seconds.
+
+    Those of the stages are averages over the labeled images: reading and predicting in wall time,
+    decoding in CPU time.
+    """
     finished = datetime.now(timezone.utc)
     seconds = (finished - run.started).total_seconds()
     return {
@@ -150,7 +154,7 @@ def summarize(run: Run, found: Tally, labeled: Tally, failed: Tally) -> dict[str
         "finished_at": f"{finished:%Y-%m-%dT%H:%M:%SZ}",
         "seconds": round(seconds, 3),
         "images_per_second": round(found.images / seconds, 2),
-        "stage_seconds": {
+        "stage_seconds_per_image": {
             stage: round(total / max(labeled.images, 1), 6)
             for stage, total in labeled.seconds._asdict().items()
         },

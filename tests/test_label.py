@@ -101,7 +101,7 @@ def test_the_files_of_a_run(tmp_path, color_model):
     assert written["labels"] == {"red": 1, "green": 1, "blue": 1}
     assert written["options"]["top_k"] == 2
     assert written["versions"]["apache-beam"]
-    assert all(seconds > 0 for seconds in written["stage_seconds"].values())
+    assert all(seconds > 0 for seconds in written["stage_seconds_per_image"].values())
 
 
 def test_images_named_twice_are_labeled_once(tmp_path, color_model):

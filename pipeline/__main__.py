@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import signal
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pipeline.console import say
 from pipeline.errors import RunError, UsageError
@@ -40,13 +42,30 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def console() -> None:
-    """Run the command that the process was started with, and end the process."""
+    """Run the command that the process was started with, and end the process.
+
+    At once in any case: Python would wait for all images that are being read.
+    """
     signal.signal(signal.SIGINT, _interrupt)
-    sys.exit(main())
+    sys.excepthook = _fail
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names need not fit the terminal's encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
+    _exit(main())
+
+
+def _fail(*error: Any) -> None:
+    sys.__excepthook__(*error)
+    _exit(1)
+
+
+def _exit(code: int) -> NoReturn:
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _interrupt(*_: object) -> NoReturn:
-    """End at once; as an exception, Ctrl-C would wait for all images that are being read."""
     message = "interrupted: there are no results yet; give the same command again\n"
     os.write(sys.stderr.fileno(), message.encode())
     os._exit(130)

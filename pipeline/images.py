@@ -13,14 +13,16 @@ trained on:
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
+import threading
 import warnings
 import zlib
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, PngImagePlugin, UnidentifiedImageError
 
 from pipeline.errors import ImageError
 from pipeline.records import Reason
@@ -56,7 +58,7 @@ _DAMAGE = (
     TypeError,
     IndexError,
     ArithmeticError,
-    NotImplementedError,
+    RuntimeError,  # NotImplementedError among them
     struct.error,
     zlib.error,
 )
@@ -85,6 +87,14 @@ Image.init()
 
 # Pillow warns of odd metadata once per file; such a file is either labeled or a named failure.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is checked
+
+# Programs keep whole workflows in a PNG's text, of which Pillow by default takes a megabyte.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 64 * 2**20
+
+# Decoded one at a time, so that the memory of a few huge images does not add up.
+_LARGE_PIXELS = 16_000_000
+_one_large_image = threading.Lock()
 
 
 class Decoded(NamedTuple):
@@ -133,6 +143,19 @@ def _decode(image: Image.Image, height: int, width: int, resample: Image.Resampl
             f"{original_width} × {original_height} pixels; at most {MAX_PIXELS:,} are decoded",
         )
     image.draft(None, (2 * max(height, width),) * 2)
+    large = image.width * image.height > _LARGE_PIXELS
+    with _one_large_image if large else contextlib.nullcontext():
+        return _load(image, height, width, resample, (original_width, original_height))
+
+
+def _load(
+    image: Image.Image,
+    height: int,
+    width: int,
+    resample: Image.Resampling,
+    original_size: tuple[int, int],
+) -> Decoded:
+    original_width, original_height = original_size
     image.load()
     if image.format == "TIFF":  # whose loader has applied the orientation, and may swap the sides
         original_width, original_height = image.size
@@ -183,7 +206,8 @@ def _scale_to_eight_bit(samples: np.ndarray, mode: str) -> np.ndarray:
     taken for 16-bit, floats in [0, 1] for intensities; anything else is stretched from its least to
     its greatest value.
     """
-    values = samples.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # NaNs are refused below
+        values = samples.astype(np.float32)
     if not np.isfinite(values).all():
         raise ImageError(Reason.CORRUPT, "a sample is not a finite number")
     low, high = values.min(), values.max()

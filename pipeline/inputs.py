@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
-import logging
 import os
 import posixpath
 import re
@@ -28,8 +27,6 @@ from google.protobuf.message import DecodeError
 from pipeline import sample, storage
 from pipeline.errors import ImageError, InputError
 from pipeline.records import ImageRef
-
-_LOGGER = logging.getLogger(__name__)
 
 # What a folder's files must be named like to be taken for images. Formats that cannot be decoded
 # are among them, so that they show up as failures and are not passed over in silence.
@@ -214,8 +211,14 @@ def list_folder(uri: str) -> Iterator[FileMetadata]:
     """
     prefix = uri.rstrip("/") + "/"
     for file in _list(prefix):
-        if file.path.startswith(prefix) and _is_image_name(file.path[len(prefix) :]):
+        name = file.path[len(prefix) :]
+        if file.path.startswith(prefix) and (_is_image_name(name) or _is_closed(file.path)):
             yield file
+
+
+def _is_closed(path: str) -> bool:
+    """Whether it is a folder that ``_walk`` could not open; in a store, slashes mean nothing."""
+    return path.endswith("/") and not storage.is_remote(path)
 
 
 def _match(uri: str) -> Iterator[str]:
@@ -224,14 +227,14 @@ def _match(uri: str) -> Iterator[str]:
     translated = filesystem.translate_pattern(uri)
     # Beam's own /**/ wants at least one folder, which no shell does; and its [[], the way to write
     # a bracket that is in a name, makes Python warn of the expression.
-    pattern = re.compile(translated.replace("/.*/", "/(.*/)?").replace("[[", r"[\["))
+    pattern = re.compile(re.sub(r"(/\.\*)+/", "/(.*/)?", translated).replace("[[", r"[\["))
     # A local filesystem lists folders, an object store any prefix.
     prefix = uri[: min(uri.find(c) for c in "*?[" if c in uri)]
     if filesystem.has_dirs():
         prefix = posixpath.dirname(prefix).rstrip("/") + "/"
     levels = None if "**" in uri else uri.count("/") - prefix.count("/") + 1
     for file in _list(prefix, levels):
-        if pattern.match(file.path) and not file.path.endswith("/"):
+        if (pattern.match(file.path) and not file.path.endswith("/")) or _is_closed(file.path):
             yield file.path
 
 
@@ -253,12 +256,13 @@ def _walk(folder: str, levels: int | None, top: bool = True) -> Iterator[FileMet
     """The files in a local folder and below, down to so many levels.
 
     Links to folders are followed only where the number of levels keeps them from going in circles.
-    A link that leads nowhere is listed, too: it fails in sight when it is read.
+    A link that leads nowhere is listed, and so is, with a slash at its end, a folder that may not
+    be opened: they fail in sight when they are read.
     """
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if not entry.is_dir(follow_symlinks=levels is not None):
+                if not _is_folder(entry, follow_links=levels is not None):
                     yield _metadata(entry)
                 elif levels is None:
                     yield from _walk(entry.path, None, top=False)
@@ -266,10 +270,17 @@ def _walk(folder: str, levels: int | None, top: bool = True) -> Iterator[FileMet
                     yield from _walk(entry.path, levels - 1, top=False)
     except FileNotFoundError:
         return  # removed in the meantime; or a glob in a folder that does not exist
-    except PermissionError as error:
+    except PermissionError:
         if top:
             raise
-        _LOGGER.warning("this folder is left out: %s", error)
+        yield FileMetadata(f"{folder}/", 0, 0.0)
+
+
+def _is_folder(entry: os.DirEntry[str], follow_links: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow_links)
+    except OSError:  # a link in a circle, or to where one may not look
+        return False
 
 
 def _metadata(entry: os.DirEntry[str]) -> FileMetadata:
@@ -321,7 +332,8 @@ def absolute(entry: str, list_uri: str) -> str:
     if storage.is_remote(list_uri) and not entry.startswith("/"):
         scheme, _, key = posixpath.join(folder, entry).partition("://")
         return f"{scheme}://{posixpath.normpath(key)}"  # a store knows no ..
-    return storage.local_path(os.path.join(folder, os.path.expanduser(entry)))
+    entry = os.path.expanduser(entry) if entry.startswith("~/") else entry
+    return storage.local_path(os.path.join(folder, entry))
 
 
 def printable(path: str) -> str:

@@ -55,7 +55,7 @@ def run(config: LabelConfig) -> int:
     with FileSystems.open(FileSystems.join(checked.output, outputs.SUMMARY)) as file:
         summary = json.load(file)
     print(describe(summary, checked.output))
-    if summary["failed"] > config.max_failure_ratio * summary["found"]:
+    if summary["failed"] / summary["found"] > config.max_failure_ratio:
         console.say(
             f"error: {summary['failed'] / summary['found']:.1%} of the images failed, more than "
             f"--max_failure_ratio {config.max_failure_ratio} allows; the results are kept"

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import model_files
+from pipeline import console, model_files
 from pipeline.errors import ModelError, PredictionError
 from pipeline.examples import ExampleClassifier, example_signature, probe_examples
 from pipeline.labels import IMAGENET_CLASSES, find_labels
@@ -185,6 +185,11 @@ def inspect(
             f"--model {handle}: returns one number for each image; a classifier returns one for "
             "each of two or more classes"
         )
+    if preprocessing is None and not _are_probabilities(values) and _are_in_unit_range(values):
+        console.say(
+            f"warning: --model {handle} returns numbers from 0 to 1 that do not add up to 1, as "
+            "models do that give an image several labels; they are taken for logits of one"
+        )
     return ModelSpec(
         **dataclasses.asdict(extractor),
         labels=find_labels(labels_file, path, extractor.outputs),
@@ -258,6 +263,8 @@ def _probe(
             f"--model {handle}: returns {values.dtype} {list(values.shape)} for a batch of 2 "
             "images; a classifier returns float [2, classes], a feature extractor [2, features]"
         )
+    if not np.isfinite(values).all():
+        raise ModelError(f"--model {handle}: returns numbers that are not finite")
     extractor = ExtractorSpec(
         handle=handle,
         fingerprint=fingerprint,
@@ -388,3 +395,7 @@ def as_function(loaded: Any, signature: str | None) -> Callable[[tf.Tensor], tf.
 def _are_probabilities(values: np.ndarray) -> bool:
     """Whether rows ``[N, classes]`` are distributions; the answer to noise tells them apart."""
     return bool((values >= 0).all() and np.allclose(values.sum(axis=1), 1.0, atol=1e-3))
+
+
+def _are_in_unit_range(values: np.ndarray) -> bool:
+    return bool((values >= 0).all() and (values <= 1).all())

@@ -20,6 +20,10 @@ Train a classifier of your own on a TensorFlow Hub feature vector, and export it
 Flags of Apache Beam (--runner, --project, --temp_location, …) are passed on to it."""
 
 
+# 4096 images of 224 × 224 are 600 MB, before the model makes anything of them.
+MAX_BATCH_SIZE = 4096
+
+
 @dataclass(frozen=True)
 class LabelConfig:
     """The label job's flags; ``beam_args`` are those that belong to Beam, untouched."""
@@ -140,7 +144,7 @@ def _label_parser() -> argparse.ArgumentParser:
         "--top_k", type=_positive, default=5, metavar="N", help="predictions in each row"
     )
     labeling.add_argument(
-        "--batch_size", type=_positive, default=64, metavar="N", help="images a call of the model"
+        "--batch_size", type=_batch_size, default=64, metavar="N", help="images a call of the model"
     )
     _add_reading(parser)
     return parser
@@ -162,7 +166,7 @@ def _finetune_parser() -> argparse.ArgumentParser:
     )
     training = parser.add_argument_group("how to train")
     training.add_argument(
-        "--batch_size", type=_positive, default=32, metavar="N", help="images a training step"
+        "--batch_size", type=_batch_size, default=32, metavar="N", help="images a training step"
     )
     training.add_argument(
         "--epochs",
@@ -214,9 +218,9 @@ def _new_parser(command: str, description: str) -> argparse.ArgumentParser:
 def _add_required(parser: argparse.ArgumentParser, input_help: str, model_help: str) -> None:
     required = parser.add_argument_group("what from, and where to")
     flag = functools.partial(required.add_argument, required=True, default=argparse.SUPPRESS)
-    flag("--input", action="extend", nargs="+", metavar="URI", help=input_help)
-    flag("--model", metavar="HANDLE", help=model_help)
-    flag("--output", metavar="FOLDER", help="folder or bucket path for the results")
+    flag("--input", type=_name, action="extend", nargs="+", metavar="URI", help=input_help)
+    flag("--model", type=_name, metavar="HANDLE", help=model_help)
+    flag("--output", type=_text, metavar="FOLDER", help="folder or bucket path for the results")
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
@@ -256,6 +260,26 @@ def _check_beam_args(rest: list[str], parser: argparse.ArgumentParser) -> None:
     close = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise UsageError(f"unknown argument {unknown[0]}; {hint}{parser.prog} --help lists the flags")
+
+
+def _name(text: str) -> str:
+    if not text:  # an unset shell variable, which would mean the current folder
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8") from error
+    return _name(text)
+
+
+def _batch_size(text: str) -> int:
+    if _positive(text) > MAX_BATCH_SIZE:
+        raise argparse.ArgumentTypeError(f"{text} is more than {MAX_BATCH_SIZE}")
+    return int(text)
 
 
 def _positive(text: str) -> int:

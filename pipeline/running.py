@@ -17,6 +17,10 @@ from pipeline.errors import LabelingError, RunError, UsageError
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
 
+# Errors whose message says all, as a runner names them in a traceback: ours, and the system's.
+_IN_ONE_LINE = r"pipeline\.errors\.\w+|OSError|PermissionError|FileNotFoundError"
+
+
 def beam_options(beam_args: tuple[str, ...]) -> PipelineOptions:
     """Beam's own options, with the local runner pinned."""
     options = PipelineOptions(list(beam_args))
@@ -42,7 +46,7 @@ def run_pipeline(pipeline: beam.Pipeline) -> None:
     """Run a pipeline to its end, with its progress on the console.
 
     Raises:
-      RunError: a step failed with an error of this package.
+      RunError: a step failed with an error of this package, or of the system: a full disk, say.
       RuntimeError: a step failed with another.
     """
     logging.getLogger("apache_beam.runners.common").addFilter(_is_not_ours)
@@ -51,6 +55,8 @@ def run_pipeline(pipeline: beam.Pipeline) -> None:
             pipeline.run().wait_until_finish()
     except (LabelingError, RuntimeError) as error:  # runners make a RuntimeError of any other
         raise _run_error(error) from error
+    except OSError as error:
+        raise RunError(f"the run failed: {error}") from error
 
 
 def _run_error(error: LabelingError | RuntimeError) -> Exception:
@@ -59,15 +65,15 @@ def _run_error(error: LabelingError | RuntimeError) -> Exception:
     Runners raise a worker's error again with the step's name added, or pass it on as text, a
     traceback that ends with the error itself.
     """
-    last = str(error).strip().splitlines()[-1]
-    prefix = "" if isinstance(error, LabelingError) else r"pipeline\.errors\.\w+: "
-    own = re.match(rf"{prefix}(.*?)( \[while running .*)?$", last)
-    return RunError(f"the run failed: {own[1]}") if own else error
+    last = (str(error).strip().splitlines() or [""])[-1]
+    prefix = "" if isinstance(error, LabelingError) else rf"({_IN_ONE_LINE}): "
+    own = re.match(rf"{prefix}(?P<message>.*?)( \[while running .*)?$", last)
+    return RunError(f"the run failed: {own['message']}") if own else error
 
 
 def _is_not_ours(record: logging.LogRecord) -> bool:
-    """Whether a log record is of another error than this package's own, which take one line."""
-    return not (record.exc_info and isinstance(record.exc_info[1], LabelingError))
+    """Whether a log record is of an error that is not said in one line at the end."""
+    return not (record.exc_info and isinstance(record.exc_info[1], (LabelingError, OSError)))
 
 
 def versions() -> dict[str, str]:

@@ -6,8 +6,10 @@ import contextlib
 import functools
 import os
 import re
+import stat
 import urllib.parse
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any
 
 import requests
@@ -71,7 +73,13 @@ def read_bytes(uri: str) -> bytes:
     try:
         if is_http(uri):
             return _read_http(uri)
-        path = uri if is_remote(uri) else local_path(uri)
+        path = uri
+        if not is_remote(uri):
+            path = local_path(uri)
+            if uri.endswith("/"):
+                raise PermissionError(f"this folder cannot be opened: {path}")
+            if not stat.S_ISREG(Path(path).stat().st_mode):  # a pipe would block for ever
+                raise ImageError(Reason.UNREADABLE, f"not a file with content: {path}")
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             data = file.read(MAX_BYTES + 1)
     except (*STORE_ERRORS, requests.RequestException, urllib3.exceptions.HTTPError) as error:

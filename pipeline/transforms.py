@@ -40,6 +40,9 @@ NAMESPACE = "labeling"
 # remote store at once; the decoder gives up Python's lock, so they also keep the cores busy.
 READ_THREADS = 16
 
+# Shared by all bundles of a process, so that their number is bounded. Started when first used.
+_THREADS = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
+
 # Images read and decoded ahead of the model, for each bundle. At 224×224 they take 19 MB.
 READ_AHEAD = 128
 
@@ -81,6 +84,9 @@ class LabelImages(beam.PTransform):
       top_k: how many of the best classes each row has.
       batch_size: images a call of the model.
       run_id: goes into every row.
+
+    Raises:
+      ValueError: an argument is out of its range.
     """
 
     def __init__(
@@ -95,6 +101,10 @@ class LabelImages(beam.PTransform):
         run_id: str = "",
     ):
         super().__init__()
+        if top_k < 1 or batch_size < 1:
+            raise ValueError(f"top_k is {top_k} and batch_size {batch_size}, expected 1 or more")
+        if resample not in (None, *images.RESAMPLING):
+            raise ValueError(f"resample is {resample!r}, expected {' or '.join(images.RESAMPLING)}")
         self._model = model
         self._labels_file = labels_file
         self._resample = resample
@@ -287,7 +297,7 @@ class _ConcurrentMap(beam.DoFn):
         timestamp: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterator[Any]:
-        future = _threads().submit(self._function, element)
+        future = _THREADS.submit(self._function, element)
         self._pending[future] = (timestamp, window)
         if len(self._pending) >= READ_AHEAD:
             yield from self._finished()
@@ -313,9 +323,3 @@ class _ConcurrentMap(beam.DoFn):
                 self._read.update(round(result.info.seconds.read * 1000))
                 self._decode.update(round(result.info.seconds.decode * 1000))
                 yield value
-
-
-@functools.lru_cache(maxsize=1)
-def _threads() -> ThreadPoolExecutor:
-    """The reading threads, shared by all bundles of a process, so that their number is bounded."""
-    return ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")

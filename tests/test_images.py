@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from pipeline.errors import ImageError
 from pipeline.images import MAX_PIXELS, RESAMPLING, decode
@@ -334,3 +334,23 @@ def with_png_size(width, height):
 )
 def test_a_decompression_bomb_is_refused_by_its_header(width, height):
     assert reason_of(with_png_size(width, height)) is Reason.TOO_MANY_PIXELS
+
+
+def test_an_avif_whose_data_is_damaged():
+    data = bytearray(noisy("AVIF"))
+    at = data.index(b"mdat") + 4
+    data[at : at + 8] = b"\xff" * 8
+    assert reason_of(bytes(data)) is Reason.CORRUPT
+
+
+def test_a_png_with_much_text():
+    info = PngImagePlugin.PngInfo()
+    info.add_text("workflow", "x" * 5_000_000, zip=True)
+    assert decode(encoded(picture(), "PNG", pnginfo=info), 24, 32).width == 60
+
+
+def test_an_image_that_is_decoded_alone_for_its_size():
+    image = Image.new("L", (5000, 4000), 77)
+    decoded = decode(encoded(image, "PNG"), 24, 32)
+    assert (decoded.width, decoded.height) == (5000, 4000)
+    assert (decoded.pixels == 77).all()

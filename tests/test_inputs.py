@@ -8,9 +8,10 @@ from google.api_core.exceptions import Forbidden
 from http_server import Answer, HttpServer, unused_url
 from stores import ERRORS, OPENED, memory_store, public_folder, unprivileged
 
-from pipeline.errors import InputError
+from pipeline.errors import ImageError, InputError
 from pipeline.inputs import FindImages, Input, InputKind, list_uris, understand
 from pipeline.records import ImageRef
+from pipeline.storage import read_bytes
 
 
 def make(folder, *names):
@@ -111,14 +112,30 @@ def test_an_unreadable_folder():
             understand(str(folder / "closed"))
 
 
-def test_an_unreadable_subfolder_is_named_and_the_rest_is_listed(caplog):
+def test_an_unreadable_subfolder_is_in_the_list_and_so_is_the_rest():
     with public_folder() as folder:
-        make(folder, "a.jpg", "lost+found/b.jpg", "open/c.jpg")
-        (folder / "lost+found").chmod(0)
+        make(folder, "a.jpg", "closed/b.jpg", "open/c.jpg")
+        (folder / "closed").chmod(0)
         with unprivileged(folder):
-            assert found(folder) == [f"{folder}/a.jpg", f"{folder}/open/c.jpg"]
-        assert "Permission denied" in caplog.text
-        assert f"{folder}/lost+found" in caplog.text
+            expected = [f"{folder}/a.jpg", f"{folder}/closed/", f"{folder}/open/c.jpg"]
+            assert found(folder) == found(folder / "**.jpg") == expected
+            with pytest.raises(ImageError, match="forbidden: this folder cannot be opened"):
+                read_bytes(f"{folder}/closed/")
+
+
+def test_a_link_to_where_one_may_not_look_hides_nothing():
+    with public_folder() as folder:
+        make(folder, *(f"p/{n}.jpg" for n in range(20)), "closed/x.jpg")
+        (folder / "closed").chmod(0)
+        (folder / "p" / "link.jpg").symlink_to(folder / "closed" / "x.jpg")
+        with unprivileged(folder):
+            for given in ("p/*.jpg", "*/*.jpg", "p"):
+                assert len([uri for uri in found(folder / given) if uri.endswith("jpg")]) == 21
+
+
+def test_a_link_to_itself(tmp_path):
+    make(tmp_path, "p/a.jpg").joinpath("p/loop").symlink_to("loop")
+    assert found("p") == found("p/*.jpg") == ["p/a.jpg"]
 
 
 # Globs
@@ -138,6 +155,7 @@ def test_an_unreadable_subfolder_is_named_and_the_rest_is_listed(caplog):
         ("p/**.jpg", ["p/a.jpg", "p/b.jpg", "p/s/d.jpg", "p/s/t/e.jpg"]),
         ("p/**/*.jpg", ["p/a.jpg", "p/b.jpg", "p/s/d.jpg", "p/s/t/e.jpg"]),
         ("p/**/s/**/*.jpg", ["p/s/d.jpg", "p/s/t/e.jpg"]),
+        ("p/**/**/*.jpg", ["p/a.jpg", "p/b.jpg", "p/s/d.jpg", "p/s/t/e.jpg"]),
         ("**/e.jpg", ["p/s/t/e.jpg"]),
         ("./q/../p/c.*", ["p/c.png"]),
         ("photos [[]2024]/*.jpg", ["photos [2024]/f.jpg"]),
@@ -219,6 +237,7 @@ def test_a_list(tmp_path):
         "../up.jpg",
         "/absolute/c.jpg",
         "~/d.jpg",
+        "~\0d.jpg",
         "file:///e%20f.jpg",
         "http://host/g h.jpg",
         "gs://bucket/i.jpg",
@@ -233,6 +252,7 @@ def test_a_list(tmp_path):
         f"{tmp_path}/up.jpg",
         "/absolute/c.jpg",
         os.path.expanduser("~/d.jpg"),
+        f"{tmp_path}/lists/~\0d.jpg",
         "/e f.jpg",
         "http://host/g h.jpg",
         "gs://bucket/i.jpg",

@@ -1,6 +1,7 @@
 """The label job from its command line to its files."""
 
 import csv
+import errno
 import json
 import re
 import shutil
@@ -15,7 +16,7 @@ import pytest
 from http_server import Answer, HttpServer, truncated, unused_url
 from models import COLORS, color_logits, image_file, save_model
 
-from pipeline import label, labels, transforms
+from pipeline import label, labels, outputs, transforms
 from pipeline.__main__ import main
 from pipeline.handlers import SavedModelHandler
 from pipeline.tensorflow_import import tf
@@ -321,6 +322,51 @@ def test_a_list_that_changes_after_the_check(tmp_path, color_model, monkeypatch,
     monkeypatch.setattr(label, "check", check_and_empty)
     assert run(input=photos, model=color_model, output=tmp_path / "out") == 1
     assert "no images were found when the pipeline listed the inputs" in capsys.readouterr().err
+
+
+def test_a_full_disk(tmp_path, color_model, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(outputs, "write_file", lambda *_, keep=True: full() if keep else None)
+    assert run(input=write_colors(tmp_path / "p"), model=color_model, output=tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert "error: the run failed: [Errno 28] No space left on device" in error
+    assert "Traceback" not in error
+
+
+def test_a_failed_run_ends_although_images_are_being_read(tmp_path):
+    """One image never comes, and the model fails on the first that did."""
+
+    def fails_later(images):
+        return tf.matmul(color_logits(images), tf.ones([1 + tf.shape(images)[0], 3]))
+
+    model = save_model(tmp_path / "m", only_when_probed(fails_later))
+    with HttpServer({"/slow.jpg": Answer(image_file(), delay=600)}) as server:
+        lines = [server.url("/slow.jpg"), *(f"{n}.png" for n in range(200))]
+        write_many(tmp_path / "p", 200)
+        (tmp_path / "p" / "list.txt").write_text("\n".join(lines))
+        started = time.monotonic()
+        done = run_process(
+            *(f"--input={tmp_path}/p/list.txt", f"--model={model}", "--batch_size=1"),
+            f"--output={tmp_path}/out",
+        )
+    assert done.returncode == 1
+    assert "error: the run failed: the model fails on a batch of 1 images" in done.stderr
+    assert time.monotonic() - started < 28  # the server's answer is waited for for 30 s
+
+
+def only_when_probed(otherwise):
+    """Well behaved with the two images of the probe."""
+    return lambda images: tf.cond(
+        tf.shape(images)[0] == 2, lambda: color_logits(images), lambda: otherwise(images)
+    )
+
+
+def write_many(folder, count):
+    folder.mkdir()
+    for n in range(count):
+        (folder / f"{n}.png").write_bytes(image_file("red"))
 
 
 # Real weights and real photographs

@@ -137,12 +137,16 @@ def error_of(path):
         (lambda images: tf.argmax(color_logits(images), 1), "returns int64 [2] for a batch of 2"),
         (lambda images: tf.cast(color_logits(images), tf.int32), "returns int32 [2, 3]"),
         (lambda images: color_logits(images)[:, :1], "returns one number for each image"),
+        (lambda images: color_logits(images) / 0.0, "returns numbers that are not finite"),
     ],
 )
 def test_models_that_are_no_classifiers(tmp_path, function, described):
-    message = error_of(save_model(tmp_path, function))
-    assert described in message
-    assert "a classifier returns" in message
+    assert described in error_of(save_model(tmp_path, function))
+
+
+def test_a_model_of_several_labels_an_image_gets_a_warning(tmp_path, capsys):
+    inspect(save_model(tmp_path, lambda images: tf.sigmoid(color_logits(images))))
+    assert "do not add up to 1, as models do that give an image" in capsys.readouterr().err
 
 
 def test_a_model_of_something_else_than_images(tmp_path):

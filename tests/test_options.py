@@ -66,6 +66,11 @@ def test_required_flags(flag):
     [
         (["--batch_size", "0"], "--batch_size: 0 is not a positive number"),
         (["--batch_size", "x"], "--batch_size: invalid"),
+        (["--batch_size", "4097"], "--batch_size: 4097 is more than 4096"),
+        (["--input", ""], "--input: it is empty"),
+        (["--model="], "--model: it is empty"),
+        (["--output="], "--output: it is empty"),
+        (["--output", "/o\udcff"], r"--output: '/o\udcff' is not UTF-8"),
         (["--top_k", "-1"], "--top_k: -1 is not a positive number"),
         (["--max_failure_ratio", "2"], "--max_failure_ratio: 2 is not between 0 and 1"),
         (["--max_failure_ratio", "nan"], "--max_failure_ratio: nan is not between 0 and 1"),

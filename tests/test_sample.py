@@ -19,7 +19,7 @@ def test_held_out_drawings_are_labeled_right():
         np.asarray(draw(LABELS[class_id], np.random.default_rng((SEED, n)), 224))
         for n, class_id in enumerate(truth)
     ]
-    predicted = [result.class_ids[0] for result in classifier.classify(np.stack(drawings))]
+    predicted = [result.class_ids[0] for result in classifier(np.stack(drawings))]
     assert np.mean(np.equal(predicted, truth)) >= 0.95
 
 

@@ -101,6 +101,11 @@ def test_local_failures_have_reasons(tmp_path):
     assert reason_of(str(tmp_path / "null\0byte.jpg")) is Reason.UNREADABLE
 
 
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert reason_of(str(tmp_path / "pipe.jpg")) is Reason.UNREADABLE
+
+
 def test_a_file_without_permission_is_forbidden():
     with public_folder() as folder:
         (folder / "photo.jpg").write_bytes(PHOTO)

@@ -132,6 +132,12 @@ def patch_reading(monkeypatch, patched):
     monkeypatch.setattr(transforms.storage, "read_bytes", read_bytes)
 
 
+@pytest.mark.parametrize("wrong", [{"top_k": 0}, {"batch_size": 0}, {"resample": "area"}])
+def test_arguments_out_of_range(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        LabelImages(model="sample", **wrong)
+
+
 def test_a_slow_object_holds_up_nothing_but_itself(color_model, monkeypatch):
     """It answers only when all others, far more than a batch, have been read."""
     others = {f"/{n}.png": image_file("red") for n in range(200)}

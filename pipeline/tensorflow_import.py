@@ -43,6 +43,10 @@ with _without_notes():
 
     tf.config.list_physical_devices()  # sets the devices up, with the last of the notes
 
+# Left to itself TensorFlow takes a GPU's whole memory, and a second process gets nothing.
+for _gpu in tf.config.list_physical_devices("GPU"):
+    tf.config.experimental.set_memory_growth(_gpu, True)
+
 __all__ = ["tf", "what_failed"]
 
 

@@ -7,6 +7,7 @@ nothing but its folder.
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -48,15 +49,17 @@ class Classifier(tf.Module):
         self.weights, self.bias = head.weights, head.bias
         shape = (None, spec.height, spec.width, 3)
 
-        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "inputs")])
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "inputs")], autograph=False)
         def classify(inputs: tf.Tensor) -> tf.Tensor:
             return tf.nn.softmax(head.logits(features(inputs), None))
 
-        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "inputs")])
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "inputs")], autograph=False)
         def serve_images(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"probabilities": classify(inputs)}
 
-        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "examples")])
+        @tf.function(
+            input_signature=[tf.TensorSpec((None,), tf.string, "examples")], autograph=False
+        )
         def serve_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
             feature = {"image/encoded": tf.io.FixedLenFeature([], tf.string)}
             encoded = tf.io.parse_example(examples, feature)["image/encoded"]
@@ -96,10 +99,12 @@ def save(classifier: Classifier, folder: Path, labels: Sequence[str], spec: Extr
 class Verifier:
     """A process of its own that loads an export, to compare its answers with the trained model's.
 
-    It is started early, since TensorFlow takes seconds to import; leaving the context ends it.
+    It is started before the training, since TensorFlow takes seconds to import; leaving the context
+    ends it.
     """
 
     def __enter__(self) -> Verifier:
+        self._folder = tempfile.TemporaryDirectory()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.finetune.verify"],
             cwd=Path(pipeline.__file__).parents[1],
@@ -113,14 +118,22 @@ class Verifier:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
+        for pipe in (self._process.stdin, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+        self._folder.cleanup()
 
-    def compare(self, classifier: Classifier, folder: Path, pixels: np.ndarray) -> float:
-        """Compare, once, the model with its export.
+    def give(self, model: Path, pixels: np.ndarray) -> None:
+        """Hand over, once, an export and images, uint8 ``[N, height, width, 3]``."""
+        given, self._answers = (Path(self._folder.name, name) for name in ("given.npy", "got.npy"))
+        np.save(given, pixels)
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has died; ``compare`` says of what
+            self._process.stdin.write(f"{model}\n{given}\n{self._answers}\n")
+            self._process.stdin.close()
 
-        Args:
-          classifier: the model.
-          folder: its export.
-          pixels: uint8 ``[N, height, width, 3]``.
+    def compare(self, classifier: Classifier, pixels: np.ndarray) -> float:
+        """Compare the model with the export that was handed over, on the same images.
 
         Returns:
           The greatest difference of two probabilities, which is 0.0.
@@ -128,15 +141,12 @@ class Verifier:
         Raises:
           RunError: it is not, or the export cannot be loaded.
         """
-        with tempfile.TemporaryDirectory() as temporary:
-            given, got = Path(temporary, "pixels.npy"), Path(temporary, "probabilities.npy")
-            np.save(given, pixels)
-            _, error = self._process.communicate(f"{folder}\n{given}\n{got}\n")
-            if self._process.returncode != 0:
-                raise RunError(f"the exported model cannot be loaded: {error.strip()[-500:]}")
-            probabilities = np.load(got)
         expected = classifier.__call__(tf.constant(pixels / np.float32(255.0))).numpy()
-        difference = float(np.abs(probabilities - expected).max())
+        assert self._process.stderr is not None
+        error = self._process.stderr.read()
+        if self._process.wait() != 0:
+            raise RunError(f"the exported model cannot be loaded: {error.strip()[-500:]}")
+        difference = float(np.abs(np.load(self._answers) - expected).max())
         if difference != 0.0:
             raise RunError(
                 "the exported model's answers differ from the trained one's by up to "

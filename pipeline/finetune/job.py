@@ -75,6 +75,12 @@ def run(config: FinetuneConfig) -> int:
       RunError: the run failed.
     """
     checked = check(config)
+    with export.Verifier() as verifier:
+        return _run(checked, verifier)
+
+
+def _run(checked: Run, verifier: export.Verifier) -> int:
+    config = checked.config
     trained = train(checked)
     evaluation = evaluate(trained.test.classes, trained.probabilities, checked.survey.labels)
     low, high = evaluation.interval
@@ -90,7 +96,7 @@ def run(config: FinetuneConfig) -> int:
         return 1
     with tempfile.TemporaryDirectory() as temporary:
         results = Path(temporary)
-        write_results(checked, trained, evaluation, results)
+        write_results(checked, trained, evaluation, verifier, results)
         publish(results, checked.output)
     shutil.rmtree(_checkpoints(checked), ignore_errors=True)
     model = f"export/{_version(checked)}"
@@ -293,20 +299,26 @@ def _version(run: Run) -> str:
     return str(int(run.started.timestamp()))
 
 
-def write_results(run: Run, trained: Trained, evaluation: Evaluation, folder: Path) -> None:
+def write_results(
+    run: Run,
+    trained: Trained,
+    evaluation: Evaluation,
+    verifier: export.Verifier,
+    folder: Path,
+) -> None:
     """Write the export, the report and the summary into a folder on this machine.
 
     Raises:
       RunError: the export does not answer as the trained model does.
     """
     labels = run.survey.labels
-    with export.Verifier() as verifier:
-        examples, pixels = _examples(run, trained)
-        exported = folder / "export" / _version(run)
-        export.save(trained.classifier, exported, labels, run.spec)
-        curves = draw_curves(trained.history.steps, trained.history.epochs)
-        grid, confusion = draw_grid(examples), draw_confusion(evaluation)
-        difference = verifier.compare(trained.classifier, exported, pixels)
+    examples, pixels = _examples(run, trained)
+    exported = folder / "export" / _version(run)
+    export.save(trained.classifier, exported, labels, run.spec)
+    verifier.give(exported, pixels)
+    curves = draw_curves(trained.history.steps, trained.history.epochs)
+    grid, confusion = draw_grid(examples), draw_confusion(evaluation)
+    difference = verifier.compare(trained.classifier, pixels)
     console.say(f"export: reloaded in another process, greatest difference {difference}")
     pictures = {"curves": curves, "predictions": grid, "confusion": confusion}
     for name, picture in pictures.items():

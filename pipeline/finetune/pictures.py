@@ -215,5 +215,7 @@ def _drawable() -> frozenset[int]:
 
 def _png(figure: Figure) -> bytes:
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DPI, facecolor="white")
+    # Photographs hardly get smaller by more compression, it only takes longer.
+    options = {"compress_level": 1}
+    figure.savefig(content, format="png", dpi=DPI, facecolor="white", pil_kwargs=options)
     return content.getvalue()

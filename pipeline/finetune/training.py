@@ -146,14 +146,19 @@ class Phase:
                 progress=self._progress,
             )
             self._manager = tf.train.CheckpointManager(checkpoint, str(checkpoints), max_to_keep=1)
-        self._gradients = tf.function(self._gradients_eagerly, reduce_retracing=True)
+        # There is no Python in these graphs that depends on tensors, for which to look takes longer
+        # than to train a small head.
+        self._gradients = tf.function(
+            self._gradients_eagerly, reduce_retracing=True, autograph=False
+        )
         self._apply = tf.function(
             lambda gradients: optimizer.apply_gradients(
                 zip(gradients, network.variables, strict=True)
-            )
+            ),
+            autograph=False,
         )
         self._logits = tf.function(
-            lambda inputs: network.logits(inputs, None), reduce_retracing=True
+            lambda inputs: network.logits(inputs, None), reduce_retracing=True, autograph=False
         )
 
     def run(self, epochs: int) -> None:

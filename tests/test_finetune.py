@@ -141,6 +141,21 @@ def test_a_store_that_was_left_unfinished_is_not_used(tmp_path, photos, extracto
     assert finetune(input=photos, model=extractor, output=tmp_path / "out") == 0
 
 
+def test_two_runs_compute_the_same_features_at_once(tmp_path, photos, extractor, monkeypatch):
+    """The second begins and ends while the first computes; both use what the second has made."""
+    run_pipeline = job.run_pipeline
+
+    def run_another_first(pipeline):
+        monkeypatch.setattr(job, "run_pipeline", run_pipeline)
+        assert finetune(input=photos, model=extractor, output=tmp_path / "2") == 0
+        run_pipeline(pipeline)
+
+    monkeypatch.setattr(job, "run_pipeline", run_another_first)
+    assert finetune(input=photos, model=extractor, output=tmp_path / "1") == 0
+    assert len(list((tmp_path / "cache" / "image-labeling" / "finetune").iterdir())) == 1
+    assert read_summary(tmp_path / "1")["epochs"] == read_summary(tmp_path / "2")["epochs"]
+
+
 def test_unfreezing(tmp_path, photos, extractor, capsys):
     out = tmp_path / "out"
     flags = {"input": photos, "model": extractor, "output": out, "epochs": 1, "learning_rate": 0.01}

@@ -150,6 +150,13 @@ def test_out_of_memory_with_one_image(tmp_path):
         phase(tmp_path, Small(0), batch_size=1).run(1)
 
 
+def test_a_training_that_diverges(tmp_path):
+    part = clouds(200, 0)
+    huge = Part(part.indices, part.classes, lambda indices: part.read(indices) * np.float32(1e38))
+    with pytest.raises(RunError, match="the training of the head diverges: in epoch 1 the loss"):
+        phase(tmp_path, Head(3, CLASSES), train=huge).run(3)
+
+
 def test_class_weights_make_classes_equal():
     classes = np.array([0, 0, 0, 0, 0, 0, 1, 1, 2, 2])
     weights = class_weights(classes, 3)

@@ -221,12 +221,22 @@ def _store(
         console.say(f"{_what(compute)}: found in {folder}")
         return folder
     console.say(f"{_what(compute)}: {sum(run.survey.images.values()):,} images to read")
-    features.remove_leftovers(folder)
-    if not storage.is_remote(folder):
-        Path(folder).mkdir(parents=True, exist_ok=True)
+    # On this machine it gets its name when it is whole, whoever else computes the same just now.
+    unfinished = folder if storage.is_remote(folder) else f"{folder}.{run.run_id}"
+    if storage.is_remote(folder):
+        features.remove_leftovers(folder)
+    else:
+        Path(unfinished).mkdir(parents=True)
     pipeline = new_pipeline(run.config.beam_args)
-    features.build(pipeline, run.sources, spec, compute, folder)
+    features.build(pipeline, run.sources, spec, compute, unfinished)
     run_pipeline(pipeline)
+    if unfinished != folder:
+        try:
+            Path(unfinished).rename(folder)
+        except OSError:
+            if not features.is_complete(folder):  # else another run was faster
+                raise
+            shutil.rmtree(unfinished)
     return folder
 
 

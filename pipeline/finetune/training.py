@@ -165,7 +165,7 @@ class Phase:
         """Train for at most so many epochs, or what is left of them after a restart.
 
         Raises:
-          RunError: not even one image at a time fits in memory.
+          RunError: not even one image at a time fits in memory, or the training diverges.
         """
         progress = self._progress
         if self._manager and self._manager.restore_or_initialize():
@@ -208,6 +208,11 @@ class Phase:
         while progress.step < len(starts):
             at = starts[progress.step]
             loss, accuracy = self._step(order[at : at + self._batch_size])
+            if not np.isfinite(loss):
+                raise RunError(
+                    f"the training of the {self._name} diverges: in epoch {progress.epoch} the "
+                    "loss is no number any more; give a smaller learning rate"
+                )
             progress.step += 1
             number = len(progress.history.steps) + 1
             progress.history.steps.append(

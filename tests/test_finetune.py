@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models import COLORS, save_extractor, save_model, write_class_folders
+from http_server import Answer, HttpServer
+from models import COLORS, image_file, save_extractor, save_model, write_class_folders
 from PIL import Image
 from stores import memory_store
 
@@ -139,6 +140,23 @@ def test_a_store_that_was_left_unfinished_is_not_used(tmp_path, photos, extracto
     (store / "examples-00000-of-00001.tfrecord").write_bytes(b"half a file")
     monkeypatch.setattr(job, "run_pipeline", run_pipeline)
     assert finetune(input=photos, model=extractor, output=tmp_path / "out") == 0
+
+
+def test_images_that_could_not_be_read_are_tried_again(tmp_path, photos, extractor, capsys):
+    with HttpServer() as server, (tmp_path / "list.csv").open("w") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "label"])
+        writer.writerows([path, path.parent.name] for path in sorted(Path(photos).rglob("*.png")))
+        writer.writerow([server.url("/red.png"), "red"])
+        file.flush()
+        server.answers["/red.png"] = Answer(status=503)
+        flags = {"input": tmp_path / "list.csv", "model": extractor}
+        assert finetune(output=tmp_path / "1", **flags) == 0
+        assert "failures: 1 unreadable" in capsys.readouterr().err
+        server.answers["/red.png"] = image_file("red")
+        assert finetune(output=tmp_path / "2", **flags) == 0
+        assert "failures" not in capsys.readouterr().err
+    assert sum(read_summary(tmp_path / "2")["images"].values()) == 121
 
 
 def test_two_runs_compute_the_same_features_at_once(tmp_path, photos, extractor, monkeypatch):

@@ -27,8 +27,12 @@ from pipeline.finetune.report import render_report
 from pipeline.finetune.training import History, Part, Phase, adam, class_weights, softmax
 from pipeline.model import ExtractorSpec, as_function, inspect_extractor, load
 from pipeline.options import FinetuneConfig
+from pipeline.records import Reason
 from pipeline.running import beam_options, new_pipeline, run_pipeline, versions
 from pipeline.tensorflow_import import tf
+
+# Failures of reading that another run may not meet.
+_RETRIED = {reason.value for reason in (Reason.FORBIDDEN, Reason.TIMEOUT, Reason.UNREADABLE)}
 
 # Images a call of the frozen extractor.
 _EXTRACTOR_BATCH = 64
@@ -218,8 +222,10 @@ def _store(
     else:
         folder = str(cache.folder("finetune") / name)
     if features.is_complete(folder):
-        console.say(f"{_what(compute)}: found in {folder}")
-        return folder
+        if not _RETRIED & features.failure_reasons(folder).keys():
+            console.say(f"{_what(compute)}: found in {folder}")
+            return folder
+        features.remove_leftovers(folder)  # what could not be read may be there by now
     console.say(f"{_what(compute)}: {sum(run.survey.images.values()):,} images to read")
     # On this machine it gets its name when it is whole, whoever else computes the same just now.
     unfinished = folder if storage.is_remote(folder) else f"{folder}.{run.run_id}"
@@ -267,6 +273,12 @@ def _parts(
       InputError: one of them is empty, or a class is not in the one that trains.
     """
     ids = {label: class_id for class_id, label in enumerate(labels)}
+    unknown = sorted(set(records.labels) - set(ids))
+    if unknown:
+        raise InputError(
+            f"the class {unknown[0]!r} appeared while the images were listed; "
+            "give the command again"
+        )
     classes = np.array([ids[label] for label in records.labels], np.int64)
     part_of = np.array([dataset.split_of(content) for content in records.contents])
     parts = {}

@@ -208,11 +208,7 @@ class Phase:
         while progress.step < len(starts):
             at = starts[progress.step]
             loss, accuracy = self._step(order[at : at + self._batch_size])
-            if not np.isfinite(loss):
-                raise RunError(
-                    f"the training of the {self._name} diverges: in epoch {progress.epoch} the "
-                    "loss is no number any more; give a smaller learning rate"
-                )
+            self._check_finite(loss)
             progress.step += 1
             number = len(progress.history.steps) + 1
             progress.history.steps.append(
@@ -234,6 +230,7 @@ class Phase:
     def _end_epoch(self, steps: int) -> None:
         progress = self._progress
         validation_loss, validation_accuracy = self.evaluate(self._validation)
+        self._check_finite(validation_loss)
         done = progress.history.steps[-steps:]
         sizes = np.full(steps, self._batch_size)
         sizes[-1] = len(self._train) - self._batch_size * (steps - 1)
@@ -264,6 +261,13 @@ class Phase:
         progress.epoch, progress.step = progress.epoch + 1, 0
         if self._manager:
             self._manager.save()
+
+    def _check_finite(self, loss: float) -> None:
+        if not np.isfinite(loss):
+            raise RunError(
+                f"the training of the {self._name} diverges: in epoch {self._progress.epoch} the "
+                "loss is no number any more; give a smaller learning rate"
+            )
 
     def _log(self, step: int, values: dict[str, float]) -> None:
         """Write some curves' next point for TensorBoard, in one go, as a step may take 2 ms."""

@@ -28,6 +28,8 @@ setup(
         # need protobufs that exclude each other.
         'apache-beam[gcp,aws]>=2.77,<2.78; python_version >= "3.11"',
         'apache-beam[gcp,aws]>=2.75,<2.77; python_version < "3.11"',
+        # No wheels for ARM on Linux, where Pillow does its work.
+        'cykooz-resizer>=4,<5; platform_machine != "aarch64"',
         "jinja2>=3.1,<4",
         "matplotlib>=3.10,<4",
         "numpy>=2.1,<2.5",

@@ -26,6 +26,7 @@ from PIL import ExifTags, Image, ImageChops, PngImagePlugin, UnidentifiedImageEr
 
 from pipeline.errors import ImageError
 from pipeline.records import Reason
+from pipeline.resizing import resize
 
 # Everything else that Pillow can open is refused: some of its other plugins call outside programs
 # or have seen little hostile input. JPEG includes the MPO files that many cameras write.
@@ -33,8 +34,6 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF")
 
 # Pillow's own limit (a quarter of a gigabyte of RGB), as an error instead of a warning.
 MAX_PIXELS = 89_478_485
-
-RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 _BACKGROUND = (255, 255, 255)
 
@@ -115,7 +114,7 @@ def decode(data: bytes, height: int, width: int, resample: str = "bicubic") -> D
       data: the whole file: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF; the first frame counts.
       height: of the result, in pixels.
       width: of the result, in pixels.
-      resample: a key of ``RESAMPLING``.
+      resample: a key of ``resizing.RESAMPLING``.
 
     Raises:
       ImageError: the bytes are not an image that can be decoded whole.
@@ -124,7 +123,7 @@ def decode(data: bytes, height: int, width: int, resample: str = "bicubic") -> D
         raise ImageError(Reason.EMPTY, "the file has no bytes")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return _decode(image, height, width, RESAMPLING[resample])
+            return _decode(image, height, width, resample)
     except UnidentifiedImageError:
         raise _unidentified(data) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
@@ -135,7 +134,7 @@ def decode(data: bytes, height: int, width: int, resample: str = "bicubic") -> D
         raise ImageError(Reason.TRUNCATED if cut else Reason.CORRUPT, message) from error
 
 
-def _decode(image: Image.Image, height: int, width: int, resample: Image.Resampling) -> Decoded:
+def _decode(image: Image.Image, height: int, width: int, resample: str) -> Decoded:
     original_width, original_height = image.size
     if original_width * original_height > MAX_PIXELS:
         raise ImageError(
@@ -152,7 +151,7 @@ def _load(
     image: Image.Image,
     height: int,
     width: int,
-    resample: Image.Resampling,
+    resample: str,
     original_size: tuple[int, int],
 ) -> Decoded:
     original_width, original_height = original_size
@@ -165,7 +164,8 @@ def _load(
         original_width, original_height = original_height, original_width
 
     eight_bit = _to_eight_bit(image)
-    resized = eight_bit.resize((height, width) if sideways else (width, height), resample)
+    across, down = (height, width) if sideways else (width, height)
+    resized = resize(eight_bit, across, down, resample)
     if resized.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         # Pillow takes every CMYK JPEG for an inverted one; only those with Adobe's marker are.
         resized = ImageChops.invert(resized)

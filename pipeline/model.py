@@ -53,7 +53,7 @@ class ExtractorSpec:
       width: of the input, in pixels.
       outputs: how many numbers it returns for each image.
       signature: the signature to use, or None to call the model itself.
-      resample: the filter that images are resized with, a key of ``images.RESAMPLING``.
+      resample: the filter that images are resized with, a key of ``resizing.RESAMPLING``.
     """
 
     handle: str
@@ -169,7 +169,7 @@ def inspect(
     Args:
       handle: see ``model_files.resolve``.
       labels_file: path or URI of a label file, or None for the model's own.
-      resample: a key of ``images.RESAMPLING``, or None for what the model's own
+      resample: a key of ``resizing.RESAMPLING``, or None for what the model's own
         ``preprocessing.json`` says, else bicubic.
       signature: the name of the one to use, or None for whichever is fit.
 

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from pipeline.errors import ModelError
-from pipeline.images import RESAMPLING
+from pipeline.resizing import RESAMPLING
 
 RETURNS = ("logits", "probabilities")
 
@@ -27,7 +27,7 @@ class Preprocessing:
     Attributes:
       height: of the images, in pixels.
       width: of the images, in pixels.
-      resample: the filter that images are resized with, a key of ``images.RESAMPLING``.
+      resample: the filter that images are resized with, a key of ``resizing.RESAMPLING``.
       returns: one of ``RETURNS``.
     """
 

@@ -16,7 +16,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.utils.windowed_value import WindowedValue
 
-from pipeline import images, progress, storage
+from pipeline import images, progress, resizing, storage
 from pipeline.errors import ImageError
 from pipeline.handlers import SavedModelHandler
 from pipeline.records import (
@@ -103,8 +103,10 @@ class LabelImages(beam.PTransform):
         super().__init__()
         if top_k < 1 or batch_size < 1:
             raise ValueError(f"top_k is {top_k} and batch_size {batch_size}, expected 1 or more")
-        if resample not in (None, *images.RESAMPLING):
-            raise ValueError(f"resample is {resample!r}, expected {' or '.join(images.RESAMPLING)}")
+        if resample not in (None, *resizing.RESAMPLING):
+            raise ValueError(
+                f"resample is {resample!r}, expected {' or '.join(resizing.RESAMPLING)}"
+            )
         self._model = model
         self._labels_file = labels_file
         self._resample = resample

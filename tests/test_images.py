@@ -7,8 +7,9 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from pipeline.errors import ImageError
-from pipeline.images import MAX_PIXELS, RESAMPLING, decode
+from pipeline.images import MAX_PIXELS, decode
 from pipeline.records import Reason
+from pipeline.resizing import RESAMPLING
 
 RED, GREEN, BLUE, WHITE = (220, 30, 40), (20, 200, 60), (30, 40, 210), (250, 250, 250)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
@@ -291,7 +292,8 @@ class _ConcurrentMap(beam.DoFn):
         self._decode = Metrics.distribution(NAMESPACE, "decode_milliseconds")
 
     def start_bundle(self) -> None:
-        self._pending: dict[Future[DecodedImage | Failure], tuple[Any, Any]] = {}
+        self._done: SimpleQueue[tuple[Any, Any, Future[DecodedImage | Failure]]] = SimpleQueue()
+        self._pending = 0
 
     def process(
         self,
@@ -300,28 +302,28 @@ class _ConcurrentMap(beam.DoFn):
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterator[Any]:
         future = _THREADS.submit(self._function, element)
-        self._pending[future] = (timestamp, window)
-        if len(self._pending) >= READ_AHEAD:
-            yield from self._finished()
+        future.add_done_callback(lambda future: self._done.put((timestamp, window, future)))
+        self._pending += 1
+        # One in, one out: so that the threads have work for as long as the model takes to predict.
+        if self._pending > READ_AHEAD:
+            yield self._next_done()
 
     def finish_bundle(self) -> Iterator[Any]:
         while self._pending:
-            yield from self._finished()
+            yield self._next_done()
 
-    def _finished(self) -> Iterable[Any]:
-        """Wait for at least one result, and output all that are there."""
-        done, _ = wait(self._pending, return_when=FIRST_COMPLETED)
-        for future in done:
-            timestamp, window = self._pending.pop(future)
-            result = future.result()
-            # With the window of its own element, not of the one that is processed just now.
-            value = WindowedValue(result, timestamp, (window,))
-            if isinstance(result, Failure):
-                self._images_failed.inc()
-                progress.add(failed=1)
-                yield beam.pvalue.TaggedOutput("failures", value)
-            else:
-                self._images_decoded.inc()
-                self._read.update(round(result.info.seconds.read * 1000))
-                self._decode.update(round(result.info.seconds.decode * 1000))
-                yield value
+    def _next_done(self) -> Any:
+        """Wait for a result, and count it."""
+        timestamp, window, future = self._done.get()
+        self._pending -= 1
+        result = future.result()
+        # With the window of its own element, not of the one that is processed just now.
+        value = WindowedValue(result, timestamp, (window,))
+        if isinstance(result, Failure):
+            self._images_failed.inc()
+            progress.add(failed=1)
+            return beam.pvalue.TaggedOutput("failures", value)
+        self._images_decoded.inc()
+        self._read.update(round(result.info.seconds.read * 1000))
+        self._decode.update(round(result.info.seconds.decode * 1000))
+        return value

@@ -31,7 +31,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 def arguments() -> tuple[list[str], str, str]:
     """The paths to label, the model's folder, and the file to write."""
-    listing, model, rows = sys.argv[1:]
+    listing, model, rows = sys.argv[1:4]
     return Path(listing).read_text().split("\n")[:-1], model, rows
 
 

@@ -1,4 +1,4 @@
-"""Imports TensorFlow without the notes that its libraries print: ``from … import tf``.
+"""Imports TensorFlow, in silence and without Keras: ``from … import tf``.
 
 Before its log is set up, TensorFlow 2.21 prints notes on absent GPUs and CPU features past
 ``TF_CPP_MIN_LOG_LEVEL``, nine lines in front of every run. They go straight to the process's
@@ -38,7 +38,24 @@ def _without_notes() -> Iterator[None]:
                     os.write(2, line)
 
 
-with _without_notes():
+@contextlib.contextmanager
+def _without_keras() -> Iterator[None]:
+    """Keeps TensorFlow from importing Keras, and with it matplotlib and pandas, at once.
+
+    It does so to know Keras' optimizers, whatever for, and takes another second; where that fails
+    it goes on without a word. ``tf.keras`` is there as ever when it is first used.
+    """
+    if "tensorflow" in sys.modules or "keras.src.optimizers" in sys.modules:
+        yield
+        return
+    sys.modules["keras.src.optimizers"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["keras.src.optimizers"]
+
+
+with _without_notes(), _without_keras():
     import tensorflow as tf
 
     tf.config.list_physical_devices()  # sets the devices up, with the last of the notes

@@ -5,10 +5,12 @@ LabelingError
 │   ├── InputError       no image is found where --input says
 │   ├── ModelError       --model cannot be fetched, loaded or used as a classifier
 │   ├── LabelsError      the label file is absent or does not fit the model
+│   ├── DeviceError      there is no GPU, and one is needed
 │   └── OutputError      --output cannot be written, or already holds results
 ├── ImageError           one image cannot be read or decoded: becomes a row in failures
 └── RunError             the run itself went wrong: the run fails, exit code 1
     ├── PredictionError  the model did not return one result for each image
+    │   └── OutOfMemoryError  a batch does not fit in the device's memory
     └── ReconciliationError  images came out that did not go in, or the reverse
 """
 
@@ -35,6 +37,10 @@ class ModelError(UsageError):
 
 class LabelsError(UsageError):
     """The label file is absent, unreadable, or of another length than the model's output."""
+
+
+class DeviceError(UsageError):
+    """There is no GPU where the model is to run, and one is needed."""
 
 
 class OutputError(UsageError):
@@ -64,6 +70,10 @@ class RunError(LabelingError):
 
 class PredictionError(RunError):
     """The model did not return exactly one usable result for each image of a batch."""
+
+
+class OutOfMemoryError(PredictionError):
+    """A batch does not fit in the memory of the device; a smaller one may."""
 
 
 class ReconciliationError(RunError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from pipeline.errors import ImageError, PredictionError
+from pipeline.errors import ImageError, OutOfMemoryError, PredictionError
 from pipeline.records import Reason, TopK
 from pipeline.tensorflow_import import tf, what_failed
 
@@ -110,6 +110,13 @@ logging.getLogger("tensorflow").addFilter(
 )
 
 
+def prediction_error(error: tf.errors.OpError | ValueError, images: int) -> PredictionError:
+    """What a model's failure on a batch of so many images is called."""
+    out_of_memory = isinstance(error, tf.errors.ResourceExhaustedError)
+    kind = OutOfMemoryError if out_of_memory else PredictionError
+    return kind(f"the model fails on a batch of {images} images: {what_failed(error)}")
+
+
 class ExampleClassifier:
     """A loaded classifier of serialized tf.Examples, called through tfx-bsl's handler.
 
@@ -144,9 +151,7 @@ class ExampleClassifier:
         try:
             logs = list(self._handler.run_inference(list(examples), self._model))
         except (tf.errors.OpError, ValueError) as error:
-            raise PredictionError(
-                f"the model fails on a batch of {len(examples)} images: {what_failed(error)}"
-            ) from error
+            raise prediction_error(error, len(examples)) from error
         if len(logs) != len(examples):
             raise PredictionError(
                 f"the model returned {len(logs)} results for a batch of {len(examples)} images"

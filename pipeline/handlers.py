@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from apache_beam.ml.inference.base import ModelHandler
 
-from pipeline import progress
+from pipeline import console, progress
+from pipeline.errors import OutOfMemoryError
 from pipeline.records import Answer
 
 Model = Callable[[Sequence[Any]], "Sequence[Any] | np.ndarray"]
@@ -38,6 +39,7 @@ class SavedModelHandler(ModelHandler[Any, Answer, Model]):
         # batches that do not fit in memory.
         super().__init__(min_batch_size=batch_size, max_batch_size=batch_size)
         self._load = load
+        self._fits = batch_size
 
     def load_model(self) -> Model:
         """Load the model; called once a process."""
@@ -49,13 +51,29 @@ class SavedModelHandler(ModelHandler[Any, Answer, Model]):
         model: Model,
         inference_args: dict[str, Any] | None = None,
     ) -> list[Answer]:
-        """Call the model with one batch.
+        """Call the model with one batch; in parts of half the size, if it does not fit in memory.
+
+        What fits is remembered for the following batches.
 
         Raises:
           PredictionError: the model does not give exactly one result for each image.
         """
         started = time.perf_counter()
-        results = model(batch)
+        results: list[Any] = []
+        begin = 0
+        while begin < len(batch):
+            part = batch[begin : begin + self._fits]
+            try:
+                results.extend(model(part))
+                begin += len(part)
+            except OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                self._fits = len(part) // 2
+                console.say(
+                    f"warning: {len(part)} images at a time do not fit in the device's memory; "
+                    f"going on with {self._fits}"
+                )
         seconds = (time.perf_counter() - started) / len(batch)
         progress.add(done=len(results))
         return [Answer(result, seconds) for result in results]

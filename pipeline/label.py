@@ -13,11 +13,13 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsIter, AsSingleton
 
-from pipeline import console, inputs, outputs
+from pipeline import console, devices, inputs, outputs
+from pipeline.costs import bottleneck, per_million
+from pipeline.devices import Execution
 from pipeline.model import ModelSpec, inspect
 from pipeline.options import LabelConfig
 from pipeline.records import Failure, Labeled
-from pipeline.running import beam_options, new_pipeline, run_pipeline, versions
+from pipeline.running import beam_options, new_pipeline, run_pipeline, runs_here, versions
 from pipeline.summary import CountRecords, Tally, reconcile
 from pipeline.transforms import LabelImages
 
@@ -29,6 +31,7 @@ class Run:
     config: LabelConfig
     inputs: list[inputs.Input]
     spec: ModelSpec
+    execution: Execution
     output: str
     run_id: str
     started: datetime
@@ -75,10 +78,13 @@ def check(config: LabelConfig) -> Run:
         beam_options(config.beam_args)
     )  # for buckets that need credentials or a project
     found = [inputs.understand(given) for given in config.input]
+    execution = Execution(config.precision, config.xla, config.require_gpu)
+    if runs_here(config.beam_args):
+        devices.check(execution)
     output = outputs.prepare(config.output)
     spec = inspect(config.model, config.labels_file, config.resample, config.signature)
     run_id = f"{started:%Y-%m-%dT%H-%M-%SZ}-{secrets.token_hex(3)}"
-    return Run(config, found, spec, output, run_id, started)
+    return Run(config, found, spec, execution, output, run_id, started)
 
 
 def build(pipeline: beam.Pipeline, run: Run) -> None:
@@ -88,6 +94,7 @@ def build(pipeline: beam.Pipeline, run: Run) -> None:
         run.spec,
         top_k=run.config.top_k,
         batch_size=run.config.batch_size,
+        execution=run.execution,
         run_id=run.run_id,
     )
     label_files = (
@@ -158,6 +165,9 @@ def summarize(run: Run, found: Tally, labeled: Tally, failed: Tally) -> dict[str
             stage: round(total / max(labeled.images, 1), 6)
             for stage, total in labeled.seconds._asdict().items()
         },
+        "bottleneck": bottleneck(seconds, found.images, labeled.images, labeled.seconds),
+        "price_per_hour": run.config.price_per_hour,
+        "cost_per_million_images": per_million(seconds, found.images, run.config.price_per_hour),
         "model": {
             "handle": run.spec.handle,
             "fingerprint": run.spec.fingerprint,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,21 @@ from typing import Any
 import numpy as np
 
 from pipeline import console, model_files
+from pipeline.devices import (
+    DEFAULT_EXECUTION,
+    Execution,
+    check,
+    has_gpu,
+    padded_size,
+    set_precision,
+)
 from pipeline.errors import ModelError, PredictionError
-from pipeline.examples import ExampleClassifier, example_signature, probe_examples
+from pipeline.examples import (
+    ExampleClassifier,
+    example_signature,
+    prediction_error,
+    probe_examples,
+)
 from pipeline.labels import IMAGENET_CLASSES, find_labels
 from pipeline.preprocessing import Preprocessing
 from pipeline.records import TopK
@@ -87,12 +101,24 @@ class ModelSpec(ExtractorSpec):
 class Classifier:
     """A loaded classifier; uint8 images in, best classes out. Safe to share between threads."""
 
-    def __init__(self, function: Callable[[tf.Tensor], tf.Tensor], spec: ModelSpec, top_k: int):
+    def __init__(
+        self,
+        function: Callable[[tf.Tensor], tf.Tensor],
+        spec: ModelSpec,
+        top_k: int,
+        execution: Execution = DEFAULT_EXECUTION,
+    ):
         k = min(top_k, len(spec.labels))
+        # XLA compiles the model, and cuDNN looks for its fastest algorithms, for each size anew.
+        self._pads = execution.xla or has_gpu()
+        self._largest = 1
 
         # uint8 is a quarter of what float32 costs on the way to the device, and k numbers instead
         # of all classes come back.
-        @tf.function(input_signature=[tf.TensorSpec((None, spec.height, spec.width, 3), tf.uint8)])
+        @tf.function(
+            input_signature=[tf.TensorSpec((None, spec.height, spec.width, 3), tf.uint8)],
+            jit_compile=execution.xla or None,
+        )
         def classify(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             scores = tf.cast(function(tf.cast(pixels, tf.float32) / 255.0), tf.float32)
             if spec.returns_logits:
@@ -109,9 +135,14 @@ class Classifier:
 
         Raises:
           PredictionError: the model fails, or does not return one row of finite numbers for each
-            image.
+            image; ``OutOfMemoryError`` if fewer at a time may succeed.
         """
-        scores, class_ids = _run(self._classify, pixels)
+        given = len(pixels)
+        if self._pads:
+            self._largest = max(self._largest, given)
+            padding = padded_size(given, self._largest) - given
+            pixels = [*pixels, *itertools.repeat(pixels[0], padding)]
+        scores, class_ids = (values[:given] for values in _run(self._classify, pixels))
         return [
             TopK(tuple(ids), tuple(row))
             for ids, row in zip(class_ids.tolist(), scores.tolist(), strict=True)
@@ -146,9 +177,7 @@ def _run(function: Callable[[np.ndarray], Any], pixels: Sequence[np.ndarray]) ->
     try:
         outputs = [tensor.numpy() for tensor in function(np.asarray(pixels))]
     except tf.errors.OpError as error:
-        raise PredictionError(
-            f"the model fails on a batch of {len(pixels)} images: {what_failed(error)}"
-        ) from error
+        raise prediction_error(error, len(pixels)) from error
     if len(outputs[0]) != len(pixels):
         raise PredictionError(
             f"the model returned {len(outputs[0])} results for a batch of {len(pixels)} images"
@@ -230,6 +259,7 @@ def _probe(
     """What a model is, its answer to noise, float ``[2, outputs]``, and ``example_output``."""
     fingerprint = model_files.fingerprint(path)
     preprocessing = Preprocessing.read(path)
+    set_precision("float32")  # whatever an earlier run in this process had
     loaded = _load(path, fingerprint)
     if signature is not None and signature not in loaded.signatures:
         raise ModelError(
@@ -277,15 +307,20 @@ def _probe(
     return extractor, values, example_output
 
 
-def load_classifier(spec: ModelSpec, top_k: int) -> Classifier | ExampleClassifier:
+def load_classifier(
+    spec: ModelSpec, top_k: int, execution: Execution = DEFAULT_EXECUTION
+) -> Classifier | ExampleClassifier:
     """Load a classifier that ``inspect`` has probed, perhaps on another machine.
 
     Raises:
       ModelError: it cannot be fetched or loaded here, or is not the same model any more.
+      DeviceError: there is no GPU here, and one is needed.
     """
+    check(execution)
+    set_precision(execution.precision)
     if spec.example_output is not None:
         return ExampleClassifier(_resolve_same(spec), spec, top_k)
-    return Classifier(as_function(load(spec), spec.signature), spec, top_k)
+    return Classifier(as_function(load(spec), spec.signature), spec, top_k, execution)
 
 
 def load_extractor(spec: ExtractorSpec) -> FeatureExtractor:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline import __version__
+from pipeline.devices import PRECISIONS
 from pipeline.errors import UsageError
 
 LABEL_DESCRIPTION = """\
@@ -35,6 +37,10 @@ class LabelConfig:
     signature: str | None
     top_k: int
     batch_size: int
+    precision: str
+    xla: bool
+    require_gpu: bool
+    price_per_hour: float | None
     max_failure_ratio: float
     resample: str | None
     beam_args: tuple[str, ...]
@@ -117,7 +123,7 @@ def parse_command(argv: list[str]) -> tuple[str, list[str]]:
 def _label_parser() -> argparse.ArgumentParser:
     parser = _new_parser("label", LABEL_DESCRIPTION)
     # Before the flag is added, so that its help does not say "default: None".
-    parser.set_defaults(labels_file=None, signature=None)
+    parser.set_defaults(labels_file=None, signature=None, price_per_hour=None)
     _add_required(
         parser,
         input_help="folder (with its subfolders), glob, image, .txt list of URIs, or 'sample'; on "
@@ -145,6 +151,28 @@ def _label_parser() -> argparse.ArgumentParser:
     )
     labeling.add_argument(
         "--batch_size", type=_batch_size, default=64, metavar="N", help="images a call of the model"
+    )
+    device = parser.add_argument_group("what the model runs on")
+    device.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="of the model's arithmetic: float16 for GPUs, bfloat16 for CPUs that have it; about "
+        "one label in a hundred changes",
+    )
+    device.add_argument(
+        "--xla", action="store_true", help="compile the model with XLA, for GPUs; slow on a CPU"
+    )
+    device.add_argument(
+        "--require_gpu", action="store_true", help="fail at once where TensorFlow sees no GPU"
+    )
+    device.add_argument(
+        "--price_per_hour",
+        type=_price,
+        metavar="PRICE",
+        help="of the machine that it runs on, or of all of them; summary.json then has the cost "
+        "of a million images",
+        default=argparse.SUPPRESS,
     )
     _add_reading(parser)
     return parser
@@ -286,6 +314,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _price(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a price")
     return value
 
 

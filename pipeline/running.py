@@ -30,6 +30,11 @@ def beam_options(beam_args: tuple[str, ...]) -> PipelineOptions:
     return options
 
 
+def runs_here(beam_args: tuple[str, ...]) -> bool:
+    """Whether the pipeline runs on this machine, and not on a cluster."""
+    return beam_options(beam_args).view_as(StandardOptions).runner.endswith("FnApiRunner")
+
+
 def new_pipeline(beam_args: tuple[str, ...]) -> beam.Pipeline:
     """A pipeline without steps.
 

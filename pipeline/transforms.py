@@ -20,6 +20,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.utils.windowed_value import WindowedValue
 
 from pipeline import images, progress, resizing, storage
+from pipeline.devices import DEFAULT_EXECUTION, Execution
 from pipeline.errors import ImageError
 from pipeline.handlers import SavedModelHandler
 from pipeline.records import (
@@ -43,8 +44,8 @@ NAMESPACE = "labeling"
 # for an object gives 640 a second to as many threads.
 READ_THREADS = 64
 
-# How many of them decode at a time, one for each core. More would not be faster, but take memory for
-# whole images, and time from the model.
+# How many of them decode at a time, one for each core. More would not be faster, but take memory
+# for whole images, and time from the model.
 _CORES = threading.BoundedSemaphore(os.cpu_count() or 1)
 
 # Shared by all bundles of a process, so that their number is bounded. Started when first used.
@@ -90,6 +91,7 @@ class LabelImages(beam.PTransform):
       signature: the model's signature to use, None for whichever is fit; only with a handle.
       top_k: how many of the best classes each row has.
       batch_size: images a call of the model.
+      execution: on which device and with which arithmetic.
       run_id: goes into every row.
 
     Raises:
@@ -105,6 +107,7 @@ class LabelImages(beam.PTransform):
         signature: str | None = None,
         top_k: int = 5,
         batch_size: int = 64,
+        execution: Execution = DEFAULT_EXECUTION,
         run_id: str = "",
     ):
         super().__init__()
@@ -120,6 +123,7 @@ class LabelImages(beam.PTransform):
         self._signature = signature
         self._top_k = top_k
         self._batch_size = batch_size
+        self._execution = execution
         self._run_id = run_id
 
     def expand(self, uris: beam.PCollection[str | ImageRef]) -> LabeledImages:
@@ -144,7 +148,7 @@ class LabelImages(beam.PTransform):
             | beam.Flatten()
             | "Decode" >> DecodeImages(decode, self._run_id)
         )
-        load = functools.partial(load_classifier, spec, self._top_k)
+        load = functools.partial(load_classifier, spec, self._top_k, self._execution)
         handler = SavedModelHandler(load, self._batch_size)
         labeled = decoded | "Classify" >> ClassifyImages(spec, handler, self._run_id)
         return LabeledImages(labeled, failures)

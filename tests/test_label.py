@@ -103,6 +103,27 @@ def test_the_files_of_a_run(tmp_path, color_model):
     assert written["options"]["top_k"] == 2
     assert written["versions"]["apache-beam"]
     assert all(seconds > 0 for seconds in written["stage_seconds_per_image"].values())
+    assert written["bottleneck"].startswith("start-up, ")  # of three small images
+    assert written["cost_per_million_images"] is None
+
+
+def test_the_cost_of_a_million_images(tmp_path, color_model):
+    photos = write_colors(tmp_path / "p")
+    argv = ["--price_per_hour", "3.6"]
+    assert run(*argv, input=photos, model=color_model, output=tmp_path / "out") == 0
+    written = summary(tmp_path / "out")
+    assert written["price_per_hour"] == 3.6
+    assert written["cost_per_million_images"] == pytest.approx(written["seconds"] / 3 * 1000, 0.01)
+
+
+def test_a_gpu_that_is_required_and_absent_is_told_at_once(tmp_path, color_model, capsys):
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("there is a GPU")
+    photos = write_colors(tmp_path / "p")
+    argv = ["--require_gpu"]
+    assert run(*argv, input=photos, model=color_model, output=tmp_path / "out") == 2
+    assert capsys.readouterr().err.startswith("error: --require_gpu: TensorFlow sees no GPU here")
+    assert not (tmp_path / "out").exists()
 
 
 def test_images_named_twice_are_labeled_once(tmp_path, color_model):

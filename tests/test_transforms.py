@@ -1,3 +1,4 @@
+import functools
 import re
 import textwrap
 import threading
@@ -6,7 +7,7 @@ from datetime import datetime
 import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
-from apache_beam.transforms.window import FixedWindows, TimestampedValue
+from apache_beam.transforms.window import FixedWindows, GlobalWindow, TimestampedValue
 from http_server import Answer, HttpServer
 from models import image_file
 
@@ -215,3 +216,16 @@ def test_the_example_in_the_documentation(photos, color_model, capsys):
     example = re.sub(r"https:.*/2", color_model, re.sub(r'"\n *"', "", example))
     exec(example, {"beam": beam, "LabelImages": LabelImages})
     assert f"({photos['b.gif']!r}, 'blue', 0.999909)" in capsys.readouterr().out
+
+
+def test_threads_have_work_while_the_model_predicts(monkeypatch, photos):
+    """One in, one out: what is handed on is replaced before the next is."""
+    monkeypatch.setattr(transforms, "READ_AHEAD", 3)
+    decode = functools.partial(transforms.read_and_decode, height=8, width=8, resample="bicubic")
+    step = transforms._ConcurrentMap(
+        functools.partial(transforms.decode_or_fail, decode=decode, run_id="")
+    )
+    step.start_bundle()
+    counts = [len(list(step.process(photos["r.png"], 0, GlobalWindow()))) for _ in range(8)]
+    assert counts == [0, 0, 0, 1, 1, 1, 1, 1]
+    assert len(list(step.finish_bundle())) == 3

@@ -2,6 +2,7 @@
 # make test   pass the tests
 # make lint   formatting, lint and types
 # make lock   renew requirements.txt from setup.py, and tests/requirements.txt
+# make bench  measure this package against the alternatives (benchmarks/)
 # make sample draw the sample's images and train its model again
 
 SHELL := /bin/sh
@@ -14,7 +15,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 p
 
 BIN := .venv/bin
 
-.PHONY: demo test lint lock sample clean
+.PHONY: demo test lint lock bench sample clean
 
 demo: .venv/installed
 	rm -rf demo
@@ -36,6 +37,9 @@ lock: .venv/installed-tests
 		--custom-compile-command "make lock" -o requirements.txt
 	$(BIN)/uv pip compile tests/requirements.in --universal --python-version 3.10 --upgrade \
 		-c requirements.txt --custom-compile-command "make lock" -o tests/requirements.txt
+
+bench: .venv/installed-tests
+	$(MAKE) -C benchmarks bench
 
 sample: .venv/installed
 	$(BIN)/python -m pipeline.sample.train

@@ -42,17 +42,22 @@ SAMPLE_SECONDS = 0.25
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """A program in ``contenders/`` and the environment it runs in, None for this project's own."""
+    """A program in ``contenders/``, the environment it runs in, and more flags for it.
+
+    ``environment``: a folder in ``environments/``, None for this project's own.
+    """
 
     name: str
     program: str
     environment: str | None
+    flags: tuple[str, ...] = ()
 
 
 BOUND = Contender("bound: no engine", "bound.py", None)
+THIS = Contender("this package", "this_package.py", None)
 CONTENDERS = (
     BOUND,
-    Contender("this package", "this_package.py", None),
+    THIS,
     Contender("Daft, tuned", "daft_tuned.py", "daft"),
     Contender("Daft, as documented", "daft_idiomatic.py", "daft"),
     Contender("Ray Data, tuned", "ray_fused.py", "ray"),
@@ -76,15 +81,12 @@ class Run:
 def prepare(fixtures: Path, images: int, folder: Path) -> tuple[Path, Path]:
     """A list of so many photographs, copies by links, and the model's folder, with its labels."""
     photographs = sorted((fixtures / "photos").glob("*.JPEG"))
-    paths = []
+    links = folder / "photographs"
+    links.mkdir()
     for number in range(images):
         photograph = photographs[number % len(photographs)]
-        path = folder / "photographs" / f"{number:06d}.jpeg"
-        path.parent.mkdir(exist_ok=True)
-        path.symlink_to(photograph.resolve())
-        paths.append(str(path))
-    listing = folder / "list.txt"
-    listing.write_text("\n".join(paths) + "\n")
+        (links / f"{number:06d}.jpeg").symlink_to(photograph.resolve())
+    listing = write_list(folder, f"{links}/", images)
     model = folder / "model"
     with tarfile.open(fixtures / "models" / "mobilenet_v2_classification.tar.gz") as archive:
         archive.extractall(model, filter="data")
@@ -92,6 +94,13 @@ def prepare(fixtures: Path, images: int, folder: Path) -> tuple[Path, Path]:
     (model / "assets").mkdir(exist_ok=True)
     (model / "assets" / "labels.txt").write_bytes(labels)
     return listing, model
+
+
+def write_list(folder: Path, prefix: str, images: int) -> Path:
+    """A list of the first so many photographs, with their folder's path or address in front."""
+    listing = folder / "list.txt"
+    listing.write_text("".join(f"{prefix}{number:06d}.jpeg\n" for number in range(images)))
+    return listing
 
 
 def measure(contender: Contender, listing: Path, model: Path, folder: Path) -> Run:
@@ -118,7 +127,7 @@ def measure(contender: Contender, listing: Path, model: Path, folder: Path) -> R
         busy = _busy_seconds()
         started = time.monotonic()
         process = psutil.Popen(
-            [*command, str(listing), str(model), str(rows)],
+            [*command, str(listing), str(model), str(rows), *contender.flags],
             stdout=output,
             stderr=output,
             env=environment,

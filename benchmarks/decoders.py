@@ -7,8 +7,8 @@ MobileNetV2 as a SavedModel. The images: the photographs, and of each four crops
 nine tenths of its sides, saved again as JPEG at quality 95, so that a thousand different images are
 compared; and twelve photographs enlarged to 12 megapixels. Every way of decoding is one function
 from a file's bytes to uint8 ``[224, 224, 3]``, run in one thread; the ways take turns, and the
-median of three rounds counts. Agreement is the part of the images whose most probable class is that of
-Pillow's full decode with its bicubic resize.
+median of three rounds counts. Agreement is the part of the images whose most probable class is
+that of Pillow's full decode with its bicubic resize.
 """
 
 from __future__ import annotations

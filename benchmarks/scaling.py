@@ -2,9 +2,10 @@
 
     python benchmarks/scaling.py [--fixtures FOLDER] [--rounds 3]
 
-Run by ``make scaling``. This package labels, by turns, 1,000, 2,000 and 20,000 local files (the last
-once), 2,000 objects from a server that takes 80 ms for each (``slow_store.py``, on the same cores),
-and 2,000 files in two processes. Measured as in ``bench.py``; written to ``scaling.json``.
+Run by ``make scaling``. This package labels, by turns, 1,000, 2,000 and 20,000 local files (the
+last once), 2,000 objects from a server that takes 80 ms for each (``slow_store.py``, on the same
+cores), and 2,000 files in two processes. Measured as in ``bench.py``; written to
+``scaling.json``.
 """
 
 from __future__ import annotations

@@ -53,14 +53,17 @@ class Contender:
     flags: tuple[str, ...] = ()
 
 
-BOUND = Contender("bound: no engine", "bound.py", None)
+PACKAGE_DECODE = ("--decode=package",)
+BOUND = Contender("bound: no engine", "bound.py", None, PACKAGE_DECODE)
 THIS = Contender("this package", "this_package.py", None)
 CONTENDERS = (
     BOUND,
     THIS,
+    Contender("Daft, tuned, this package's decode", "daft_tuned.py", "daft", PACKAGE_DECODE),
     Contender("Daft, tuned", "daft_tuned.py", "daft"),
     Contender("Daft, as documented", "daft_idiomatic.py", "daft"),
-    Contender("Ray Data, tuned", "ray_fused.py", "ray"),
+    Contender("Ray Data, tuned, this package's decode", "ray_tuned.py", "ray", PACKAGE_DECODE),
+    Contender("Ray Data, tuned", "ray_tuned.py", "ray"),
     Contender("Ray Data, read_images", "ray_read_images.py", "ray"),
     Contender("Beam's example style", "beam_example.py", "beam"),
     Contender("tf.data + model.predict", "tf_data.py", "tensorflow"),

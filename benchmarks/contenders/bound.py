@@ -1,6 +1,6 @@
 """The bound: no engine. The same decode and the same model call, overlapped by threads.
 
-What is left to do for two cores when nothing is spent on distribution, bookkeeping and rows.
+What is left to do for two cores when nothing is spent on distribution and bookkeeping.
 """
 
 from __future__ import annotations
@@ -9,20 +9,11 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 
-import numpy as np
-from common import BATCH_SIZE, SIZE, arguments, load, write
-
-from pipeline import images
+from common import BATCH_SIZE, arguments, decode, load, write
 
 THREADS = 3
 AHEAD = 2 * BATCH_SIZE
-
-
-def decode(path: str) -> np.ndarray:
-    """The pixels of a file, uint8 ``[224, 224, 3]``."""
-    return images.decode(Path(path).read_bytes(), SIZE, SIZE).pixels
 
 
 def answers(paths: list[str], model: str) -> Iterator[tuple[str, int]]:

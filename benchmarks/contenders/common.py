@@ -2,12 +2,11 @@
 
 Every contender is a program of its own, in the environment of its own lock:
 
-    CONTENDER.py LIST MODEL ROWS
+    CONTENDER.py LIST MODEL ROWS [FLAG …]
 
 ``LIST`` is a text file with one path a line, ``MODEL`` the folder of a SavedModel; it writes
 ``ROWS``, one ``{"image": path, "class_id": n}`` a line. Where the engine lets it, it decodes with
-this package's own ``pipeline.images``, which needs NumPy and Pillow only, and calls the model in
-batches of ``BATCH_SIZE`` through ``load``.
+``decode`` and calls the model in batches of ``BATCH_SIZE`` through ``load``.
 """
 
 from __future__ import annotations
@@ -33,6 +32,23 @@ def arguments() -> tuple[list[str], str, str]:
     """The paths to label, the model's folder, and the file to write."""
     listing, model, rows = sys.argv[1:4]
     return Path(listing).read_text().split("\n")[:-1], model, rows
+
+
+def decode(path: str) -> np.ndarray:
+    """The pixels of a file, uint8 ``[224, 224, 3]``: the best that is to be had with Pillow.
+
+    With the flag ``--decode=package`` this package's own, which gives the same labels in half the
+    time.
+    """
+    if "--decode=package" in sys.argv:
+        from pipeline import images  # needs NumPy, Pillow and cykooz-resizer only
+
+        return images.decode(Path(path).read_bytes(), SIZE, SIZE).pixels
+    from PIL import Image
+
+    with Image.open(path) as image:
+        image.draft("RGB", (2 * SIZE, 2 * SIZE))
+        return np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC))
 
 
 def load(model: str) -> Callable[[np.ndarray | Sequence[np.ndarray]], np.ndarray]:

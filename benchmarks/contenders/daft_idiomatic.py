@@ -1,8 +1,9 @@
 """Daft 0.7.26 as its manual shows it: ``download``, ``decode_image``, ``resize``, then the model.
 
 Each step is an expression of Daft's own, run by its native runner; the model is a ``daft.cls``
-whose batch method receives the resized images. Daft's resize is not antialiased as this package's
-is, so the pixels differ. Nothing is set but the batch size, and that it reports nothing home.
+whose batch method receives the resized images. Daft's resize is bilinear and antialiased, where
+this package's is bicubic, so the pixels differ. Nothing is set but the batch size, and that it
+shows no progress and reports nothing home.
 """
 
 from __future__ import annotations

@@ -41,7 +41,10 @@ if __name__ == "__main__":
     )
     answers = ray.data.read_images(paths, size=(SIZE, SIZE), mode="RGB", include_paths=True)
     answers = answers.map_batches(
-        Classifier, fn_constructor_args=(model,), batch_size=BATCH_SIZE, concurrency=1
+        Classifier,
+        fn_constructor_args=(model,),
+        batch_size=BATCH_SIZE,
+        compute=ray.data.ActorPoolStrategy(size=1),
     )
     write(rows, ((row["image"], row["class_id"]) for row in answers.iter_rows()))
     ray.shutdown()

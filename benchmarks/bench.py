@@ -10,7 +10,7 @@ of its own that reads a list of JPEG files, labels them with MobileNetV2 and wri
 - the steady rate, from the end of the first batch to the end of the last;
 - CPU time of the whole machine, in ms an image: nothing else should run;
 - peak memory of the process and all its children (proportional set size, so that what they share
-  counts once), sampled four times a second;
+  counts once), sampled once a second;
 - the part of the images whose label is that of the bound.
 
 The table is printed, and written with the raw figures to ``results.json`` and ``results.png``.
@@ -37,7 +37,7 @@ import psutil
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE / "environments"
-SAMPLE_SECONDS = 0.25
+SAMPLE_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -136,9 +136,12 @@ def measure(contender: Contender, listing: Path, model: Path, folder: Path) -> R
             env=environment,
         )
         peak = 0.0
-        while process.poll() is None:
-            time.sleep(SAMPLE_SECONDS)
+        running = True
+        while running:
             peak = max(peak, _megabytes(process))
+            with suppress(psutil.TimeoutExpired):
+                process.wait(SAMPLE_SECONDS)
+                running = False
         seconds = time.monotonic() - started
         busy = _busy_seconds() - busy
     if process.returncode:

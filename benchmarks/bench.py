@@ -1,6 +1,6 @@
 """Labels the same photographs with every contender, by turns, and says how they compare.
 
-    python benchmarks/bench.py [--fixtures FOLDER] [--images 1000] [--rounds 3] [--only NAME …]
+    python benchmarks/bench.py [--fixtures FOLDER] [--images 1000] [--rounds 3] [--only PROGRAM …]
 
 Run by ``make bench``, which makes the contenders' environments first. Each contender is a process
 of its own that reads a list of JPEG files, labels them with MobileNetV2 and writes rows, see
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import os
 import platform
 import statistics
@@ -45,24 +46,25 @@ class Contender:
     """A program in ``contenders/``, the environment it runs in, and more flags for it.
 
     ``environment``: a folder in ``environments/``, None for this project's own.
+    ``package_decode``: whether it decodes with this package instead of plain Pillow.
     """
 
     name: str
     program: str
     environment: str | None
     flags: tuple[str, ...] = ()
+    package_decode: bool = False
 
 
-PACKAGE_DECODE = ("--decode=package",)
-BOUND = Contender("bound: no engine", "bound.py", None, PACKAGE_DECODE)
+BOUND = Contender("bound: no engine", "bound.py", None, package_decode=True)
 THIS = Contender("this package", "this_package.py", None)
 CONTENDERS = (
     BOUND,
     THIS,
-    Contender("Daft, tuned, this package's decode", "daft_tuned.py", "daft", PACKAGE_DECODE),
+    Contender("Daft, tuned, this package's decode", "daft_tuned.py", "daft", package_decode=True),
     Contender("Daft, tuned", "daft_tuned.py", "daft"),
     Contender("Daft, as documented", "daft_idiomatic.py", "daft"),
-    Contender("Ray Data, tuned, this package's decode", "ray_tuned.py", "ray", PACKAGE_DECODE),
+    Contender("Ray Data, tuned, this package's decode", "ray_tuned.py", "ray", package_decode=True),
     Contender("Ray Data, tuned", "ray_tuned.py", "ray"),
     Contender("Ray Data, read_images", "ray_read_images.py", "ray"),
     Contender("Beam's example style", "beam_example.py", "beam"),
@@ -119,6 +121,7 @@ def measure(contender: Contender, listing: Path, model: Path, folder: Path) -> R
     if contender.environment:
         python = str(ENVIRONMENTS / contender.environment / "bin" / "python")
     environment = os.environ | {
+        "BENCHMARK_DECODE": "package" if contender.package_decode else "pillow",
         "BENCHMARK_MARKS": str(marks),
         "PYTHONPATH": f"{HERE.parent}:{HERE / 'contenders'}",
         "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -177,7 +180,9 @@ def _busy_seconds() -> float:
 
 
 def _steady(marks: Path) -> float:
-    """Images a second between the end of the first batch and that of the last."""
+    """Images a second between the end of the first batch and that of the last; NaN if unknown."""
+    if not marks.exists():  # processes that this package starts by itself leave none
+        return math.nan
     lines = sorted(line.split() for line in marks.read_text().splitlines())
     times = [float(when) for when, _ in lines]
     images = sum(int(count) for _, count in lines[1:])

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from bench import HERE, THIS, Contender, Run, measure, prepare, write_list
 
@@ -69,7 +71,7 @@ def main() -> None:
         finally:
             server.kill()
             server.wait()
-    table = [
+    table: list[dict[str, Any]] = [
         {
             "case": case,
             "seconds": round(statistics.median(run.seconds for run in measured), 1),
@@ -83,6 +85,9 @@ def main() -> None:
         }
         for case, measured in runs.items()
     ]
+    for row in table:
+        if math.isnan(row["steady_images_per_second"]):
+            row["steady_images_per_second"] = None
     print("| case | seconds | steady images/s | CPU ms/image | peak MB |")
     print("| --- " * 5 + "|")
     for row in table:

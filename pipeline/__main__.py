@@ -45,6 +45,8 @@ def _import(job: str) -> ModuleType:
     What importing makes, a million objects, is no garbage: looking for some in between would take
     another fifth of the time, and looking at it again later some of each run's.
     """
+    if job in sys.modules or not gc.isenabled():
+        return importlib.import_module(job)
     gc.disable()
     try:
         return importlib.import_module(job)

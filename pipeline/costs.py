@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from pipeline.devices import cores
 from pipeline.records import StageSeconds
 from pipeline.transforms import READ_THREADS
 
@@ -11,7 +10,7 @@ _WORDS = {"read": "reading", "decode": "decoding", "predict": "predicting"}
 
 
 def bottleneck(seconds: float, found: int, labeled: int, spent: StageSeconds) -> str:
-    """What the run waited for, in words.
+    """What a run in one process waited for, in words.
 
     A stage holds an image up for as long as it takes, divided by how many it does at a time:
     reading ``READ_THREADS``, decoding one a core, predicting one batch. The stages overlap; on a
@@ -23,7 +22,7 @@ def bottleneck(seconds: float, found: int, labeled: int, spent: StageSeconds) ->
       labeled: images.
       spent: sums over the labeled images.
     """
-    at_a_time = StageSeconds(read=READ_THREADS, decode=os.cpu_count() or 1, predict=1)
+    at_a_time = StageSeconds(read=READ_THREADS, decode=cores(), predict=1)
     milliseconds = {
         stage: total / at_a_time._asdict()[stage] / max(labeled, 1) * 1000
         for stage, total in spent._asdict().items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from pipeline.errors import DeviceError
@@ -46,7 +47,10 @@ def check(execution: Execution) -> None:
 
 
 def set_precision(precision: str) -> None:
-    """Have TensorFlow use it in all models that this process runs from now on."""
+    """Have TensorFlow use it in the models that this thread runs from now on.
+
+    TensorFlow keeps one setting for the process, but each thread what it has made of it.
+    """
     from pipeline.tensorflow_import import tf  # takes seconds to import
 
     tf.config.optimizer.set_experimental_options(
@@ -55,6 +59,13 @@ def set_precision(precision: str) -> None:
             "auto_mixed_precision_onednn_bfloat16": precision == "bfloat16",
         }
     )
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def has_gpu() -> bool:

@@ -69,7 +69,7 @@ class SavedModelHandler(ModelHandler[Any, Answer, Model]):
             except OutOfMemoryError:
                 if len(part) == 1:
                     raise
-                self._fits = len(part) // 2
+                self._fits = min(self._fits, len(part) // 2)
                 console.say(
                     f"warning: {len(part)} images at a time do not fit in the device's memory; "
                     f"going on with {self._fits}"

@@ -19,7 +19,14 @@ from pipeline.devices import Execution
 from pipeline.model import ModelSpec, inspect
 from pipeline.options import LabelConfig
 from pipeline.records import Failure, Labeled
-from pipeline.running import beam_options, new_pipeline, run_pipeline, runs_here, versions
+from pipeline.running import (
+    beam_options,
+    new_pipeline,
+    run_pipeline,
+    runs_here,
+    runs_in_one_process,
+    versions,
+)
 from pipeline.summary import CountRecords, Tally, reconcile
 from pipeline.transforms import LabelImages
 
@@ -165,7 +172,11 @@ def summarize(run: Run, found: Tally, labeled: Tally, failed: Tally) -> dict[str
             stage: round(total / max(labeled.images, 1), 6)
             for stage, total in labeled.seconds._asdict().items()
         },
-        "bottleneck": bottleneck(seconds, found.images, labeled.images, labeled.seconds),
+        "bottleneck": (
+            bottleneck(seconds, found.images, labeled.images, labeled.seconds)
+            if runs_in_one_process(run.config.beam_args)
+            else None
+        ),
         "price_per_hour": run.config.price_per_hour,
         "cost_per_million_images": per_million(seconds, found.images, run.config.price_per_hour),
         "model": {

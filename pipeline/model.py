@@ -26,7 +26,7 @@ from pipeline.devices import (
     padded_size,
     set_precision,
 )
-from pipeline.errors import ModelError, PredictionError
+from pipeline.errors import ModelError, OutOfMemoryError, PredictionError
 from pipeline.examples import (
     ExampleClassifier,
     example_signature,
@@ -111,6 +111,7 @@ class Classifier:
         k = min(top_k, len(spec.labels))
         # XLA compiles the model, and cuDNN looks for its fastest algorithms, for each size anew.
         self._pads = execution.xla or has_gpu()
+        self._precision = execution.precision
         self._largest = 1
 
         # uint8 is a quarter of what float32 costs on the way to the device, and k numbers instead
@@ -139,10 +140,15 @@ class Classifier:
         """
         given = len(pixels)
         if self._pads:
-            self._largest = max(self._largest, given)
             padding = padded_size(given, self._largest) - given
             pixels = [*pixels, *itertools.repeat(pixels[0], padding)]
-        scores, class_ids = (values[:given] for values in _run(self._classify, pixels))
+        set_precision(self._precision)
+        try:
+            scores, class_ids = (values[:given] for values in _run(self._classify, pixels))
+        except OutOfMemoryError:
+            self._largest = 1  # what comes next is not to be filled up to what did not fit
+            raise
+        self._largest = max(self._largest, given)
         return [
             TopK(tuple(ids), tuple(row))
             for ids, row in zip(class_ids.tolist(), scores.tolist(), strict=True)
@@ -169,6 +175,7 @@ class FeatureExtractor:
           PredictionError: the model fails, or does not return one row of finite numbers for each
             image.
         """
+        set_precision("float32")
         return _run(self._extract, pixels)[0]
 
 
@@ -317,7 +324,6 @@ def load_classifier(
       DeviceError: there is no GPU here, and one is needed.
     """
     check(execution)
-    set_precision(execution.precision)
     if spec.example_output is not None:
         return ExampleClassifier(_resolve_same(spec), spec, top_k)
     return Classifier(as_function(load(spec), spec.signature), spec, top_k, execution)

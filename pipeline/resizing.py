@@ -19,6 +19,9 @@ except ImportError:  # there are no wheels of it for ARM on Linux
 # What the command line calls the filters → Pillow's names for them. Both are antialiased.
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
+# Columns first, an image of one column and many rows would become one of many gigabytes.
+_MAX_NARROWED = 89_000_000
+
 _OPTIONS: dict[str, Any] = {}
 if Resizer is not None:
     _OPTIONS = {
@@ -37,6 +40,8 @@ def resize(image: Image.Image, width: int, height: int, resample: str) -> Image.
       height: of the result.
       resample: a key of ``RESAMPLING``.
     """
+    if image.height * width > _MAX_NARROWED:
+        image = image.resize((image.width, height), RESAMPLING[resample])
     if Resizer is None or image.mode not in ("RGB", "L"):
         return image.resize((width, height), RESAMPLING[resample])
     options = _OPTIONS[resample]

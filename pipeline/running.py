@@ -8,10 +8,11 @@ import re
 from importlib.metadata import version
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
 from pipeline import __version__, progress
 from pipeline.errors import LabelingError, RunError, UsageError
+from pipeline.resizing import Resizer
 
 # Beam's DirectRunner may hand over to a runner that it downloads, depending on the pipeline.
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
@@ -33,6 +34,12 @@ def beam_options(beam_args: tuple[str, ...]) -> PipelineOptions:
 def runs_here(beam_args: tuple[str, ...]) -> bool:
     """Whether the pipeline runs on this machine, and not on a cluster."""
     return beam_options(beam_args).view_as(StandardOptions).runner.endswith("FnApiRunner")
+
+
+def runs_in_one_process(beam_args: tuple[str, ...]) -> bool:
+    """Whether the pipeline runs in this process alone."""
+    workers = beam_options(beam_args).view_as(DirectOptions).direct_num_workers
+    return runs_here(beam_args) and workers == 1
 
 
 def new_pipeline(beam_args: tuple[str, ...]) -> beam.Pipeline:
@@ -83,7 +90,9 @@ def _is_not_ours(record: logging.LogRecord) -> bool:
 
 def versions() -> dict[str, str]:
     """The versions of this package, Python, and what makes the results."""
-    packages = ("apache-beam", "tensorflow", "numpy", "pillow")
+    packages = ["apache-beam", "tensorflow", "numpy", "pillow"]
+    if Resizer is not None:
+        packages.append("cykooz-resizer")
     return {
         "image-labeling": __version__,
         "python": platform.python_version(),

@@ -42,8 +42,9 @@ def _without_notes() -> Iterator[None]:
 def _without_keras() -> Iterator[None]:
     """Keeps TensorFlow from importing Keras, and with it matplotlib and pandas, at once.
 
-    It does so to know Keras' optimizers, whatever for, and takes another second; where that fails
-    it goes on without a word. ``tf.keras`` is there as ever when it is first used.
+    It does so to register Keras' optimizers for SavedModels that hold one, which are loaded all
+    the same, and takes another second; where that fails it goes on without a word. ``tf.keras`` is
+    there as ever when it is first used.
     """
     if "tensorflow" in sys.modules or "keras.src.optimizers" in sys.modules:
         yield
@@ -52,7 +53,7 @@ def _without_keras() -> Iterator[None]:
     try:
         yield
     finally:
-        del sys.modules["keras.src.optimizers"]
+        sys.modules.pop("keras.src.optimizers", None)
 
 
 with _without_notes(), _without_keras():

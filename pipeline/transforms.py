@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +19,8 @@ from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.utils.windowed_value import WindowedValue
 
 from pipeline import images, progress, resizing, storage
-from pipeline.devices import DEFAULT_EXECUTION, Execution
-from pipeline.errors import ImageError
+from pipeline.devices import DEFAULT_EXECUTION, Execution, cores
+from pipeline.errors import ImageError, ModelError
 from pipeline.handlers import SavedModelHandler
 from pipeline.records import (
     Answer,
@@ -46,12 +45,13 @@ READ_THREADS = 64
 
 # How many of them decode at a time, one for each core. More would not be faster, but take memory
 # for whole images, and time from the model.
-_CORES = threading.BoundedSemaphore(os.cpu_count() or 1)
+_CORES = threading.BoundedSemaphore(cores())
 
 # Shared by all bundles of a process, so that their number is bounded. Started when first used.
 _THREADS = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
 
-# Images read and decoded ahead of the model, for each bundle. At 224×224 they take 19 MB.
+# Images read and decoded ahead of the model, for each bundle, or two batches if that is more. At
+# 224×224 they take 19 MB.
 READ_AHEAD = 128
 
 
@@ -137,6 +137,13 @@ class LabelImages(beam.PTransform):
         spec = self._model
         if isinstance(spec, str):
             spec = inspect(spec, self._labels_file, self._resample, self._signature)
+        if spec.example_output is not None and (
+            self._execution.xla or self._execution.precision != "float32"
+        ):
+            raise ModelError(
+                f"--model {spec.handle}: takes tf.Examples, and runs through tfx-bsl, which knows "
+                "no --precision and no --xla"
+            )
         named, loaded = uris | "WithBytes" >> beam.Partition(_has_bytes, 2)  # type: ignore[arg-type]
         decode = functools.partial(
             read_and_decode, height=spec.height, width=spec.width, resample=spec.resample
@@ -146,7 +153,7 @@ class LabelImages(beam.PTransform):
         decoded, failures = (
             (named | "Spread" >> beam.Reshuffle(), loaded)
             | beam.Flatten()
-            | "Decode" >> DecodeImages(decode, self._run_id)
+            | "Decode" >> DecodeImages(decode, self._run_id, max(READ_AHEAD, 2 * self._batch_size))
         )
         load = functools.partial(load_classifier, spec, self._top_k, self._execution)
         handler = SavedModelHandler(load, self._batch_size)
@@ -161,10 +168,12 @@ class DecodeImages(beam.PTransform):
       decode: from a URI or ``ImageRef`` to a ``DecodedImage``, or an ``ImageError``; see
         ``read_and_decode``.
       run_id: goes into the failures.
+      ahead: how many images are read and decoded ahead of what follows.
     """
 
-    def __init__(self, decode: Decode, run_id: str):
+    def __init__(self, decode: Decode, run_id: str, ahead: int = READ_AHEAD):
         super().__init__()
+        self._ahead = ahead
         self._decode_or_fail = functools.partial(decode_or_fail, decode=decode, run_id=run_id)
 
     def expand(
@@ -172,7 +181,7 @@ class DecodeImages(beam.PTransform):
     ) -> tuple[beam.PCollection[DecodedImage], beam.PCollection[Failure]]:
         """One step with two outputs."""
         outputs = uris | "ReadAndDecode" >> beam.ParDo(
-            _ConcurrentMap(self._decode_or_fail)
+            _ConcurrentMap(self._decode_or_fail, self._ahead)
         ).with_outputs("failures", main="decoded")
         return outputs.decoded, outputs.failures
 
@@ -255,7 +264,8 @@ def read_as_example(
     info, pixels = decode(ref._replace(data=data))
     if not decodes:
         return DecodedImage(info, examples.from_pixels(np.asarray(pixels)))
-    examples.check_decodable(data)
+    with _CORES:
+        examples.check_decodable(data)
     return DecodedImage(info, examples.to_example(data))
 
 
@@ -295,8 +305,9 @@ class _ConcurrentMap(beam.DoFn):
     object that takes long holds up nothing but itself.
     """
 
-    def __init__(self, function: functools.partial[DecodedImage | Failure]):
+    def __init__(self, function: functools.partial[DecodedImage | Failure], ahead: int):
         self._function = function
+        self._ahead = ahead
         self._images_decoded = Metrics.counter(NAMESPACE, "images_decoded")
         self._images_failed = Metrics.counter(NAMESPACE, "images_failed")
         self._read = Metrics.distribution(NAMESPACE, "read_milliseconds")
@@ -312,11 +323,12 @@ class _ConcurrentMap(beam.DoFn):
         timestamp: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterator[Any]:
+        done = self._done  # of this bundle, should it fail and another begin in the meantime
         future = _THREADS.submit(self._function, element)
-        future.add_done_callback(lambda future: self._done.put((timestamp, window, future)))
+        future.add_done_callback(lambda future: done.put((timestamp, window, future)))
         self._pending += 1
         # One in, one out: so that the threads have work for as long as the model takes to predict.
-        if self._pending > READ_AHEAD:
+        if self._pending > self._ahead:
             yield self._next_done()
 
     def finish_bundle(self) -> Iterator[Any]:

@@ -1,15 +1,14 @@
-import os
-
 import pytest
 
 from pipeline.costs import bottleneck, per_million
+from pipeline.devices import cores
 from pipeline.records import StageSeconds
 from pipeline.transforms import READ_THREADS
 
 
 def milliseconds(read, decode, predict):
     """Sums over 100 images that make these figures after division by what runs at a time."""
-    return StageSeconds(read / 10 * READ_THREADS, decode / 10 * (os.cpu_count() or 1), predict / 10)
+    return StageSeconds(read / 10 * READ_THREADS, decode / 10 * cores(), predict / 10)
 
 
 @pytest.mark.parametrize(

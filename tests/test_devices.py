@@ -63,7 +63,7 @@ def test_answers_are_the_same(color_model, execution):
 
 
 def test_a_model_is_always_probed_in_float32(color_model):
-    load_classifier(inspect(color_model), 1, Execution("bfloat16"))
+    assert classes(load_classifier(inspect(color_model), 1, Execution("bfloat16")), 1) == [0]
     assert tf.config.optimizer.get_experimental_options()["auto_mixed_precision_onednn_bfloat16"]
     inspect(color_model)
     options = tf.config.optimizer.get_experimental_options()
@@ -108,3 +108,14 @@ def test_images_that_do_not_fit_in_memory_together_are_labeled_in_parts(tmp_path
         f"warning: {many} images at a time do not fit in the device's memory; going on with {few}"
         for many, few in ((16, 8), (8, 4))
     ]
+
+
+def test_a_batch_is_not_filled_up_to_what_did_not_fit(tmp_path, monkeypatch):
+    from pipeline.handlers import SavedModelHandler
+
+    monkeypatch.setattr(model, "has_gpu", lambda: True)
+    spec = inspect(save_hungry_model(tmp_path, most=12))
+    handler = SavedModelHandler(lambda: load_classifier(spec, 1), batch_size=24)
+    loaded = handler.load_model()
+    for count in (24, 24, 11):
+        assert len(handler.run_inference(batch(count), loaded)) == count

@@ -121,6 +121,15 @@ def test_one_bad_image_fails_alone(tmp_path, example_model):
     assert "image/encoded" not in "".join(map(str, rows(out)))
 
 
+def test_a_precision_that_tfx_bsl_does_not_know_is_refused(tmp_path, example_model, capsys):
+    photos = write_photos(tmp_path / "p")
+    flags = {"input": photos, "model": example_model, "precision": "bfloat16"}
+    assert label(tmp_path / "out", **flags) == 2
+    assert (
+        "runs through tfx-bsl, which knows no --precision and no --xla" in capsys.readouterr().err
+    )
+
+
 def test_both_handlers_give_the_same_rows(tmp_path):
     """A model that says its size is given the very pixels that the other handler gets."""
     model = save_example_model(tmp_path / "m", with_images=True)

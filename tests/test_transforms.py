@@ -218,14 +218,32 @@ def test_the_example_in_the_documentation(photos, color_model, capsys):
     assert f"({photos['b.gif']!r}, 'blue', 0.999909)" in capsys.readouterr().out
 
 
-def test_threads_have_work_while_the_model_predicts(monkeypatch, photos):
+def test_threads_have_work_while_the_model_predicts(photos):
     """One in, one out: what is handed on is replaced before the next is."""
-    monkeypatch.setattr(transforms, "READ_AHEAD", 3)
     decode = functools.partial(transforms.read_and_decode, height=8, width=8, resample="bicubic")
     step = transforms._ConcurrentMap(
-        functools.partial(transforms.decode_or_fail, decode=decode, run_id="")
+        functools.partial(transforms.decode_or_fail, decode=decode, run_id=""), ahead=3
     )
     step.start_bundle()
     counts = [len(list(step.process(photos["r.png"], 0, GlobalWindow()))) for _ in range(8)]
     assert counts == [0, 0, 0, 1, 1, 1, 1, 1]
     assert len(list(step.finish_bundle())) == 3
+
+
+def test_what_a_failed_bundle_left_does_not_come_out_of_the_next(photos):
+    slow = threading.Event()
+
+    def decode(ref):
+        slow.wait()
+        return transforms.read_and_decode(ref, height=8, width=8, resample="bicubic")
+
+    step = transforms._ConcurrentMap(
+        functools.partial(transforms.decode_or_fail, decode=decode, run_id=""), ahead=3
+    )
+    step.start_bundle()
+    assert list(step.process(photos["r.png"], 0, GlobalWindow())) == []
+    step.start_bundle()
+    assert list(step.process(photos["b.gif"], 0, GlobalWindow())) == []
+    slow.set()
+    (result,) = step.finish_bundle()
+    assert result.value.info.uri == photos["b.gif"]

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from common import arguments, mark, write
@@ -17,16 +18,15 @@ from pipeline.records import TopK
 
 def mark_batches() -> None:
     """Have the classifier note each batch."""
-    from pipeline.model import Classifier
-
+    Classifier = command_line._import("pipeline.model").Classifier
     call = Classifier.__call__
 
-    def call_and_mark(self: Classifier, pixels: Sequence[np.ndarray]) -> list[TopK]:
+    def call_and_mark(self: Any, pixels: Sequence[np.ndarray]) -> list[TopK]:
         answers = call(self, pixels)
         mark(len(answers))
         return answers
 
-    Classifier.__call__ = call_and_mark  # type: ignore[method-assign]
+    Classifier.__call__ = call_and_mark
 
 
 if __name__ == "__main__":

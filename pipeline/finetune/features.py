@@ -37,7 +37,7 @@ from pipeline.transforms import DecodeImages, read_and_decode
 COMPLETE = "complete.json"
 
 # Raised when the same images, model and options would give other records.
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Record(NamedTuple):

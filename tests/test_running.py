@@ -29,6 +29,6 @@ def test_what_beam_refuses_is_a_line(beam_args, message):
 
 
 def test_versions():
-    assert set(versions()) == {
+    assert set(versions()) - {"cykooz-resizer"} == {  # which is not everywhere
         *("image-labeling", "python", "apache-beam", "tensorflow", "numpy", "pillow")
     }

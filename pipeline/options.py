@@ -157,8 +157,8 @@ def _label_parser() -> argparse.ArgumentParser:
         "--precision",
         choices=PRECISIONS,
         default="float32",
-        help="of the model's arithmetic: float16 for GPUs, bfloat16 for CPUs that have it; about "
-        "one label in a hundred changes",
+        help="of the model's arithmetic: float16 for GPUs, bfloat16 for CPUs that have it; one "
+        "or two labels in a hundred change",
     )
     device.add_argument(
         "--xla", action="store_true", help="compile the model with XLA, for GPUs; slow on a CPU"

@@ -57,3 +57,4 @@ if __name__ == "__main__":
     table = table.with_column("class_id", Labeler(model).label(table["image"]))
     answers = table.to_pydict()
     write(rows, zip(answers["image"], answers["class_id"], strict=True))
+    os._exit(0)  # Daft 0.7 sometimes crashes while Python ends, with its work done

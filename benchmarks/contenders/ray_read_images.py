@@ -8,15 +8,9 @@ usage statistics.
 
 from __future__ import annotations
 
-import os
-
-# Read when Ray is imported.
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
-
 import numpy as np
-import ray
 from common import BATCH_SIZE, SIZE, arguments, load, write
+from ray_start import ray, start
 
 
 class Classifier:
@@ -32,13 +26,7 @@ class Classifier:
 
 if __name__ == "__main__":
     paths, model, rows = arguments()
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
-        object_store_memory=10**9,
-    )
+    start()
     answers = ray.data.read_images(paths, size=(SIZE, SIZE), mode="RGB", include_paths=True)
     answers = answers.map_batches(
         Classifier,

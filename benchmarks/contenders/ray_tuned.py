@@ -12,20 +12,14 @@ for 1,005 photographs pass before the first batch is done, in starting Ray and i
 
 from __future__ import annotations
 
-import os
-
-# Read when Ray is imported.
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
-
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
 import numpy as np
-import ray
 from common import BATCH_SIZE, arguments, decode, load, write
+from ray_start import ray, start
 
 THREADS = 4
 AHEAD = 2 * BATCH_SIZE
@@ -54,13 +48,7 @@ class Labeler:
 
 if __name__ == "__main__":
     paths, model, rows = arguments()
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
-        object_store_memory=10**9,
-    )
+    start()
     answers = ray.data.from_items(paths, override_num_blocks=-(-len(paths) // CALL))
     answers = answers.map_batches(
         Labeler,

@@ -22,6 +22,7 @@ class Reason(str, Enum):
     NOT_FOUND = "not_found"
     FORBIDDEN = "forbidden"
     TIMEOUT = "timeout"
+    UNAVAILABLE = "unavailable"
     UNREADABLE = "unreadable"
     TOO_LARGE = "too_large"
     # While decoding
@@ -31,15 +32,31 @@ class Reason(str, Enum):
     TRUNCATED = "truncated"
     CORRUPT = "corrupt"
     TOO_MANY_PIXELS = "too_many_pixels"
+    # While predicting
+    PREDICTION_FAILED = "prediction_failed"
 
     @property
     def stage(self) -> str:
-        """The step that gives this reason: ``read`` or ``decode``."""
+        """The step that gives this reason: ``read``, ``decode`` or ``predict``."""
+        if self is Reason.PREDICTION_FAILED:
+            return "predict"
         return "read" if self in _READ_REASONS else "decode"
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same image may well be read another time."""
+        return self in (Reason.TIMEOUT, Reason.UNAVAILABLE)
 
 
 _READ_REASONS = frozenset(
-    {Reason.NOT_FOUND, Reason.FORBIDDEN, Reason.TIMEOUT, Reason.UNREADABLE, Reason.TOO_LARGE}
+    {
+        Reason.NOT_FOUND,
+        Reason.FORBIDDEN,
+        Reason.TIMEOUT,
+        Reason.UNAVAILABLE,
+        Reason.UNREADABLE,
+        Reason.TOO_LARGE,
+    }
 )
 
 
@@ -152,7 +169,7 @@ class Labeled(NamedTuple):
 class Failure(NamedTuple):
     """An image without a label: one row of ``failures-*.jsonl``.
 
-    ``stage``: ``read`` or ``decode``. ``reason``: a value of ``Reason``. ``message``: for people.
+    ``stage``: ``read``, ``decode`` or ``predict``. ``reason``: a value of ``Reason``. ``message``: for people.
     """
 
     image: str

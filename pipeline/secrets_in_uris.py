@@ -1,0 +1,102 @@
+"""Takes out of URIs, and out of messages that quote them, what gives access to something."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+
+# User and password: all that stands before the last @ of an authority. No slash may be among it,
+# so an @ in a path is left alone.
+_USERINFO = re.compile(r"(://)[^/?#\\\s]*@")
+_USERINFO_ENCODED = re.compile(r"(%3a%2f%2f)(?:(?!%2f|%3f|%23)[^/?#\\\s])*%40", re.IGNORECASE)
+
+# A stretch that may be a query, and the question mark before it; its separators; and what is
+# between a name and its value. Once as they are and once as they are inside of another query.
+_QUERY = re.compile(r"(\??)([^\s\"<>#?]+)")
+_SEPARATOR = re.compile(r"(&amp;|&#0*38;|&#x0*26;|&)", re.IGNORECASE)
+_EQUALS = re.compile(r"=")
+_QUERY_ENCODED = re.compile(r"(%3f)((?:(?!%3f|%23)[^\s\"<>#?&])+)", re.IGNORECASE)
+_SEPARATOR_ENCODED = re.compile(r"(%26amp%3b|%26)", re.IGNORECASE)
+_EQUALS_ENCODED = re.compile(r"%3d", re.IGNORECASE)
+
+# What a message puts after a URI that it quotes.
+_AFTER = "'`),.:;]}"
+
+# Of parameters' names, in lowercase and with _ for -. First all of a presigned URL of S3 (version
+# 4), of GCS (version 4) and of those who copied them.
+_SECRET = re.compile(
+    r"x_(amz|goog|oss)_.*"
+    r"|((access|auth|id|oauth|private|refresh|sas|security|session)_?)?token"
+    r"|(x_)?api_?key|subscription_key|(client_)?secret|credentials?|jwt|bearer|auth(orization)?"
+    r"|passw(or)?d|pwd|sig|(oauth_)?signature",
+    re.DOTALL,
+)
+# The next are innocent unless one of the others is there, too: URLs signed for CloudFront, S3
+# (version 2) and GCS (version 2).
+_SIGNED_BY = frozenset(["awsaccesskeyid", "googleaccessid", "key_pair_id", "signature"])
+_SIGNED_WITH = re.compile(r"awsaccesskeyid|googleaccessid|key_pair_id|expires|policy")
+# With sig: shared access signatures of Azure.
+_AZURE_WITH = re.compile(
+    r"saoid|scid|sdd|se|ses|si|sip|ske|skoid|sks|skt|sktid|skv|sp|spr|sr|srt|ss|st|suoid|sv"
+)
+
+
+def redact(text: str) -> str:
+    """The text without the secrets of the URIs in it.
+
+    User and password go, and so do the parameters that sign a URL or carry a token, name and
+    value. The other parameters stay: ``?id=7`` may be what tells two images apart. As nothing is
+    put in their place, a URL that is signed anew every night keeps its name.
+
+    Args:
+      text: a URI, or a message that quotes some, or parts of them.
+    """
+    if "@" in text:
+        text = _USERINFO.sub(r"\1", text)
+    if "=" in text:
+        text = _QUERY.sub(lambda query: _without_secrets(query, _SEPARATOR, _EQUALS), text)
+    if "%" in text:
+        text = _redact_encoded(text)
+    return text
+
+
+def _redact_encoded(text: str) -> str:
+    """The same for a URI that is a parameter of another; more levels than two are left alone."""
+    text = _USERINFO_ENCODED.sub(r"\1", text)
+    return _QUERY_ENCODED.sub(
+        lambda query: _without_secrets(query, _SEPARATOR_ENCODED, _EQUALS_ENCODED), text
+    )
+
+
+def _without_secrets(
+    query: re.Match[str], separator: re.Pattern[str], equals: re.Pattern[str]
+) -> str:
+    mark, content = query[1], query[2]
+    if not equals.search(content):
+        return query[0]
+    parts = separator.split(content)  # parameters, and between them the separators
+    names = [_name(parameter, equals) for parameter in parts[::2]]
+    patterns = [_SECRET]
+    if not _SIGNED_BY.isdisjoint(names):
+        patterns.append(_SIGNED_WITH)
+    if "sig" in names:
+        patterns.append(_AZURE_WITH)
+    is_secret = [any(pattern.fullmatch(name) for pattern in patterns) for name in names]
+    kept = ""
+    for n, (parameter, secret) in enumerate(zip(parts[::2], is_secret, strict=True)):
+        if not secret:
+            kept += (parts[2 * n - 1] if kept else "") + parameter
+    if not is_secret[-1]:
+        return mark + kept
+    # What belongs to the message, and not to the value.
+    after = parts[-1][len(parts[-1].rstrip(_AFTER)) :]
+    return (mark + kept if kept else "") + after
+
+
+def _name(parameter: str, equals: re.Pattern[str]) -> str:
+    """The name of a parameter as it is in the lists; empty if it has no value."""
+    match = equals.search(parameter)
+    if match is None:
+        return ""
+    name = urllib.parse.unquote(parameter[: match.start()])
+    return name.lower().replace("-", "_")

@@ -22,8 +22,9 @@ import zlib
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageChops, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageChops, UnidentifiedImageError
 
+from pipeline.containers import check_size, essentials, exif_orientation
 from pipeline.errors import ImageError
 from pipeline.records import Reason
 from pipeline.resizing import resize
@@ -32,7 +33,9 @@ from pipeline.resizing import resize
 # or have seen little hostile input. JPEG includes the MPO files that many cameras write.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF")
 
-# Pillow's own limit (a quarter of a gigabyte of RGB), as an error instead of a warning.
+# Pillow's own limit (a quarter of a gigabyte of RGB), as an error instead of a warning. Pillow
+# itself has none here, lest it refuse what a larger limit allows; what it makes while it opens a
+# file, before the size is checked, is kept in bounds by pipeline.containers.
 MAX_PIXELS = 89_478_485
 
 _BACKGROUND = (255, 255, 255)
@@ -46,6 +49,7 @@ _TRANSPOSE = {  # EXIF orientation → what makes the image upright (Exif 2.32, 
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)
 
 # What Pillow raises on damaged files: its plugins parse with struct, zlib and plain indexing, and
 # let the errors of those through.
@@ -55,7 +59,7 @@ _DAMAGE = (
     SyntaxError,
     ValueError,
     TypeError,
-    IndexError,
+    LookupError,
     ArithmeticError,
     RuntimeError,  # NotImplementedError among them
     struct.error,
@@ -77,7 +81,7 @@ _FOREIGN_SIGNATURES = (
     (0, b"%PDF", "PDF"),
     (0, b"<svg", "SVG"),
 )
-_OWN_SIGNATURES = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+_OWN_SIGNATURES = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"II+\0")
 _AVIF_SIGNATURES = (b"ftypavif", b"ftypavis")
 
 # Pillow loads its plugins when it meets the first file that needs them, which is no thing to do in
@@ -86,10 +90,8 @@ Image.init()
 
 # Pillow warns of odd metadata once per file; such a file is either labeled or a named failure.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is checked
 
-# Programs keep whole workflows in a PNG's text, of which Pillow by default takes a megabyte.
-PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 64 * 2**20
+Image.MAX_IMAGE_PIXELS = None
 
 # Decoded one at a time, so that the memory of a few huge images does not add up.
 _LARGE_PIXELS = 16_000_000
@@ -107,7 +109,14 @@ class Decoded(NamedTuple):
     height: int
 
 
-def decode(data: bytes, height: int, width: int, resample: str = "bicubic") -> Decoded:
+def decode(
+    data: bytes,
+    height: int,
+    width: int,
+    resample: str = "bicubic",
+    *,
+    max_pixels: int = MAX_PIXELS,
+) -> Decoded:
     """Decode an image file and resize it to ``height`` × ``width``.
 
     Args:
@@ -115,6 +124,7 @@ def decode(data: bytes, height: int, width: int, resample: str = "bicubic") -> D
       height: of the result, in pixels.
       width: of the result, in pixels.
       resample: a key of ``resizing.RESAMPLING``.
+      max_pixels: the most that the original may have.
 
     Raises:
       ImageError: the bytes are not an image that can be decoded whole.
@@ -122,11 +132,15 @@ def decode(data: bytes, height: int, width: int, resample: str = "bicubic") -> D
     if not data:
         raise ImageError(Reason.EMPTY, "the file has no bytes")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return _decode(image, height, width, resample)
+        reduced, orientation = essentials(data, max_pixels)
+        with Image.open(io.BytesIO(reduced), formats=FORMATS) as image:
+            if orientation is None:
+                orientation = exif_orientation(image.info.get("exif", b""))
+            check_size(image.width, image.height, max_pixels)
+            return _decode(image, height, width, resample, orientation)
     except UnidentifiedImageError:
         raise _unidentified(data) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
+    except MemoryError as error:
         raise ImageError(Reason.TOO_MANY_PIXELS, str(error)) from error
     except _DAMAGE as error:
         message = str(error) or type(error).__name__
@@ -134,37 +148,27 @@ def decode(data: bytes, height: int, width: int, resample: str = "bicubic") -> D
         raise ImageError(Reason.TRUNCATED if cut else Reason.CORRUPT, message) from error
 
 
-def _decode(image: Image.Image, height: int, width: int, resample: str) -> Decoded:
+def _decode(
+    image: Image.Image, height: int, width: int, resample: str, orientation: int
+) -> Decoded:
     original_width, original_height = image.size
-    if original_width * original_height > MAX_PIXELS:
-        raise ImageError(
-            Reason.TOO_MANY_PIXELS,
-            f"{original_width} × {original_height} pixels; at most {MAX_PIXELS:,} are decoded",
-        )
     image.draft(None, (2 * max(height, width),) * 2)
     large = image.width * image.height > _LARGE_PIXELS
+    if "progressive" in image.info:  # all of its coefficients are kept, however small it is decoded
+        large = original_width * original_height > _LARGE_PIXELS
     with _one_large_image if large else contextlib.nullcontext():
-        return _load(image, height, width, resample, (original_width, original_height))
+        pixels = _load(image, height, width, resample, orientation)
+    if orientation in _SIDEWAYS:
+        original_width, original_height = original_height, original_width
+    return Decoded(pixels, original_width, original_height)
 
 
 def _load(
-    image: Image.Image,
-    height: int,
-    width: int,
-    resample: str,
-    original_size: tuple[int, int],
-) -> Decoded:
-    original_width, original_height = original_size
+    image: Image.Image, height: int, width: int, resample: str, orientation: int
+) -> np.ndarray:
     image.load()
-    if image.format == "TIFF":  # whose loader has applied the orientation, and may swap the sides
-        original_width, original_height = image.size
-    orientation = _orientation(image)
-    sideways = orientation in (5, 6, 7, 8)
-    if sideways:
-        original_width, original_height = original_height, original_width
-
     eight_bit = _to_eight_bit(image)
-    across, down = (height, width) if sideways else (width, height)
+    across, down = (height, width) if orientation in _SIDEWAYS else (width, height)
     resized = resize(eight_bit, across, down, resample)
     if resized.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         # Pillow takes every CMYK JPEG for an inverted one; only those with Adobe's marker are.
@@ -175,15 +179,7 @@ def _load(
     rgb = resized.convert("RGB")
     if orientation in _TRANSPOSE:
         rgb = rgb.transpose(_TRANSPOSE[orientation])
-    return Decoded(np.asarray(rgb), original_width, original_height)
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) where there is none that can be read."""
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except _DAMAGE:
-        return 1  # broken metadata does not make the pixels worse
+    return np.asarray(rgb)
 
 
 def _to_eight_bit(image: Image.Image) -> Image.Image:
@@ -206,17 +202,21 @@ def _scale_to_eight_bit(samples: np.ndarray, mode: str) -> np.ndarray:
     taken for 16-bit, floats in [0, 1] for intensities; anything else is stretched from its least to
     its greatest value.
     """
-    with np.errstate(invalid="ignore"):  # NaNs are refused below
-        values = samples.astype(np.float32)
-    if not np.isfinite(values).all():
+    low, high = float(samples.min()), float(samples.max())  # NaN if there is one
+    if not (np.isfinite(low) and np.isfinite(high)):
         raise ImageError(Reason.CORRUPT, "a sample is not a finite number")
-    low, high = values.min(), values.max()
     if mode.startswith("I;16") or (mode == "I" and low >= 0 and high <= 65535):
         low, high = 0.0, 65535.0
     elif mode == "F" and low >= 0 and high <= 1:
         low, high = 0.0, 1.0
-    scaled = (values - low) / ((high - low) or 1.0) * 255.0
-    return scaled.round().astype(np.uint8)
+    scaled = np.empty(samples.shape, np.uint8)
+    # In parts, of which each takes no more memory than it has to; in double precision, in which
+    # the difference of two floats is finite.
+    step = max(1, 2**20 // samples.shape[1])
+    for top in range(0, len(samples), step):
+        rows = samples[top : top + step].astype(np.float64)
+        scaled[top : top + step] = ((rows - low) / ((high - low) or 1.0) * 255.0).round()
+    return scaled
 
 
 def _unidentified(data: bytes) -> ImageError:

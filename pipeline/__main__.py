@@ -7,11 +7,13 @@ import importlib
 import io
 import logging
 import os
+import shlex
 import signal
 import sys
 from types import ModuleType
 from typing import Any, NoReturn
 
+from pipeline import progress
 from pipeline.console import say
 from pipeline.errors import RunError, UsageError
 from pipeline.options import parse_command, parse_finetune, parse_label
@@ -22,7 +24,8 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
       0 done · 1 the run failed, or too many images did · 2 the command line, or what it points
-      at, is to be corrected. Ctrl-C ends the process with 130, as shells have it.
+      at, is to be corrected. Ctrl-C ends the process with 130 and SIGTERM with 143, as shells have
+      it.
     """
     try:
         command, rest = parse_command(sys.argv[1:] if argv is None else argv)
@@ -61,6 +64,7 @@ def console() -> None:
     At once in any case: Python would wait for all images that are being read.
     """
     signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.excepthook = _fail
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names need not fit the terminal's encoding
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -79,10 +83,20 @@ def _exit(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _interrupt(*_: object) -> NoReturn:
-    message = "interrupted: there are no results yet; give the same command again\n"
-    os.write(sys.stderr.fileno(), message.encode())
-    os._exit(130)
+def _interrupt(number: int, _: object) -> NoReturn:
+    """Ctrl-C, or a scheduler that wants the machine back: keep what is done, and end."""
+    for again in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(again, lambda number, _: os._exit(128 + number))
+    if "pipeline.outputs" in sys.modules:
+        importlib.import_module("pipeline.outputs").keep_all_rows()
+        importlib.import_module("pipeline.claims").release()
+    done = progress.counts()
+    say(
+        f"interrupted: {done.done:,} images done, {done.failed:,} failed, the rows of "
+        f"{done.kept:,} kept; to go on, give the same command again: "
+        f"{shlex.join(sys.orig_argv)}"
+    )
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":

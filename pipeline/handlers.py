@@ -11,7 +11,7 @@ import numpy as np
 from apache_beam.ml.inference.base import ModelHandler
 
 from pipeline import console, progress
-from pipeline.errors import OutOfMemoryError
+from pipeline.errors import OutOfMemoryError, PredictionError
 from pipeline.records import Answer
 
 Model = Callable[[Sequence[Any]], "Sequence[Any] | np.ndarray"]
@@ -23,11 +23,15 @@ logging.getLogger().addFilter(
 )
 
 
+# So many images in a row on which a model fails are no longer taken for bad images.
+HOPELESS = 128
+
+
 class SavedModelHandler(ModelHandler[Any, Answer, Model]):
     """Expects what the model takes, pixels or tf.Examples, outputs one ``Answer`` for each.
 
     Beam's own TensorFlow handlers load with Keras, which refuses SavedModels, and carry every input
-    array along in the output.
+    array along in the output; and where Beam handles a model's errors, the whole batch fails.
 
     Args:
       load: loads the model, a function from N images to N results.
@@ -40,6 +44,7 @@ class SavedModelHandler(ModelHandler[Any, Answer, Model]):
         super().__init__(min_batch_size=batch_size, max_batch_size=batch_size)
         self._load = load
         self._fits = batch_size
+        self._failed_in_a_row = 0
 
     def load_model(self) -> Model:
         """Load the model; called once a process."""
@@ -51,32 +56,46 @@ class SavedModelHandler(ModelHandler[Any, Answer, Model]):
         model: Model,
         inference_args: dict[str, Any] | None = None,
     ) -> list[Answer]:
-        """Call the model with one batch; in parts of half the size, if it does not fit in memory.
+        """Call the model with one batch; in parts, if it fails.
 
-        What fits is remembered for the following batches.
+        A batch that does not fit in memory is taken in parts of half the size, and what fits is
+        remembered for the following batches. One that fails otherwise is halved until the images
+        that it fails on are alone.
 
         Raises:
-          PredictionError: the model does not give exactly one result for each image.
+          PredictionError: the model fails on all of the last ``HOPELESS`` images.
         """
         started = time.perf_counter()
-        results: list[Any] = []
-        begin = 0
-        while begin < len(batch):
-            part = batch[begin : begin + self._fits]
-            try:
-                results.extend(model(part))
-                begin += len(part)
-            except OutOfMemoryError:
-                if len(part) == 1:
-                    raise
-                self._fits = min(self._fits, len(part) // 2)
+        values: list[Any] = []
+        for begin in range(0, len(batch), self._fits):
+            values.extend(self._predict(batch[begin : begin + self._fits], model))
+        seconds = (time.perf_counter() - started) / len(batch)
+        failed = sum(isinstance(value, str) for value in values)
+        progress.add(done=len(values) - failed, failed=failed)
+        return [Answer(value, seconds) for value in values]
+
+    def _predict(self, part: Sequence[Any], model: Model) -> list[Any]:
+        """What the model returns for each image, or a message for those that it fails on."""
+        try:
+            values = list(model(part))
+        except PredictionError as error:
+            if len(part) == 1:
+                self._failed_in_a_row += 1
+                if self._failed_in_a_row >= HOPELESS:
+                    raise PredictionError(
+                        f"the model fails on {HOPELESS} images in a row: {error}"
+                    ) from error
+                return [str(error)]
+            half = len(part) // 2
+            if isinstance(error, OutOfMemoryError) and half < self._fits:
+                self._fits = half
                 console.say(
                     f"warning: {len(part)} images at a time do not fit in the device's memory; "
-                    f"going on with {self._fits}"
+                    f"going on with {half}"
                 )
-        seconds = (time.perf_counter() - started) / len(batch)
-        progress.add(done=len(results))
-        return [Answer(result, seconds) for result in results]
+            return self._predict(part[:half], model) + self._predict(part[half:], model)
+        self._failed_in_a_row = 0
+        return values
 
     def get_num_bytes(self, batch: Sequence[np.ndarray | bytes]) -> int:
         """The size of a batch; Beam's default pickles it to find out."""

@@ -1,4 +1,4 @@
-"""Finds the images: folders, globs, files and lists → one ``ImageRef`` each, once.
+"""Finds the images: folders, globs, files and lists → an ``ImageRef`` for each.
 
 The launcher only looks whether there is anything to find; the listing itself is a step of the
 pipeline, so that it is streamed and runs where the pipeline runs.
@@ -13,18 +13,16 @@ import os
 import posixpath
 import re
 import urllib.parse
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from typing import BinaryIO
 
 import apache_beam as beam
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.io.tfrecordio import _TFRecordUtil
-from google.protobuf.message import DecodeError
 
-from pipeline import sample, storage
+from pipeline import progress, sample, storage, tfrecords
 from pipeline.errors import ImageError, InputError
 from pipeline.records import ImageRef
 
@@ -53,8 +51,8 @@ IMAGE_SUFFIXES = [
 ]
 
 
-# TFRecord files as TensorFlow, Beam and TFX name them and their shards.
-_TFRECORD = re.compile(r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?$", re.IGNORECASE)
+# How many stores or servers are asked for versions at a time.
+_ASKING_THREADS = 64
 
 
 class InputKind(Enum):
@@ -76,56 +74,33 @@ class Input:
 
 
 class FindImages(beam.PTransform):
-    """Expects the pipeline's begin, outputs a PCollection of ``ImageRef``, each URI once.
+    """Expects the pipeline's begin, outputs an ``ImageRef`` for each image, duplicates included.
 
     Args:
       inputs: what ``understand`` returned.
+      ask_for_versions: whether stores and servers are asked for the versions of what stands in
+        lists, which takes a request for each.
     """
 
-    def __init__(self, inputs: list[Input]):
+    def __init__(self, inputs: Sequence[Input], ask_for_versions: bool = False):
         super().__init__()
         self._inputs = inputs
+        self._ask_for_versions = ask_for_versions
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[ImageRef]:
-        """List every input, drop duplicates; the shuffle also spreads the URIs over workers."""
+        """List every input; TFRecord files are listed record by record."""
         return (
             begin
             | "Inputs" >> beam.Create(self._inputs)
-            | "List" >> beam.FlatMap(list_uris).with_output_types(str)
-            | "Once" >> beam.Distinct()
-            | "Refer" >> beam.FlatMap(refer)
+            | "List" >> beam.FlatMap(list_images, self._ask_for_versions)
+            | "Records" >> beam.FlatMap(tfrecords.list_records)
+            | "Count" >> beam.Map(_count)
         )
 
 
-def refer(uri: str) -> Iterator[ImageRef]:
-    """One ``ImageRef`` for an image, one a record with its bytes for a TFRecord file.
-
-    A record is a tf.Example with the image's file as ``image/encoded``. It is named by its
-    ``image/filename``, or by its file and position, ``photos.tfrecord#0``, if it has none.
-
-    Raises:
-      InputError: a TFRecord file cannot be read.
-    """
-    if not _TFRECORD.search(uri):
-        yield ImageRef(uri)
-        return
-    from pipeline.tensorflow_import import tf  # TensorFlow takes seconds to import
-
-    try:
-        with FileSystems.open(uri) as file:
-            for position in itertools.count():
-                # What Beam's own ReadFromTFRecord calls, which does not tell the position.
-                record = _TFRecordUtil.read_record(file)
-                if record is None:
-                    return
-                feature = tf.train.Example.FromString(record).features.feature
-                name, data = (
-                    b"".join(feature[key].bytes_list.value[:1])
-                    for key in ("image/filename", "image/encoded")
-                )
-                yield ImageRef(name.decode("utf-8", "replace") or f"{uri}#{position}", data=data)
-    except (*storage.STORE_ERRORS, DecodeError, EOFError, zlib.error) as error:
-        raise InputError(f"the TFRecord file {uri} cannot be read: {error}") from error
+def _count(ref: ImageRef) -> ImageRef:
+    progress.add(found=1)
+    return ref
 
 
 def understand(given: str) -> Input:
@@ -142,7 +117,7 @@ def understand(given: str) -> Input:
         found = Input(kind, given, given)
     else:
         found = _understand_file(given)
-    if next(list_uris(found), None) is None:
+    if next(list_images(found), None) is None:
         raise InputError(_nothing_found(found))
     return found
 
@@ -178,29 +153,49 @@ def _nothing_found(empty: Input) -> str:
     return f"--input {empty.given}: nothing found that matches this pattern"
 
 
-def list_uris(source: Input) -> Iterator[str]:
-    """The URIs of the images that an input names, in no order, duplicates included.
+def list_images(source: Input, ask_for_versions: bool = False) -> Iterator[ImageRef]:
+    """The images that an input names, in no order, duplicates included.
+
+    TFRecord files are among them as they are.
+
+    Args:
+      source: the input.
+      ask_for_versions: see ``FindImages``.
 
     Raises:
       InputError: the listing failed.
     """
     try:
         if source.kind is InputKind.URI:
-            uris = iter([source.uri])
+            refs = _with_versions(iter([source.uri]), ask_for_versions)
         elif source.kind is InputKind.LIST:
-            uris = _read_list(source.uri)
-        elif source.kind is InputKind.PATTERN:
-            uris = _match(source.uri)
+            refs = _with_versions(_read_list(source.uri), ask_for_versions)
         else:
-            uris = (file.path for file in list_folder(source.uri))
-        for uri in uris:
-            yield printable(uri)
+            listing = _match if source.kind is InputKind.PATTERN else list_folder
+            refs = (
+                ImageRef(file.path, version=storage.version_of(file))
+                for file in listing(source.uri)
+            )
+        for ref in refs:
+            yield ref._replace(uri=printable(ref.uri))
     except re.error as error:
         raise InputError(f"--input {source.given}: is not a valid glob: {error}") from error
     except storage.STORE_ERRORS as error:
         raise InputError(f"--input {source.given}: cannot be listed: {error}") from error
     except ImageError as error:
         raise InputError(f"--input {source.given}: cannot be read: {error}") from error
+
+
+def _with_versions(uris: Iterator[str], ask_for_versions: bool) -> Iterator[ImageRef]:
+    """Of files on this machine always, of others if they are to be asked for, many at a time."""
+    with ThreadPoolExecutor(_ASKING_THREADS) as pool:
+        while some := list(itertools.islice(uris, _ASKING_THREADS if ask_for_versions else 1)):
+            remote = [uri for uri in some if ask_for_versions and storage.is_remote(uri)]
+            versions = dict(zip(remote, pool.map(storage.version, remote), strict=True))
+            for uri in some:
+                if not storage.is_remote(uri):
+                    versions[uri] = storage.version(uri)
+                yield ImageRef(uri, version=versions.get(uri, ""))
 
 
 def list_folder(uri: str) -> Iterator[FileMetadata]:
@@ -221,7 +216,7 @@ def _is_closed(path: str) -> bool:
     return path.endswith("/") and not storage.is_remote(path)
 
 
-def _match(uri: str) -> Iterator[str]:
+def _match(uri: str) -> Iterator[FileMetadata]:
     """The files that match a glob, in Beam's notation: ``**`` spans folders, also none."""
     filesystem = FileSystems.get_filesystem(uri)
     translated = filesystem.translate_pattern(uri)
@@ -235,7 +230,7 @@ def _match(uri: str) -> Iterator[str]:
     levels = None if "**" in uri else uri.count("/") - prefix.count("/") + 1
     for file in _list(prefix, levels):
         if (pattern.match(file.path) and not file.path.endswith("/")) or _is_closed(file.path):
-            yield file.path
+            yield file
 
 
 def _list(prefix: str, levels: int | None = None) -> Iterator[FileMetadata]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import secrets
 from collections import Counter
 from datetime import datetime, timezone
 from typing import Any
@@ -13,10 +12,12 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsIter, AsSingleton
 
-from pipeline import console, devices, inputs, outputs
+from pipeline import claims, console, devices, inputs, outputs, runs
+from pipeline.already_done import SetAsideDone
 from pipeline.costs import bottleneck, per_million
 from pipeline.devices import Execution
-from pipeline.model import ModelSpec, inspect
+from pipeline.limits import Limits
+from pipeline.model import inspect
 from pipeline.options import LabelConfig
 from pipeline.records import Failure, Labeled
 from pipeline.running import (
@@ -27,21 +28,10 @@ from pipeline.running import (
     runs_in_one_process,
     versions,
 )
+from pipeline.runs import Run
+from pipeline.secrets_in_uris import redact
 from pipeline.summary import CountRecords, Tally, reconcile
 from pipeline.transforms import LabelImages
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A run that has been checked and may begin. ``started``: UTC."""
-
-    config: LabelConfig
-    inputs: list[inputs.Input]
-    spec: ModelSpec
-    execution: Execution
-    output: str
-    run_id: str
-    started: datetime
 
 
 def run(config: LabelConfig) -> int:
@@ -55,32 +45,41 @@ def run(config: LabelConfig) -> int:
       RunError: the run failed.
     """
     pipeline = new_pipeline(config.beam_args)
-    checked = check(config)
-    console.say(
-        f"labeling with {config.model}, {checked.spec.height}×{checked.spec.width} pixels, "
-        f"{len(checked.spec.labels)} classes"
-    )
-    build(pipeline, checked)
-    run_pipeline(pipeline)
-    with FileSystems.open(FileSystems.join(checked.output, outputs.SUMMARY)) as file:
-        summary = json.load(file)
-    print(describe(summary, checked.output))
-    if summary["failed"] / summary["found"] > config.max_failure_ratio:
+    started = datetime.now(timezone.utc)
+    found, execution, output = check(config)
+    with claims.held(output):
+        spec = inspect(config.model, config.labels_file, config.resample, config.signature)
+        run = runs.begin(config, found, spec, execution, output, started)
         console.say(
-            f"error: {summary['failed'] / summary['found']:.1%} of the images failed, more than "
+            f"labeling with {config.model}, {spec.height}×{spec.width} pixels, "
+            f"{len(spec.labels)} classes"
+        )
+        build(pipeline, run, started)
+        run_pipeline(pipeline)
+        runs.complete(run)
+    with FileSystems.open(FileSystems.join(run.folder, outputs.SUMMARY)) as file:
+        summary = json.load(file)
+    print(describe(summary, run.folder))
+    ratio = summary["failed"] / max(summary["labeled"] + summary["failed"], 1)
+    if ratio > config.max_failure_ratio:
+        console.say(
+            f"error: {ratio:.1%} of the images failed, more than "
             f"--max_failure_ratio {config.max_failure_ratio} allows; the results are kept"
         )
         return 1
     return 0
 
 
-def check(config: LabelConfig) -> Run:
-    """Prove, as cheaply as possible, that the run can work; the output folder is made.
+def check(config: LabelConfig) -> tuple[list[inputs.Input], Execution, str]:
+    """Prove, as cheaply as possible, that the run can work, but for its model.
+
+    Returns:
+      The inputs, where the model is to run, and the output folder's absolute path or URI; it is
+      made.
 
     Raises:
       UsageError: it cannot; the message says why and what to do.
     """
-    started = datetime.now(timezone.utc)
     FileSystems.set_options(
         beam_options(config.beam_args)
     )  # for buckets that need credentials or a project
@@ -88,31 +87,57 @@ def check(config: LabelConfig) -> Run:
     execution = Execution(config.precision, config.xla, config.require_gpu)
     if runs_here(config.beam_args):
         devices.check(execution)
-    output = outputs.prepare(config.output)
-    spec = inspect(config.model, config.labels_file, config.resample, config.signature)
-    run_id = f"{started:%Y-%m-%dT%H-%M-%SZ}-{secrets.token_hex(3)}"
-    return Run(config, found, spec, execution, output, run_id, started)
+    return found, execution, outputs.prepare(config.output)
 
 
-def build(pipeline: beam.Pipeline, run: Run) -> None:
-    """Wire the whole job into a pipeline."""
-    refs = pipeline | "Find" >> inputs.FindImages(run.inputs)
-    labeled, failures = refs | "LabelImages" >> LabelImages(
-        run.spec,
-        top_k=run.config.top_k,
-        batch_size=run.config.batch_size,
-        execution=run.execution,
-        run_id=run.run_id,
+def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
+    """Wire the whole job into a pipeline.
+
+    Args:
+      pipeline: without steps.
+      run: what is to be run.
+      started: of this attempt, UTC.
+    """
+    config = run.config
+    found, new, skipped, labeled_before, failed_before = (
+        pipeline
+        | "Find" >> inputs.FindImages(run.inputs, ask_for_versions=config.incremental)
+        | "SetAsideDone" >> SetAsideDone(run.attempts, run.earlier_runs)
     )
+    labeled, failures = new | "LabelImages" >> LabelImages(
+        run.spec,
+        top_k=config.top_k,
+        batch_size=config.batch_size,
+        execution=run.execution,
+        limits=Limits(config.max_image_bytes, config.max_image_pixels, config.read_timeout_seconds),
+        run_id=run.run_id,
+        spread=False,
+        keep=outputs.KeepRows(run.unfinished, config.checkpoint_every),
+    )
+    tallies = {
+        "found": found,
+        "skipped": skipped,
+        "labeled": labeled,
+        "failed": failures,
+        "labeled_before": labeled_before,
+        "failed_before": failed_before,
+    }
+    counts = {
+        name: AsSingleton(records | f"Count_{name}" >> beam.CombineGlobally(CountRecords()))
+        for name, records in tallies.items()
+    }
+    if run.attempts:  # else there are none, and the rows need not be held until all are there
+        labeled = (labeled, labeled_before) | "AllLabeled" >> beam.Flatten()
+        failures = (failures, failed_before) | "AllFailures" >> beam.Flatten()
     label_files = (
         labeled
         | "LabelRows" >> beam.Map(Labeled.to_json).with_output_types(str)
-        | "WriteLabels" >> outputs.WriteRows(run.output, outputs.LABELS)
+        | "WriteLabels" >> outputs.WriteRows(run.folder, outputs.LABELS)
     )
     failure_files = (
         failures
         | "FailureRows" >> beam.Map(Failure.to_json).with_output_types(str)
-        | "WriteFailures" >> outputs.WriteRows(run.output, outputs.FAILURES)
+        | "WriteFailures" >> outputs.WriteRows(run.folder, outputs.FAILURES)
     )
     # A side input is complete before its reader begins, so the summary comes after all rows.
     _ = (
@@ -121,82 +146,121 @@ def build(pipeline: beam.Pipeline, run: Run) -> None:
         | "Summarize"
         >> beam.Map(
             write_summary,
-            found=AsSingleton(refs | "CountFound" >> beam.CombineGlobally(CountRecords())),
-            labeled=AsSingleton(labeled | "CountLabeled" >> beam.CombineGlobally(CountRecords())),
-            failed=AsSingleton(failures | "CountFailed" >> beam.CombineGlobally(CountRecords())),
-            written=AsIter((label_files, failure_files) | beam.Flatten()),
+            started,
+            AsIter((label_files, failure_files) | beam.Flatten()),
+            **counts,
         )
     )
 
 
-def write_summary(run: Run, found: Tally, labeled: Tally, failed: Tally, written: Any) -> None:
+def write_summary(run: Run, started: datetime, written: Any, **counts: Tally) -> None:
     """Reconcile the counts, then write ``summary.json``: the run's last file.
 
     Args:
       run: what was run.
-      found: of the images that the inputs listed.
-      labeled: of the rows in ``labels-*``.
-      failed: of the rows in ``failures-*``.
+      started: of this attempt, UTC.
       written: paths of the shards; only waited for.
+      **counts: as ``summarize`` takes them.
 
     Raises:
       ReconciliationError: what went in did not come out; there is no summary then.
     """
     del written
-    reconcile(found, labeled, failed)
-    summary = json.dumps(summarize(run, found, labeled, failed), indent=2)
-    outputs.write_file(FileSystems.join(run.output, outputs.SUMMARY), summary.encode() + b"\n")
+    summary = json.dumps(summarize(run, started, **counts), indent=2)
+    outputs.write_file(FileSystems.join(run.folder, outputs.SUMMARY), summary.encode() + b"\n")
 
 
-def summarize(run: Run, found: Tally, labeled: Tally, failed: Tally) -> dict[str, Any]:
+def summarize(
+    run: Run,
+    started: datetime,
+    found: Tally,
+    skipped: Tally,
+    labeled: Tally,
+    failed: Tally,
+    labeled_before: Tally,
+    failed_before: Tally,
+) -> dict[str, Any]:
     """The content of ``summary.json``; times in seconds.
 
-    Those of the stages are averages over the labeled images: reading and predicting in wall time,
-    decoding in CPU time.
+    They, and the rate, are those of this attempt. Those of the stages are averages over the images
+    that it labeled: reading and predicting in wall time, decoding in CPU time.
+
+    Args:
+      run: what was run.
+      started: of this attempt, UTC.
+      found: of the images that the inputs listed.
+      skipped: of those that earlier runs have labeled.
+      labeled: of the rows of this attempt.
+      failed: likewise.
+      labeled_before: of the rows of this run's earlier attempts.
+      failed_before: likewise.
+
+    Raises:
+      ReconciliationError: what went in did not come out.
     """
     finished = datetime.now(timezone.utc)
-    seconds = (finished - run.started).total_seconds()
+    seconds = (finished - started).total_seconds()
+    images = labeled.images + failed.images
+    taken_over = labeled_before.images + failed_before.images
+    all_labeled = labeled_before.merge(labeled)
+    all_failed = failed_before.merge(failed)
+    reconcile(found, all_labeled, all_failed, skipped)
     return {
         "run_id": run.run_id,
         "found": found.images,
-        "labeled": labeled.images,
-        "failed": failed.images,
-        "skipped": 0,
-        "failure_reasons": _by_count(failed.reasons),
-        "labels": _by_count(labeled.labels),
-        "started_at": f"{run.started:%Y-%m-%dT%H:%M:%SZ}",
-        "finished_at": f"{finished:%Y-%m-%dT%H:%M:%SZ}",
+        "labeled": all_labeled.images,
+        "failed": all_failed.images,
+        "skipped": skipped.images,
+        "taken_over": taken_over,
+        "failure_reasons": _by_count(all_failed.reasons),
+        "labels": _by_count(all_labeled.labels),
+        "started_at": f"{run.started:{outputs.TIME}}",
+        "finished_at": f"{finished:{outputs.TIME}}",
         "seconds": round(seconds, 3),
-        "images_per_second": round(found.images / seconds, 2),
+        "images_per_second": round(images / seconds, 2),
         "stage_seconds_per_image": {
             stage: round(total / max(labeled.images, 1), 6)
             for stage, total in labeled.seconds._asdict().items()
         },
         "bottleneck": (
-            bottleneck(seconds, found.images, labeled.images, labeled.seconds)
-            if runs_in_one_process(run.config.beam_args)
+            bottleneck(seconds, images, labeled.images, labeled.seconds)
+            if images and runs_in_one_process(run.config.beam_args)
             else None
         ),
         "price_per_hour": run.config.price_per_hour,
-        "cost_per_million_images": per_million(seconds, found.images, run.config.price_per_hour),
+        "cost_per_million_images": per_million(seconds, images, run.config.price_per_hour),
         "model": {
-            "handle": run.spec.handle,
+            "handle": redact(run.spec.handle),
             "fingerprint": run.spec.fingerprint,
             "height": run.spec.height,
             "width": run.spec.width,
             "classes": len(run.spec.labels),
         },
-        "options": dataclasses.asdict(run.config),
+        "settings": run.settings,
+        "options": _redacted(dataclasses.asdict(run.config)),
         "versions": versions(),
     }
 
 
+def _redacted(value: Any) -> Any:
+    """The value with no secrets in its texts."""
+    if isinstance(value, dict):
+        return {key: _redacted(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_redacted(item) for item in value]
+    return redact(value) if isinstance(value, str) else value
+
+
 def describe(summary: dict[str, Any], output: str) -> str:
     """What the console says at the end: counts and rate, the top failure reasons, the paths."""
+    skipped = f" + {summary['skipped']:,} skipped" if summary["skipped"] else ""
     lines = [
         f"{summary['found']:,} found = {summary['labeled']:,} labeled + {summary['failed']:,} "
-        f"failed in {summary['seconds']:.1f} s ({summary['images_per_second']:.1f} images/s)"
+        f"failed{skipped} in {summary['seconds']:.1f} s ({summary['images_per_second']:.1f} "
+        "images/s)"
     ]
+    if summary["taken_over"]:
+        lines.append(f"{summary['taken_over']:,} of them by earlier attempts of this run")
     if summary["failed"]:
         reasons = list(summary["failure_reasons"].items())[:5]
         lines.append("failures: " + ", ".join(f"{count:,} {reason}" for reason, count in reasons))

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.devices import PRECISIONS
 from pipeline.errors import UsageError
+from pipeline.limits import DEFAULT_LIMITS
 
 LABEL_DESCRIPTION = """\
 Label images with a TensorFlow Hub classifier or another SavedModel.
@@ -41,8 +42,14 @@ class LabelConfig:
     xla: bool
     require_gpu: bool
     price_per_hour: float | None
+    if_exists: str
+    incremental: bool
+    checkpoint_every: int
     max_failure_ratio: float
     resample: str | None
+    max_image_bytes: int
+    max_image_pixels: int
+    read_timeout_seconds: float
     beam_args: tuple[str, ...]
 
 
@@ -64,6 +71,9 @@ class FinetuneConfig:
     unfreeze_learning_rate: float
     min_accuracy: float
     max_failure_ratio: float
+    max_image_bytes: int
+    max_image_pixels: int
+    read_timeout_seconds: float
     beam_args: tuple[str, ...]
 
 
@@ -174,6 +184,28 @@ def _label_parser() -> argparse.ArgumentParser:
         "of a million images",
         default=argparse.SUPPRESS,
     )
+    runs = parser.add_argument_group("runs that were, or are to come")
+    runs.add_argument(
+        "--if_exists",
+        choices=("resume", "fail", "overwrite"),
+        default="resume",
+        help="what to do if the output has results: label what the same command has not labeled "
+        "yet (and refuse those of another command), refuse, or delete them first",
+    )
+    runs.add_argument(
+        "--incremental",
+        action="store_true",
+        help="give each run a dated folder in the output, and label only what is new, was changed, "
+        "or failed for reasons that may pass, since the earlier runs there with the same model",
+    )
+    runs.add_argument(
+        "--checkpoint_every",
+        type=_positive,
+        default=2000,
+        metavar="N",
+        help="images after which the rows of each worker are kept, for the same command to go on "
+        "with if this one is killed",
+    )
     _add_reading(parser)
     return parser
 
@@ -267,6 +299,27 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         metavar="R",
         help="exit with 1 if more than this part of the images fails",
     )
+    reading.add_argument(
+        "--max_image_bytes",
+        type=_positive,
+        default=DEFAULT_LIMITS.max_image_bytes,
+        metavar="N",
+        help="a file that has more fails as too_large",
+    )
+    reading.add_argument(
+        "--max_image_pixels",
+        type=_positive,
+        default=DEFAULT_LIMITS.max_image_pixels,
+        metavar="N",
+        help="an image that has more fails as too_many_pixels",
+    )
+    reading.add_argument(
+        "--read_timeout_seconds",
+        type=_seconds,
+        default=DEFAULT_LIMITS.read_timeout_seconds,
+        metavar="S",
+        help="for each of four attempts to read an image from a store or server",
+    )
 
 
 def _check_beam_args(rest: list[str], parser: argparse.ArgumentParser) -> None:
@@ -321,6 +374,13 @@ def _price(text: str) -> float:
     value = float(text)
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not a price")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
     return value
 
 

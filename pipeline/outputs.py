@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import uuid
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.io.textio import WriteToText
 
-from pipeline import storage
+from pipeline import progress, storage
 from pipeline.errors import OutputError
+from pipeline.records import Failure, Labeled
 
 LABELS = "labels"
 FAILURES = "failures"
 SUMMARY = "summary.json"
+
+# In summaries: UTC, ISO 8601.
+TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class WriteRows(beam.PTransform):
@@ -38,11 +44,72 @@ class WriteRows(beam.PTransform):
         return lines | WriteToText(self._prefix, file_name_suffix=".jsonl")
 
 
+class KeepRows(beam.PTransform):
+    """Expects ``Labeled``s or ``Failure``s, outputs nothing; keeps them in files as they come.
+
+    The runner may be far from done with what it writes, and lose it all. A bundle that is tried
+    again leaves rows twice.
+
+    Args:
+      folder: for the files, ``labels-….jsonl`` and ``failures-….jsonl``.
+      every: rows in a file; the last of a bundle has fewer.
+    """
+
+    def __init__(self, folder: str, every: int):
+        super().__init__()
+        self._folder = folder
+        self._every = every
+
+    def expand(self, rows: beam.PCollection[Labeled | Failure]) -> beam.PCollection[None]:
+        """One step."""
+        return rows | beam.ParDo(_KeepRows(self._folder, self._every)).with_output_types(None)
+
+
+class _KeepRows(beam.DoFn):
+    def __init__(self, folder: str, every: int):
+        self._folder = folder
+        self._every = every
+
+    def start_bundle(self) -> None:
+        self._rows: list[Labeled | Failure] = []
+        _KEEPERS.add(self)
+
+    def process(self, row: Labeled | Failure) -> None:
+        self._rows.append(row)
+        if len(self._rows) >= self._every:
+            self.keep()
+
+    def finish_bundle(self) -> None:
+        self.keep()
+
+    def keep(self) -> None:
+        rows, self._rows = self._rows, []
+        if rows:
+            name = LABELS if isinstance(rows[0], Labeled) else FAILURES
+            lines = "".join(f"{row.to_json()}\n" for row in rows)
+            write_file(part(self._folder, name), lines.encode())
+            progress.add(kept=len(rows))
+
+
+_KEEPERS: weakref.WeakSet[_KeepRows] = weakref.WeakSet()
+
+
+def keep_all_rows() -> None:
+    """Write what ``KeepRows`` holds in this process, which is about to end."""
+    for keeper in list(_KEEPERS):
+        keeper.keep()
+
+
+def part(folder: str, name: str) -> str:
+    """A new path for some of the rows of that name."""
+    return FileSystems.join(folder, f"{name}-{uuid.uuid4().hex}.jsonl")
+
+
 def prepare(given: str) -> str:
     """Make the output folder, try to write there, and return its absolute path or URI.
 
     Raises:
-      OutputError: it cannot be written, or has results in it.
+      OutputError: it cannot be written.
     """
     output = given.rstrip("/") if storage.is_remote(given) else storage.local_path(given)
     if any(character in output for character in "*?["):
@@ -51,11 +118,6 @@ def prepare(given: str) -> str:
     if storage.is_http(output):
         raise OutputError(f"--output {given}: http(s) cannot be written; give a folder or a bucket")
     try:
-        if _has_results(output):
-            raise OutputError(
-                f"--output {given}: already has results of a run; "
-                "give another folder, or delete them first"
-            )
         if not storage.is_remote(output) and not FileSystems.exists(output):
             FileSystems.mkdirs(output)
         write_file(FileSystems.join(output, f".writable-{uuid.uuid4().hex}"), b"", keep=False)
@@ -66,17 +128,28 @@ def prepare(given: str) -> str:
     return output
 
 
-def _has_results(output: str) -> bool:
-    if not storage.is_remote(output):
+def find(folder: str, *patterns: str) -> list[str]:
+    """The files that match globs relative to a folder, in order."""
+    if not storage.is_remote(folder):
         # Beam would list all that is below the folder, which may be where the photographs are.
-        folder = Path(output)
-        return any(
-            next(folder.glob(name), None) for name in (f"{LABELS}-*", f"{FAILURES}-*", SUMMARY)
-        )
-    patterns = [
-        FileSystems.join(output, name) for name in (f"{LABELS}-*", f"{FAILURES}-*", SUMMARY)
-    ]
-    return any(match.metadata_list for match in FileSystems.match(patterns, limits=[1, 1, 1]))
+        return sorted(str(path) for pattern in patterns for path in Path(folder).glob(pattern))
+    globs = [FileSystems.join(folder, pattern) for pattern in patterns]
+    return sorted(file.path for match in FileSystems.match(globs) for file in match.metadata_list)
+
+
+def remove(folder: str, patterns: Sequence[str]) -> None:
+    """Delete the files that match globs relative to a folder."""
+    found = find(folder, *patterns)
+    if found:
+        FileSystems.delete(found)
+
+
+def remove_temporary_files(folder: str) -> None:
+    """Delete what ``WriteRows`` leaves behind if it does not get to its end."""
+    for name in (LABELS, FAILURES):
+        pattern = f"beam-temp-{name}-*"
+        # What is deleted here is a folder, and in a store, which has none, each object.
+        remove(folder, [f"{pattern}/*" if storage.is_remote(folder) else pattern])
 
 
 def write_file(path: str, data: bytes, keep: bool = True) -> None:

@@ -6,22 +6,44 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from pipeline import console
 
 SECONDS_BETWEEN_LINES = 10.0
 
 _lock = threading.Lock()
-_done = 0
-_failed = 0
 
 
-def add(done: int = 0, failed: int = 0) -> None:
-    """Count images of this process that are done. Free of any runner, hence for people only."""
-    global _done, _failed
+class Counts(NamedTuple):
+    """Images.
+
+    ``found`` in the inputs; ``done`` by the model; ``failed``; ``kept``: in rows that another
+    attempt finds, should this one be killed.
+    """
+
+    found: int = 0
+    done: int = 0
+    failed: int = 0
+    kept: int = 0
+
+
+_counts = Counts()
+
+
+def add(**counts: int) -> None:
+    """Count images of this process, by fields of ``Counts``.
+
+    Free of any runner, hence for people only.
+    """
+    global _counts
     with _lock:
-        _done += done
-        _failed += failed
+        _counts = Counts(*map(sum, zip(_counts, Counts(**counts), strict=True)))
+
+
+def counts() -> Counts:
+    """Of this process, so far."""
+    return _counts
 
 
 @contextlib.contextmanager
@@ -41,13 +63,15 @@ def shown(seconds_between_lines: float = SECONDS_BETWEEN_LINES) -> Iterator[None
 
 def _print_until(finished: threading.Event, interval: float) -> None:
     started = time.monotonic()
-    done_before, failed_before = _done, _failed
+    before = _counts
     while not finished.wait(interval):
         seconds = time.monotonic() - started
-        done, failed = _done - done_before, _failed - failed_before
-        if done + failed:
-            state = f"{done:,} done, {failed:,} failed, {done / seconds:.1f} images/s"
+        now = Counts(*(count - earlier for count, earlier in zip(_counts, before, strict=True)))
+        if now.done + now.failed:
+            state = f"{now.done:,} done, {now.failed:,} failed, {now.done / seconds:.1f} images/s"
+        elif now.found:
+            state = f"{now.found:,} found"
         else:
-            # Listing and loading; or other processes do the work, and only the runner knows.
+            # Loading; or other processes do the work, and only the runner knows.
             state = "running"
         console.say(f"{seconds:.0f} s: {state}")

@@ -64,11 +64,15 @@ class ImageRef(NamedTuple):
     """An image to read.
 
     ``uri``: an absolute path or a URI, unique within a run. ``label``: its true class, where that
-    is known and wanted. ``data``: the file's bytes, where they came along with the name.
+    is known and wanted. ``version``: changes when the file does, as far as that was to be found out
+    without reading it. ``place``: for a record of a TFRecord file, the file and its position there.
+    ``data``: the image's bytes, where they came along with the name.
     """
 
     uri: str
     label: str | None = None
+    version: str = ""
+    place: tuple[str, int] | None = None
     data: bytes | None = None
 
 
@@ -88,7 +92,8 @@ class ImageInfo(NamedTuple):
     """What is known of a decoded image besides its pixels; its key in RunInference.
 
     ``width`` and ``height``: of the original in pixels, as displayed (EXIF orientation applied).
-    ``content``: the SHA-256 of the file in hexadecimal, if the image has a ``label``.
+    ``content``: the SHA-256 of the file in hexadecimal, if the image has a ``label``. ``version``:
+    see ``ImageRef``.
     """
 
     uri: str
@@ -97,6 +102,7 @@ class ImageInfo(NamedTuple):
     seconds: StageSeconds
     label: str | None = None
     content: str = ""
+    version: str = ""
 
 
 class DecodedImage(NamedTuple):
@@ -123,7 +129,8 @@ class TopK(NamedTuple):
 class Answer(NamedTuple):
     """What a model returned for one image, and its share of its batch's wall time in seconds.
 
-    ``value``: a ``TopK`` of a classifier, float32 ``[features]`` of a feature extractor.
+    ``value``: a ``TopK`` of a classifier, float32 ``[features]`` of a feature extractor; or, if the
+    model fails on just this image, a str that says how.
     """
 
     value: Any
@@ -142,7 +149,8 @@ class Labeled(NamedTuple):
     """A labeled image: one row of ``labels-*.jsonl``.
 
     ``predictions`` holds the best classes, best first; ``label``, ``class_id`` and ``score`` repeat
-    the first of them. ``labeled_at`` is UTC, ISO 8601. ``seconds`` is not written.
+    the first of them. ``labeled_at`` is UTC, ISO 8601. ``version`` is the file's, see ``ImageRef``.
+    ``seconds`` is not written.
     """
 
     image: str
@@ -156,7 +164,8 @@ class Labeled(NamedTuple):
     model_fingerprint: str
     run_id: str
     labeled_at: str
-    seconds: StageSeconds
+    version: str = ""
+    seconds: StageSeconds = StageSeconds()
 
     def to_json(self) -> str:
         """The row as one line of JSON, ASCII only, without a line end."""
@@ -169,7 +178,8 @@ class Labeled(NamedTuple):
 class Failure(NamedTuple):
     """An image without a label: one row of ``failures-*.jsonl``.
 
-    ``stage``: ``read``, ``decode`` or ``predict``. ``reason``: a value of ``Reason``. ``message``: for people.
+    ``stage``: ``read``, ``decode`` or ``predict``. ``reason``: a value of ``Reason``.
+    ``message``: for people. ``version``: of the file, see ``ImageRef``.
     """
 
     image: str
@@ -177,7 +187,26 @@ class Failure(NamedTuple):
     reason: str
     message: str
     run_id: str
+    version: str = ""
 
     def to_json(self) -> str:
         """The row as one line of JSON, ASCII only, without a line end."""
         return json.dumps(self._asdict())
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether another attempt may well succeed."""
+        return Reason(self.reason).is_transient
+
+
+def from_json(line: str) -> Labeled | Failure:
+    """The row that ``to_json`` of either wrote.
+
+    Raises:
+      ValueError, TypeError or KeyError: it is not such a row.
+    """
+    row = json.loads(line)
+    if "reason" in row:
+        return Failure(**row)
+    predictions = tuple(Prediction(**prediction) for prediction in row["predictions"])
+    return Labeled(**row | {"predictions": predictions})

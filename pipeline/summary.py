@@ -11,6 +11,7 @@ import apache_beam as beam
 
 from pipeline.errors import ReconciliationError
 from pipeline.records import Failure, ImageRef, Labeled, StageSeconds
+from pipeline.secrets_in_uris import redact
 
 
 @dataclass
@@ -72,25 +73,28 @@ class CountRecords(beam.CombineFn):
         return tally
 
 
-def reconcile(found: Tally, labeled: Tally, failed: Tally) -> None:
+def reconcile(found: Tally, labeled: Tally, failed: Tally, skipped: Tally | None = None) -> None:
     """Check that every image that was found came out once.
 
     Raises:
       ReconciliationError: images were lost, doubled or mixed up.
     """
+    skipped = skipped or Tally()
     counts = f"{found.images} images found, {labeled.images} labeled and {failed.images} failed"
+    if skipped.images:
+        counts += f", {skipped.images} skipped"
     if found.images == 0:
         raise ReconciliationError("no images were found when the pipeline listed the inputs")
-    if found.images != labeled.images + failed.images:
+    if found.images != labeled.images + failed.images + skipped.images:
         raise ReconciliationError(
             f"{counts}: the counts do not add up, so the results are not complete"
         )
-    if found.checksum != (labeled.checksum + failed.checksum) % 2**64:
+    if found.checksum != (labeled.checksum + failed.checksum + skipped.checksum) % 2**64:
         raise ReconciliationError(f"{counts}: the counts add up, but they are not the same images")
 
 
 def _uri(record: ImageRef | Labeled | Failure) -> str:
-    return record.uri if isinstance(record, ImageRef) else record.image
+    return redact(record.uri) if isinstance(record, ImageRef) else record.image
 
 
 def _hash(uri: str) -> int:

@@ -18,10 +18,11 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.utils.windowed_value import WindowedValue
 
-from pipeline import images, progress, resizing, storage
+from pipeline import images, progress, resizing, storage, tfrecords
 from pipeline.devices import DEFAULT_EXECUTION, Execution, cores
 from pipeline.errors import ImageError, ModelError
 from pipeline.handlers import SavedModelHandler
+from pipeline.limits import DEFAULT_LIMITS, Limits
 from pipeline.records import (
     Answer,
     DecodedImage,
@@ -30,9 +31,11 @@ from pipeline.records import (
     ImageRef,
     Labeled,
     Prediction,
+    Reason,
     StageSeconds,
     TopK,
 )
+from pipeline.secrets_in_uris import redact
 
 if TYPE_CHECKING:
     from pipeline.model import ModelSpec
@@ -92,7 +95,10 @@ class LabelImages(beam.PTransform):
       top_k: how many of the best classes each row has.
       batch_size: images a call of the model.
       execution: on which device and with which arithmetic.
+      limits: what no image may take more of.
       run_id: goes into every row.
+      spread: whether to shuffle the URIs first; not needed if that has been done just before.
+      keep: applied to the rows, several times, each as early as it can be.
 
     Raises:
       ValueError: an argument is out of its range.
@@ -108,7 +114,10 @@ class LabelImages(beam.PTransform):
         top_k: int = 5,
         batch_size: int = 64,
         execution: Execution = DEFAULT_EXECUTION,
+        limits: Limits = DEFAULT_LIMITS,
         run_id: str = "",
+        spread: bool = True,
+        keep: beam.PTransform | None = None,
     ):
         super().__init__()
         if top_k < 1 or batch_size < 1:
@@ -124,7 +133,10 @@ class LabelImages(beam.PTransform):
         self._top_k = top_k
         self._batch_size = batch_size
         self._execution = execution
+        self._limits = limits
         self._run_id = run_id
+        self._spread = spread
+        self._keep = keep
 
     def expand(self, uris: beam.PCollection[str | ImageRef]) -> LabeledImages:
         """Probe the model if that was not done before, then wire the steps.
@@ -144,20 +156,39 @@ class LabelImages(beam.PTransform):
                 f"--model {spec.handle}: takes tf.Examples, and runs through tfx-bsl, which knows "
                 "no --precision and no --xla"
             )
-        named, loaded = uris | "WithBytes" >> beam.Partition(_has_bytes, 2)  # type: ignore[arg-type]
         decode = functools.partial(
-            read_and_decode, height=spec.height, width=spec.width, resample=spec.resample
+            read_and_decode,
+            height=spec.height,
+            width=spec.width,
+            resample=spec.resample,
+            limits=self._limits,
         )
         if spec.example_output is not None:
-            decode = functools.partial(read_as_example, decode=decode, decodes=spec.decodes)
-        decoded, failures = (
-            (named | "Spread" >> beam.Reshuffle(), loaded)
+            decode = functools.partial(
+                read_as_example, decode=decode, decodes=spec.decodes, limits=self._limits
+            )
+        files, records = uris | "InRecords" >> beam.Partition(_is_record, 2)  # type: ignore[arg-type]
+        loaded = (
+            records
+            | "ByFile" >> beam.GroupBy(lambda ref: ref.place[0])
+            | "Load" >> beam.FlatMapTuple(tfrecords.load_records)
+        )
+        if self._spread:
+            files = files | "Spread" >> beam.Reshuffle()
+        decoded, not_decoded = (
+            (files, loaded)
             | beam.Flatten()
             | "Decode" >> DecodeImages(decode, self._run_id, max(READ_AHEAD, 2 * self._batch_size))
         )
         load = functools.partial(load_classifier, spec, self._top_k, self._execution)
         handler = SavedModelHandler(load, self._batch_size)
-        labeled = decoded | "Classify" >> ClassifyImages(spec, handler, self._run_id)
+        labeled, not_predicted = decoded | "Classify" >> ClassifyImages(spec, handler, self._run_id)
+        if self._keep is not None:
+            # Before failures of both kinds come together, which makes a stage of its own.
+            _ = labeled | "KeepLabeled" >> self._keep
+            _ = not_decoded | "KeepNotDecoded" >> self._keep
+            _ = not_predicted | "KeepNotPredicted" >> self._keep
+        failures = (not_decoded, not_predicted) | "Failures" >> beam.Flatten()
         return LabeledImages(labeled, failures)
 
 
@@ -187,7 +218,7 @@ class DecodeImages(beam.PTransform):
 
 
 class ClassifyImages(beam.PTransform):
-    """Expects ``DecodedImage``s at the model's size, outputs one ``Labeled`` for each.
+    """Expects ``DecodedImage``s at the model's size, outputs a ``Labeled`` or ``Failure`` for each.
 
     Args:
       spec: of the model.
@@ -201,48 +232,82 @@ class ClassifyImages(beam.PTransform):
         self._handler = handler
         self._run_id = run_id
 
-    def expand(self, decoded: beam.PCollection[DecodedImage]) -> beam.PCollection[Labeled]:
+    def expand(self, decoded: beam.PCollection[DecodedImage]) -> LabeledImages:
         """Key the pixels by what is known of the image, predict, name the classes."""
-        return (
+        outputs = (
             decoded
             | "Key" >> beam.Map(tuple)
             | "RunInference" >> RunInference(KeyedModelHandler(self._handler))
             | "Label"
-            >> beam.MapTuple(functools.partial(label_image, spec=self._spec, run_id=self._run_id))
+            >> beam.FlatMapTuple(
+                functools.partial(_tag_row, spec=self._spec, run_id=self._run_id)
+            ).with_outputs("failures", main="labeled")
         )
+        return LabeledImages(outputs.labeled, outputs.failures)
 
 
 def decode_or_fail(ref: str | ImageRef, *, decode: Decode, run_id: str) -> DecodedImage | Failure:
     """One image decoded, or why that cannot be done."""
+    ref = _as_ref(ref)
     try:
         return decode(ref)
     except ImageError as error:
-        uri = ref.uri if isinstance(ref, ImageRef) else ref
-        return Failure(uri, error.reason.stage, error.reason.value, error.message, run_id)
+        return _failure(ref.uri, error.reason, error.message, run_id, ref.version)
 
 
-def read_and_decode(ref: str | ImageRef, *, height: int, width: int, resample: str) -> DecodedImage:
+def _failure(uri: str, reason: Reason, message: str, run_id: str, version: str) -> Failure:
+    return Failure(redact(uri), reason.stage, reason.value, redact(message), run_id, version)
+
+
+def read_and_decode(
+    ref: str | ImageRef,
+    *,
+    height: int,
+    width: int,
+    resample: str,
+    limits: Limits = DEFAULT_LIMITS,
+) -> DecodedImage:
     """Read one image, unless its bytes came along, and decode it.
 
     Raises:
       ImageError: that cannot be done.
     """
-    uri, label, data = ref if isinstance(ref, ImageRef) else ImageRef(ref)
+    ref = _as_ref(ref)
     started = time.perf_counter()
-    if data is None:
-        data = storage.read_bytes(uri)
+    data = _read(ref, limits)
     read = time.perf_counter() - started
     with _CORES:
         started = time.thread_time()
-        decoded = images.decode(data, height, width, resample)
+        decoded = images.decode(data, height, width, resample, max_pixels=limits.max_image_pixels)
         seconds = StageSeconds(read=read, decode=time.thread_time() - started)
-    content = hashlib.sha256(data).hexdigest() if label is not None else ""
-    info = ImageInfo(uri, decoded.width, decoded.height, seconds, label, content)
+    info = ImageInfo(
+        uri=redact(ref.uri),
+        width=decoded.width,
+        height=decoded.height,
+        seconds=seconds,
+        label=ref.label,
+        content=hashlib.sha256(data).hexdigest() if ref.label is not None else "",
+        version=ref.version,
+    )
     return DecodedImage(info, decoded.pixels)
 
 
+def _as_ref(ref: str | ImageRef) -> ImageRef:
+    return ref if isinstance(ref, ImageRef) else ImageRef(ref)
+
+
+def _read(ref: ImageRef, limits: Limits) -> bytes:
+    if ref.data is not None:
+        return ref.data
+    return storage.read_bytes(ref.uri, limits.max_image_bytes, limits.read_timeout_seconds)
+
+
 def read_as_example(
-    ref: str | ImageRef, *, decode: Callable[[ImageRef], DecodedImage], decodes: bool
+    ref: str | ImageRef,
+    *,
+    decode: Callable[[ImageRef], DecodedImage],
+    decodes: bool,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> DecodedImage:
     """Read one image for a model of tf.Examples.
 
@@ -252,15 +317,15 @@ def read_as_example(
       ref: the image.
       decode: see ``read_and_decode``.
       decodes: whether the model is to decode the file itself, or is given the decoded pixels.
+      limits: for reading.
 
     Raises:
       ImageError: it cannot be read, or decoded here or, if it is to be there, by the model.
     """
     from pipeline import examples  # TensorFlow takes seconds to import
 
-    if not isinstance(ref, ImageRef):
-        ref = ImageRef(ref)
-    data = storage.read_bytes(ref.uri) if ref.data is None else ref.data
+    ref = _as_ref(ref)
+    data = _read(ref, limits)
     info, pixels = decode(ref._replace(data=data))
     if not decodes:
         return DecodedImage(info, examples.from_pixels(np.asarray(pixels)))
@@ -269,8 +334,12 @@ def read_as_example(
     return DecodedImage(info, examples.to_example(data))
 
 
-def label_image(info: ImageInfo, answer: Answer, *, spec: ModelSpec, run_id: str) -> Labeled:
+def label_image(
+    info: ImageInfo, answer: Answer, *, spec: ModelSpec, run_id: str
+) -> Labeled | Failure:
     """The row for one image and the model's answer to it."""
+    if isinstance(answer.value, str):
+        return _failure(info.uri, Reason.PREDICTION_FAILED, answer.value, run_id, info.version)
     top: TopK = answer.value
     predictions = tuple(
         Prediction(class_id, spec.labels[class_id], round(score, 6))
@@ -285,17 +354,22 @@ def label_image(info: ImageInfo, answer: Answer, *, spec: ModelSpec, run_id: str
         predictions=predictions,
         width=info.width,
         height=info.height,
-        model=spec.handle,
+        model=redact(spec.handle),
         model_fingerprint=spec.fingerprint,
         run_id=run_id,
         labeled_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        version=info.version,
         seconds=info.seconds._replace(predict=answer.seconds),
     )
 
 
-def _has_bytes(ref: str | ImageRef, partitions: int) -> int:
-    """Bytes are not shuffled; they were spread when they were read."""
-    return int(isinstance(ref, ImageRef) and ref.data is not None)
+def _tag_row(info: ImageInfo, answer: Answer, *, spec: ModelSpec, run_id: str) -> Iterator[Any]:
+    row = label_image(info, answer, spec=spec, run_id=run_id)
+    yield beam.pvalue.TaggedOutput("failures", row) if isinstance(row, Failure) else row
+
+
+def _is_record(ref: str | ImageRef, partitions: int) -> int:
+    return int(isinstance(ref, ImageRef) and ref.place is not None)
 
 
 class _ConcurrentMap(beam.DoFn):

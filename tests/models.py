@@ -65,6 +65,16 @@ def save_model(
     return str(folder)
 
 
+def save_hungry_model(folder: Path, most: int = 4) -> str:
+    """A model that asks for a petabyte when it is given more images than ``most``."""
+
+    def function(images):
+        wanted = tf.where(tf.shape(images)[0] > most, tf.constant(2**48, tf.int64), 1)
+        return 10.0 * tf.reduce_mean(images, [1, 2]) + tf.fill([wanted], 0.0)[0]
+
+    return save_model(folder, function)
+
+
 def image_file(color="red", image_format="PNG", size=(40, 30)) -> bytes:
     """A file with an image of one color."""
     file = io.BytesIO()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from models import COLORS, save_model
+from models import COLORS, save_hungry_model
 
 from pipeline import devices, model
 from pipeline.devices import Execution, padded_size
@@ -83,16 +83,6 @@ def test_batches_are_filled_up_on_a_gpu_only(color_model, monkeypatch, gpu, size
     assert classes(classifier, 5) == [0, 1, 2, 0, 1]
     assert classes(classifier, 3) == [0, 1, 2]
     assert seen == sizes
-
-
-def save_hungry_model(folder, most=4):
-    """A model that asks for a petabyte when it is given more images than ``most``."""
-
-    def function(images):
-        wanted = tf.where(tf.shape(images)[0] > most, tf.constant(2**48, tf.int64), 1)
-        return 10.0 * tf.reduce_mean(images, [1, 2]) + tf.fill([wanted], 0.0)[0]
-
-    return save_model(folder, function)
 
 
 def test_images_that_do_not_fit_in_memory_together_are_labeled_in_parts(tmp_path, capsys):

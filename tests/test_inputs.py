@@ -9,8 +9,7 @@ from http_server import Answer, HttpServer, unused_url
 from stores import ERRORS, OPENED, memory_store, public_folder, unprivileged
 
 from pipeline.errors import ImageError, InputError
-from pipeline.inputs import FindImages, Input, InputKind, list_uris, understand
-from pipeline.records import ImageRef
+from pipeline.inputs import FindImages, Input, InputKind, list_images, understand
 from pipeline.storage import read_bytes
 
 
@@ -22,6 +21,10 @@ def make(folder, *names):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     return folder
+
+
+def list_uris(source):
+    return [ref.uri for ref in list_images(source)]
 
 
 def found(given):
@@ -62,7 +65,7 @@ def test_every_way_to_name_a_folder_gives_the_same_absolute_paths(tmp_path, give
     given = given.format(cwd=tmp_path, uri=(tmp_path / "p").as_uri())
     understood = understand(given)
     assert understood == Input(InputKind.FOLDER, f"{tmp_path}/p", given)
-    assert list(list_uris(understood)) == [f"{tmp_path}/p/a.jpg"]
+    assert list_uris(understood) == [f"{tmp_path}/p/a.jpg"]
 
 
 def test_the_home_folder(tmp_path, monkeypatch):
@@ -136,6 +139,48 @@ def test_a_link_to_where_one_may_not_look_hides_nothing():
 def test_a_link_to_itself(tmp_path):
     make(tmp_path, "p/a.jpg").joinpath("p/loop").symlink_to("loop")
     assert found("p") == found("p/*.jpg") == ["p/a.jpg"]
+
+
+# Versions
+
+
+def versions(given, ask_for_versions=False):
+    """The versions of the images behind an input, by file name."""
+    refs = list_images(understand(str(given)), ask_for_versions)
+    return {ref.uri.rpartition("/")[2]: ref.version for ref in refs}
+
+
+def test_a_version_changes_with_the_file_and_is_the_same_however_it_is_found(tmp_path):
+    make(tmp_path, "p/a.jpg", "p/b.jpg").joinpath("list.txt").write_text("p/a.jpg\np/b.jpg\n")
+    before = versions("p")
+    assert before["a.jpg"]
+    assert before == versions("p/*.jpg") == versions("list.txt") == versions("list.txt", True)
+    assert versions("p/a.jpg") == {"a.jpg": before["a.jpg"]}
+    (tmp_path / "p/a.jpg").write_bytes(b"1")
+    assert versions("p")["a.jpg"] != before["a.jpg"]
+    assert versions("p")["b.jpg"] == before["b.jpg"]
+    os.utime(tmp_path / "p/b.jpg", (1, 1))
+    assert versions("p")["b.jpg"] != before["b.jpg"]
+
+
+def test_stores_are_asked_for_the_versions_in_lists_if_wanted(tmp_path):
+    Path("list.txt").write_text("mem://bucket/p/a.jpg\nmem://bucket/absent.jpg\nhere.jpg\n")
+    make(tmp_path, "here.jpg")
+    with memory_store(BUCKET):
+        asked = versions("list.txt", ask_for_versions=True)
+        assert asked["a.jpg"] == versions("mem://bucket/p")["a.jpg"] != ""
+        assert asked["absent.jpg"] == ""
+        not_asked = versions("list.txt")
+        assert (not_asked["a.jpg"], not_asked["absent.jpg"]) == ("", "")
+        assert not_asked["here.jpg"] == asked["here.jpg"] != ""
+
+
+def test_servers_are_asked_for_the_versions_in_lists_if_wanted(tmp_path):
+    with HttpServer({"/a.jpg": Answer(b"1", headers={"ETag": '"v1"'}), "/b.jpg": b"1"}) as server:
+        Path("list.txt").write_text(f"{server.url('/a.jpg')}\n{server.url('/b.jpg')}\n")
+        asked = versions("list.txt", ask_for_versions=True)
+        assert '"v1"' in asked["a.jpg"]
+        assert versions("list.txt") == {"a.jpg": "", "b.jpg": ""}
 
 
 # Globs
@@ -246,7 +291,7 @@ def test_a_list(tmp_path):
     ]
     make(tmp_path, "lists/x").joinpath("lists/my.TXT").write_text("\n".join(lines))
     assert understand("lists/my.TXT").kind is InputKind.LIST
-    assert list(list_uris(understand("lists/my.TXT"))) == [
+    assert list_uris(understand("lists/my.TXT")) == [
         f"{tmp_path}/lists/a.jpg",
         f"{tmp_path}/lists/sub/b.jpg",
         f"{tmp_path}/up.jpg",
@@ -293,7 +338,7 @@ def test_a_list_over_http():
     with HttpServer({"/lists/my/list.txt": body}) as server:
         understood = understand(server.url("/lists/my/list.txt?key=a/b"))
         assert understood.kind is InputKind.LIST
-        assert list(list_uris(understood)) == [
+        assert list_uris(understood) == [
             server.url("/lists/my/a.jpg"),
             server.url("/lists/b c.jpg"),
             server.url("/d.jpg"),
@@ -354,7 +399,7 @@ def test_buckets(given, kind, expected):
 
 def test_a_list_in_a_bucket():
     with memory_store(BUCKET):
-        assert list(list_uris(understand("mem://bucket/lists/list.txt"))) == [
+        assert list_uris(understand("mem://bucket/lists/list.txt")) == [
             "mem://bucket/p/a.jpg",
             "mem://bucket/lists/x.jpg",
             "/y.jpg",
@@ -384,20 +429,20 @@ def find(*inputs):
     def run(expected):
         with beam.Pipeline(runner="FnApiRunner") as pipeline:
             refs = pipeline | FindImages([understand(given) for given in inputs])
-            assert_that(refs, equal_to([ImageRef(uri) for uri in expected]))
+            assert_that(refs | beam.Map(lambda ref: ref.uri), equal_to(expected))
 
     return run
 
 
-def test_find_images_gives_every_image_once(tmp_path):
+def test_find_images_of_several_inputs(tmp_path):
     make(tmp_path, "p/a.jpg", "p/b c.png", "p/sub/ü.jpg", "p/[1].jpg", "p/notes.md")
     Path("list.txt").write_text("p/a.jpg\np/a.jpg\nabsent.jpg\nhttp://host/a.jpg\n")
     find("p", "p/*.jpg", "p/a.jpg", "list.txt", "p/sub/../a.jpg")(
         [
-            f"{tmp_path}/p/a.jpg",
+            *[f"{tmp_path}/p/a.jpg"] * 6,
             f"{tmp_path}/p/b c.png",
             f"{tmp_path}/p/sub/ü.jpg",
-            f"{tmp_path}/p/[1].jpg",
+            *[f"{tmp_path}/p/[1].jpg"] * 2,
             f"{tmp_path}/absent.jpg",
             "http://host/a.jpg",
         ]
@@ -408,7 +453,7 @@ def test_find_images_survives_names_that_are_not_utf8(tmp_path):
     make(tmp_path, "p/a.jpg")
     name = os.fsdecode(os.fsencode(tmp_path / "p") + b"/\xff.jpg")
     Path(name).touch()
-    find("p", name)([f"{tmp_path}/p/a.jpg", f"{tmp_path}/p/\\xff.jpg"])
+    find("p", name)([f"{tmp_path}/p/a.jpg", *[f"{tmp_path}/p/\\xff.jpg"] * 2])
 
 
 def test_find_images_names_the_input_that_can_no_longer_be_listed(tmp_path):
@@ -447,5 +492,5 @@ def test_looking_whether_there_is_anything_does_not_list_everything(tmp_path, mo
     monkeypatch.setattr(os, "scandir", Counting)
     understood = understand("p")
     assert 0 < entries <= 8  # the six folders at most, and one file
-    assert sum(1 for _ in list_uris(understood)) == 3000
+    assert len(list_uris(understood)) == 3000
     assert entries >= 3000

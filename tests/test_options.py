@@ -23,8 +23,14 @@ def test_the_defaults():
         xla=False,
         require_gpu=False,
         price_per_hour=None,
+        if_exists="resume",
+        incremental=False,
+        checkpoint_every=2000,
         max_failure_ratio=0.1,
         resample=None,
+        max_image_bytes=2**28,
+        max_image_pixels=89_478_485,
+        read_timeout_seconds=30.0,
         beam_args=(),
     )
 
@@ -80,6 +86,11 @@ def test_required_flags(flag):
         (["--max_failure_ratio", "nan"], "--max_failure_ratio: nan is not between 0 and 1"),
         (["--resample", "area"], "--resample: invalid choice"),
         (["--input"], "--input: expected at least one argument"),
+        (["--if_exists", "append"], "--if_exists: invalid choice"),
+        (["--checkpoint_every", "0"], "--checkpoint_every: 0 is not a positive number"),
+        (["--max_image_pixels", "-5"], "--max_image_pixels: -5 is not a positive number"),
+        (["--read_timeout_seconds", "0"], "--read_timeout_seconds: 0 is not a positive number of"),
+        (["--read_timeout_seconds", "inf"], "inf is not a positive number of seconds"),
     ],
 )
 def test_values_that_make_no_sense(argv, message):

@@ -8,7 +8,7 @@ from pipeline.summary import CountRecords, Tally, reconcile
 
 
 def labeled(uri, label="dog", seconds=StageSeconds(1, 2, 3)):  # noqa: B008
-    return Labeled(uri, label, 0, 1.0, (), 1, 1, "m", "f", "r", "t", seconds)
+    return Labeled(uri, label, 0, 1.0, (), 1, 1, "m", "f", "r", "t", "", seconds)
 
 
 def failed(uri, reason="empty"):
@@ -55,6 +55,8 @@ def refs(*uris):
 def test_what_went_in_came_out():
     reconcile(refs("a", "b", "c"), tally(labeled("c"), labeled("a")), tally(failed("b")))
     reconcile(refs("a"), tally(), tally(failed("a")))
+    reconcile(refs("a", "b"), tally(labeled("b")), tally(), refs("a"))
+    reconcile(refs("a"), tally(), tally(), refs("a"))
 
 
 @pytest.mark.parametrize(

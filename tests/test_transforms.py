@@ -82,6 +82,7 @@ def test_the_whole_row(photos, color_model):
             model_fingerprint=spec.fingerprint,
             run_id="r1",
             labeled_at="",
+            version="",
             seconds=None,
         )
         age = datetime.now().astimezone() - datetime.fromisoformat(
@@ -127,8 +128,8 @@ def patch_reading(monkeypatch, patched):
     """Have images, which are at http URLs, read by ``patched(uri, read)``; nothing else."""
     read = transforms.storage.read_bytes
 
-    def read_bytes(uri):
-        return patched(uri, read) if uri.startswith("http://") else read(uri)
+    def read_bytes(uri, *limits):
+        return patched(uri, read) if uri.startswith("http://") else read(uri, *limits)
 
     monkeypatch.setattr(transforms.storage, "read_bytes", read_bytes)
 

@@ -26,6 +26,7 @@ from apache_beam.io.tfrecordio import WriteToTFRecord
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 
 from pipeline import outputs, storage
+from pipeline.errors import PredictionError
 from pipeline.finetune.dataset import FindLabeledImages, Source
 from pipeline.handlers import SavedModelHandler
 from pipeline.model import ExtractorSpec, load_extractor
@@ -81,7 +82,13 @@ class PackPixels(beam.PTransform):
 
 
 def feature_example(info: ImageInfo, answer: Answer) -> bytes:
-    """A serialized tf.Example with the features, float32 ``[features]``."""
+    """A serialized tf.Example with the features, float32 ``[features]``.
+
+    Raises:
+      PredictionError: the extractor fails on this image.
+    """
+    if isinstance(answer.value, str):
+        raise PredictionError(f"{info.uri}: {answer.value}")
     return _example(info, answer.value.astype("<f4").tobytes())
 
 

@@ -1,0 +1,154 @@
+"""What of the images that were found has been done before; a join in the pipeline.
+
+By earlier attempts of the same run, whose rows are taken over; or by earlier runs, whose images are
+skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam.io.textio import ReadAllFromText
+
+from pipeline.records import Failure, ImageRef, Labeled, from_json
+from pipeline.secrets_in_uris import redact
+
+
+class SortedImages(NamedTuple):
+    """What ``SetAsideDone`` outputs; every image that was found is in one of the other four, too.
+
+    ``found``: every image, once. ``new``: to be labeled. ``skipped``: as earlier runs saw them.
+    ``labeled`` and ``failed``: the rows of earlier attempts.
+    """
+
+    found: beam.PCollection[ImageRef]
+    new: beam.PCollection[ImageRef]
+    skipped: beam.PCollection[ImageRef]
+    labeled: beam.PCollection[Labeled]
+    failed: beam.PCollection[Failure]
+
+
+class SetAsideDone(beam.PTransform):
+    """Expects ``ImageRef``s, duplicates included, outputs ``SortedImages``.
+
+    An image counts as done if its row has the version that it has now, and is no failure that may
+    pass by itself.
+
+    Args:
+      attempts: globs of files with rows of this run's earlier attempts, where an image may have
+        several.
+      earlier_runs: globs of files with rows of runs whose images need not be labeled again.
+    """
+
+    def __init__(self, attempts: Sequence[str], earlier_runs: Sequence[str]):
+        super().__init__()
+        self._attempts = attempts
+        self._earlier_runs = earlier_runs
+
+    def expand(self, refs: beam.PCollection[ImageRef]) -> SortedImages:
+        """Join by the images' names; the shuffle also spreads the images over workers."""
+        sources = {
+            "found": refs | "ByName" >> beam.Map(_by_name),
+            "attempts": refs.pipeline | "Attempts" >> _ReadRows(self._attempts, whole=True),
+            "earlier": refs.pipeline | "EarlierRuns" >> _ReadRows(self._earlier_runs, whole=False),
+        }
+        outputs = (
+            sources
+            | "Join" >> beam.CoGroupByKey()
+            | "Sort"
+            >> beam.FlatMap(_tag_sorted).with_outputs(
+                "new", "skipped", "labeled", "failed", main="found"
+            )
+        )
+        return SortedImages(*(outputs[tag] for tag in SortedImages._fields))
+
+
+def _by_name(ref: ImageRef) -> tuple[str, tuple[Any, ...]]:
+    """The name as the key; a URI that is the same is not shuffled twice."""
+    name = redact(ref.uri)
+    return name, ("" if ref.uri == name else ref.uri, ref.version, ref.place)
+
+
+class _ReadRows(beam.PTransform):
+    """Expects a pipeline, outputs what is to be known of each row, keyed by its image."""
+
+    def __init__(self, globs: Sequence[str], whole: bool):
+        super().__init__()
+        self._globs = globs
+        self._whole = whole
+
+    def expand(self, pipeline: Any) -> beam.PCollection[tuple[str, Any]]:
+        """Beam's own reader, which takes the files apart where they are large."""
+        return (
+            pipeline
+            | beam.Create(self._globs)
+            | ReadAllFromText()
+            | "Parse" >> beam.Map(_whole if self._whole else _brief)
+        )
+
+
+def _whole(line: str) -> tuple[str, str]:
+    return from_json(line).image, line
+
+
+def _brief(line: str) -> tuple[str, tuple[str, str, bool]]:
+    row = from_json(line)
+    return row.image, (row.run_id, row.version, isinstance(row, Failure) and row.is_transient)
+
+
+def _tag_sorted(group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
+    name, values = group
+    refs = [
+        ImageRef(uri or name, version=version, place=place)
+        for uri, version, place in values["found"]
+    ]
+    for tag, record in sort_images(refs, values["attempts"], values["earlier"]):
+        yield record if tag == "found" else beam.pvalue.TaggedOutput(tag, record)
+
+
+def sort_images(
+    found: Iterable[ImageRef],
+    attempts: Iterable[str],
+    earlier: Iterable[tuple[str, str, bool]],
+) -> Iterator[tuple[str, ImageRef | Labeled | Failure]]:
+    """What is to become of the images of one name: a field of ``SortedImages``, and the record.
+
+    Args:
+      found: files and URIs are one image, however often they were found; records of TFRecord files
+        are apart if their places are, and the second of a name is then named by its place.
+      attempts: rows, as JSON.
+      earlier: for each row its run id, its version, and whether it is a failure that may pass.
+    """
+    # A version that is known is greater than one that is not.
+    refs = sorted(found, key=lambda ref: (ref.version, ref.uri))
+    places = {ref.place: ref for ref in refs}
+    for number, place in enumerate(sorted(places, key=lambda place: place or ("", 0))):
+        ref = places[place]
+        if number and place:
+            ref = ref._replace(uri="{}#{}".format(*place))
+            attempts = earlier = ()
+        yield "found", ref
+        row = _row_of_attempts(attempts, ref.version)
+        if row is not None:
+            yield ("labeled" if isinstance(row, Labeled) else "failed"), row
+        elif _is_done(earlier, ref.version):
+            yield "skipped", ref
+        else:
+            yield "new", ref
+
+
+def _row_of_attempts(lines: Iterable[str], version: str) -> Labeled | Failure | None:
+    """The row to take over, if there is one: of several that of a label."""
+    rows = [row for row in map(from_json, lines) if row.version == version]
+    for row in rows:
+        if isinstance(row, Labeled):
+            return row
+    return next((row for row in rows if isinstance(row, Failure) and not row.is_transient), None)
+
+
+def _is_done(earlier: Iterable[tuple[str, str, bool]], version: str) -> bool:
+    """Whether the last run that had to do with the image saw it as it is now, and for good."""
+    _, seen, transient = max(earlier, default=("", None, True))
+    return seen == version and not transient

@@ -1,0 +1,281 @@
+"""Where a run writes, and how it stands to what is there already: begin, go on, or refuse.
+
+A run's folder, while it is not whole:
+
+    .unfinished/run.json                which run it is
+    .unfinished/labels-*.jsonl          the rows so far, with failures-*.jsonl beside them
+    labels-00000-of-00001.jsonl …       for the moment before ``summary.json`` is written
+
+With ``--incremental`` the output has a folder for each run, ``run=2026-11-24T02-00-00Z``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import secrets
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline import console, outputs, storage
+from pipeline.devices import Execution
+from pipeline.errors import OutputError
+from pipeline.inputs import Input
+from pipeline.model import ModelSpec
+from pipeline.options import LabelConfig
+from pipeline.secrets_in_uris import redact
+
+UNFINISHED = ".unfinished"
+_RUN = "run.json"
+_RUN_FOLDER = "run="
+_TIME = "%Y-%m-%dT%H-%M-%SZ"
+
+_ROWS = (outputs.LABELS, outputs.FAILURES)
+# All that is of a run in its folder.
+_ALL = (outputs.SUMMARY, *(f"{name}-*" for name in _ROWS), f"{UNFINISHED}/*")
+
+# Flags on which the rows depend, besides the model, its labels and the inputs.
+_FLAGS = ("top_k", "precision", "max_image_bytes", "max_image_pixels")
+# Of the settings, those that make other rows of the same images.
+_MAKE_OTHER_ROWS = ("model", "labels_file", "signature", "resample", "top_k", "precision")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run that has been checked and may begin.
+
+    Attributes:
+      config: the command line.
+      inputs: its ``--input``s.
+      spec: of its model.
+      execution: where the model runs.
+      folder: that gets the results.
+      run_id: goes into every row.
+      started: UTC, at first, if this is not the first attempt.
+      settings: what the rows depend on.
+      attempts: globs of the rows of this run's earlier attempts.
+      earlier_runs: globs of the rows of runs whose images need not be labeled again.
+    """
+
+    config: LabelConfig
+    inputs: Sequence[Input]
+    spec: ModelSpec
+    execution: Execution
+    folder: str
+    run_id: str
+    started: datetime
+    settings: dict[str, Any]
+    attempts: tuple[str, ...] = ()
+    earlier_runs: tuple[str, ...] = ()
+
+    @property
+    def unfinished(self) -> str:
+        """The folder for the rows so far."""
+        return FileSystems.join(self.folder, UNFINISHED)
+
+
+def begin(
+    config: LabelConfig,
+    inputs: Sequence[Input],
+    spec: ModelSpec,
+    execution: Execution,
+    output: str,
+    started: datetime,
+) -> Run:
+    """Find out where a run stands, and note in its folder that it has begun.
+
+    Args:
+      config: the command line.
+      inputs: its ``--input``s.
+      spec: of its model.
+      execution: where the model runs.
+      output: absolute; this process holds the claim on it.
+      started: UTC.
+
+    Raises:
+      OutputError: there is something that ``--if_exists`` does not allow to touch.
+    """
+    settings = _settings(config, inputs, spec)
+    run_id = f"{started:{_TIME}}-{secrets.token_hex(3)}"
+    run = Run(config, inputs, spec, execution, output, run_id, started, settings)
+    try:
+        return _increment(run) if config.incremental else _alone(run)
+    except storage.STORE_ERRORS as error:
+        raise OutputError(f"--output {output}: cannot be read or written: {error}") from error
+
+
+def complete(run: Run) -> None:
+    """Remove what the next attempt would have needed, now that ``summary.json`` is written."""
+    try:
+        outputs.remove(run.folder, [f"{UNFINISHED}/*"])
+        if not storage.is_remote(run.folder):
+            Path(run.unfinished).rmdir()
+    except storage.STORE_ERRORS as error:  # the run is whole all the same
+        console.say(f"warning: {run.unfinished} cannot be deleted: {error}")
+
+
+def _settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> dict[str, Any]:
+    return {
+        "input": sorted(redact(source.uri) for source in inputs),
+        "model": spec.fingerprint,
+        "labels_file": f"sha256:{hashlib.sha256(json.dumps(spec.labels).encode()).hexdigest()}",
+        "signature": spec.signature,
+        "resample": spec.resample,
+        **{flag: getattr(config, flag) for flag in _FLAGS},
+    }
+
+
+def _alone(run: Run) -> Run:
+    """The run of an output that is its own."""
+    if outputs.find(run.folder, f"{_RUN_FOLDER}*/{outputs.SUMMARY}"):
+        raise OutputError(
+            f"--output {run.folder}: has runs of --incremental; add that flag, or give another "
+            "folder"
+        )
+    if not outputs.find(run.folder, *_ALL):
+        return _start(run)
+    if run.config.if_exists == "overwrite":
+        _clear(run.folder)
+        return _start(run)
+    note = _note(FileSystems.join(run.folder, UNFINISHED, _RUN)) or _note(
+        FileSystems.join(run.folder, outputs.SUMMARY)
+    )
+    remedy = "give another folder, or --if_exists=overwrite to delete them first"
+    if note is None or run.config.if_exists == "fail":
+        raise OutputError(f"--output {run.folder}: already has results of a run; {remedy}")
+    changed = _changed(note["settings"], run.settings)
+    if changed:
+        raise OutputError(
+            f"--output {run.folder}: already has results of another command ({changed}); {remedy}"
+        )
+    return _go_on(run, note)
+
+
+def _increment(run: Run) -> Run:
+    """The run of one folder among others, or an unfinished one's next attempt."""
+    output = run.folder
+    if outputs.find(output, *_ALL):
+        raise OutputError(
+            f"--output {output}: has results of a run without --incremental; give another folder"
+        )
+    whole = _notes(output, outputs.SUMMARY)
+    unfinished = {
+        folder: note
+        for folder, note in _notes(output, f"{UNFINISHED}/{_RUN}").items()
+        if folder not in whole
+    }
+    counts = {
+        folder
+        for folder, note in whole.items()
+        if note is not None and not _changed(note["settings"], run.settings, _MAKE_OTHER_ROWS)
+    }
+    if len(counts) < len(whole):
+        console.say(
+            f"{len(whole) - len(counts)} of {len(whole)} earlier runs do not count: another model, "
+            "or other flags, labeled their images"
+        )
+    globs = [
+        FileSystems.join(folder, f"{name}-*.jsonl") for folder in sorted(counts) for name in _ROWS
+    ]
+    run = dataclasses.replace(run, earlier_runs=tuple(globs))
+    for folder, note in sorted(unfinished.items(), reverse=True):
+        if run.config.if_exists == "fail":
+            raise OutputError(
+                f"--output {output}: {folder} is not finished; give --if_exists=resume to finish "
+                "it, or --if_exists=overwrite to delete it first"
+            )
+        if run.config.if_exists == "overwrite":
+            _clear(folder)
+        elif note is not None and not _changed(note["settings"], run.settings):
+            return _go_on(dataclasses.replace(run, folder=folder), note)
+        else:
+            console.say(f"warning: {folder} stays unfinished: another command began it")
+    started = run.started
+    while outputs.find(FileSystems.join(output, f"{_RUN_FOLDER}{started:{_TIME}}"), *_ALL):
+        started += timedelta(seconds=1)
+    return _start(
+        dataclasses.replace(run, folder=FileSystems.join(output, f"{_RUN_FOLDER}{started:{_TIME}}"))
+    )
+
+
+def _start(run: Run) -> Run:
+    """Note that a run has begun."""
+    if not storage.is_remote(run.folder):
+        Path(run.unfinished).mkdir(parents=True, exist_ok=True)
+    note = {
+        "run_id": run.run_id,
+        "started_at": f"{run.started:{outputs.TIME}}",
+        "settings": run.settings,
+    }
+    outputs.write_file(FileSystems.join(run.unfinished, _RUN), json.dumps(note, indent=2).encode())
+    return run
+
+
+def _go_on(run: Run, note: dict[str, Any]) -> Run:
+    """The next attempt of a run; all rows that there are become those of earlier attempts.
+
+    At any moment in here, what there is can be gone on with again: a summary is gone before the
+    first of its rows are.
+    """
+    started = datetime.strptime(note["started_at"], outputs.TIME).replace(tzinfo=timezone.utc)
+    run = _start(dataclasses.replace(run, run_id=note["run_id"], started=started))
+    outputs.remove(run.folder, [outputs.SUMMARY])
+    for path in outputs.find(run.folder, *(f"{name}-*" for name in _ROWS)):
+        name, _, _ = path.rpartition("/")[2].partition("-")
+        FileSystems.rename([path], [outputs.part(run.unfinished, name)])
+    outputs.remove_temporary_files(run.folder)
+    console.say(f"going on with the run of {note['started_at']} in {run.folder}")
+    globs = [FileSystems.join(run.unfinished, f"{name}-*.jsonl") for name in _ROWS]
+    return dataclasses.replace(run, attempts=tuple(globs))
+
+
+def _clear(folder: str) -> None:
+    """Delete a run, the summary first, so that no reader takes the rest for whole."""
+    outputs.remove(folder, [outputs.SUMMARY])
+    outputs.remove(folder, _ALL)
+    outputs.remove_temporary_files(folder)
+
+
+def _notes(output: str, name: str) -> dict[str, dict[str, Any] | None]:
+    """What the runs under an output note of themselves in a file of this name, by folder."""
+    paths = outputs.find(output, f"{_RUN_FOLDER}*/{name}")
+    with ThreadPoolExecutor(16) as pool:
+        return {
+            path.removesuffix(f"/{name}"): note
+            for path, note in zip(paths, pool.map(_note, paths), strict=True)
+        }
+
+
+def _note(path: str) -> dict[str, Any] | None:
+    """What is noted of a run in its ``run.json`` or ``summary.json``; None if there is nothing."""
+    if not FileSystems.exists(path):
+        return None
+    with FileSystems.open(path) as file:
+        content = file.read()
+    try:
+        note = json.loads(content)
+    except ValueError:
+        return None
+    return note if isinstance(note, dict) and "settings" in note else None
+
+
+def _changed(
+    before: dict[str, Any], now: dict[str, Any], keys: Iterable[str] | None = None
+) -> str | None:
+    """Which settings are others now, in words."""
+    changed = []
+    for key in now if keys is None else keys:
+        old, new = before.get(key), now[key]
+        if old != new:
+            short = all(isinstance(value, (int, str, type(None))) for value in (old, new))
+            hashed = str(new).startswith("sha256:")
+            changed.append(
+                f"--{key} was {old}, is {new}" if short and not hashed else f"--{key} is another"
+            )
+    return ", ".join(changed) or None

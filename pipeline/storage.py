@@ -67,7 +67,7 @@ _READ_ERRORS = (
 )
 
 # And what anything else that is done with it through Beam raises. AttributeError: what Beam's S3
-# client makes of a connection that breaks, as it looks for a status in the answer that did not come.
+# client makes of a connection that breaks; it looks for a status in the answer that did not come.
 STORE_ERRORS = (*_READ_ERRORS, AttributeError)
 
 # The connection broke, or what came over it is not what was sent.
@@ -84,7 +84,7 @@ _BROKEN = (
     aws.IncompleteReadError,
     aws.FlexibleChecksumError,
     DataCorruption,
-    TransportError,
+    GoogleAuthError,  # those that are not of no credentials
 )
 
 _TIMED_OUT = (
@@ -94,8 +94,6 @@ _TIMED_OUT = (
     aws.ReadTimeoutError,
     aws.ConnectTimeoutError,
 )
-
-_NO_CREDENTIALS = (aws.NoCredentialsError, aws.PartialCredentialsError)
 
 # A thread that waits for a store cannot be stopped. One that takes too long is left to itself until
 # its socket gives up, and another one goes on; hence many more than there are readers. Idle threads
@@ -359,7 +357,7 @@ def _reason(causes: list[BaseException]) -> Reason:
     status = next(filter(None, map(_status, causes)), None)
     if _any_is(causes, FileNotFoundError) or status in (404, 410):
         return Reason.NOT_FOUND
-    if _any_is(causes, (PermissionError, *_NO_CREDENTIALS)) or status in (401, 403):
+    if any(map(_is_refused, causes)) or status in (401, 403):
         return Reason.FORBIDDEN
     if status in (408, 504):
         return Reason.TIMEOUT
@@ -376,6 +374,13 @@ def _reason(causes: list[BaseException]) -> Reason:
 
 def _any_is(causes: list[BaseException], types: Any) -> bool:
     return any(isinstance(cause, types) for cause in causes)
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Whether there is no permission, or no credentials to ask for it."""
+    if isinstance(error, GoogleAuthError):
+        return not (error.retryable or isinstance(error, TransportError))
+    return isinstance(error, (PermissionError, aws.NoCredentialsError, aws.PartialCredentialsError))
 
 
 def _is_for_good(error: BaseException) -> bool:

@@ -19,8 +19,9 @@ from urllib.parse import unquote, urlsplit
 
 import boto3
 import pytest
-import requests
 from apache_beam.internal.gcp import auth
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
 from http_server import Server, reset
 
 BUCKET = "bucket"
@@ -45,11 +46,9 @@ class Emulator:
     def put(self, objects: dict[str, bytes]) -> None:
         """Upload objects: name → content."""
         if self.scheme == "gs":
-            with requests.Session() as session:
+            with contextlib.closing(_gcs(self.url)) as client:
                 for name, data in objects.items():
-                    query = {"uploadType": "media", "name": name}
-                    url = f"{self.url}/upload/storage/v1/b/{BUCKET}/o"
-                    session.post(url, params=query, data=data).raise_for_status()
+                    client.bucket(BUCKET).blob(name).upload_from_string(data)
         else:
             with contextlib.closing(_s3(self.url)) as client:
                 for name, data in objects.items():
@@ -91,6 +90,14 @@ def s3_emulator() -> Iterator[Emulator]:
         with contextlib.closing(_s3(url)) as client:
             client.create_bucket(Bucket=BUCKET)
         yield Emulator("s3", url)
+
+
+def _gcs(url: str) -> storage.Client:
+    return storage.Client(
+        project="test",
+        credentials=AnonymousCredentials(),
+        client_options={"api_endpoint": url},
+    )
 
 
 def _s3(url: str) -> Any:

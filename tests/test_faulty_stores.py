@@ -106,3 +106,18 @@ def test_every_image_is_labeled_or_has_its_reason(store, color_model, tmp_path, 
         else:
             assert proxy.requests[name] == (4 if reasons[name] == "timeout" else 1)
     print(f"{store.scheme}: {counts}, {len(faults)} with faults, {seconds:.1f} s")
+
+
+def test_a_bucket_without_faults(store, color_model):
+    output = store.uri("good")
+    with store.reached_at(store.url) as beam_flags:
+        photos = store.uri("photos/red-0000*")
+        assert label(*beam_flags, input=photos, model=color_model, output=output) == 0
+        labeled = rows(output, "labels")
+        summary = json.loads(read(f"{output}/summary.json"))
+        [failures] = FileSystems.match([f"{output}/failures-*"])
+        assert {row["label"] for row in labeled} == {"red"}
+        assert summary["labeled"] == summary["found"] == len(labeled) > 0
+        # Beam cannot write an empty file to S3.
+        assert len(failures.metadata_list) == (0 if store.scheme == "s3" else 1)
+        assert label(*beam_flags, input=photos, model=color_model, output=output) == 2

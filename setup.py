@@ -40,7 +40,9 @@ setup(
         "tensorflow>=2.21,<2.22",
         "tensorflow-hub>=0.16.1,<0.17",
         "tf-keras>=2.21,<2.22",
+        "tenacity>=9,<10",
         "tfx-bsl>=1.21,<1.22",
+        "urllib3>=2.3,<3",
     ],
     entry_points={"console_scripts": ["image-labeling = pipeline.__main__:console"]},
 )

@@ -25,6 +25,7 @@ _MAX_PNG_CHUNKS = 1_000_000
 _MAX_GIF_BLOCKS = 1_000_000
 _MAX_TIFF_TAGS = 65_535
 _MAX_TIFF_STRIPS = 200_000
+_MAX_SIDE = 1_000_000
 
 # Each scan of a JPEG goes over all pixels, at a third of a nanosecond each. Encoders write up to a
 # dozen scans; libtiff allows 100 of them, the fuzzers of libjpeg-turbo 500.
@@ -73,11 +74,16 @@ def essentials(data: bytes, max_pixels: int) -> Essentials:
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Refuse an image of too many pixels.
+    """Refuse an image of too many pixels, or so long that resizing it takes gigabytes.
 
     Raises:
-      ImageError: it has more than ``max_pixels``.
+      ImageError: it has more than ``max_pixels``, or more than a million on a side.
     """
+    if max(width, height) > _MAX_SIDE:
+        raise ImageError(
+            Reason.TOO_MANY_PIXELS,
+            f"{width} × {height} pixels; at most {_MAX_SIDE:,} on a side are decoded",
+        )
     if width * height > max_pixels:
         raise ImageError(
             Reason.TOO_MANY_PIXELS,

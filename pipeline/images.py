@@ -97,6 +97,8 @@ Image.MAX_IMAGE_PIXELS = None
 _LARGE_PIXELS = 16_000_000
 _one_large_image = threading.Lock()
 
+_PART = 2**20  # samples that are scaled at a time
+
 
 class Decoded(NamedTuple):
     """``pixels``: uint8 ``[height, width, 3]`` RGB at the size asked for.
@@ -209,14 +211,14 @@ def _scale_to_eight_bit(samples: np.ndarray, mode: str) -> np.ndarray:
         low, high = 0.0, 65535.0
     elif mode == "F" and low >= 0 and high <= 1:
         low, high = 0.0, 1.0
-    scaled = np.empty(samples.shape, np.uint8)
-    # In parts, of which each takes no more memory than it has to; in double precision, in which
-    # the difference of two floats is finite.
-    step = max(1, 2**20 // samples.shape[1])
-    for top in range(0, len(samples), step):
-        rows = samples[top : top + step].astype(np.float64)
-        scaled[top : top + step] = ((rows - low) / ((high - low) or 1.0) * 255.0).round()
-    return scaled
+    flat = samples.reshape(-1)
+    scaled = np.empty(len(flat), np.uint8)
+    # In parts, as the steps in between take far more memory; in double precision, in which the
+    # difference of any two floats is finite.
+    for start in range(0, len(flat), _PART):
+        part = flat[start : start + _PART].astype(np.float64)
+        scaled[start : start + _PART] = ((part - low) / ((high - low) or 1.0) * 255.0).round()
+    return scaled.reshape(samples.shape)
 
 
 def _unidentified(data: bytes) -> ImageError:

@@ -28,7 +28,7 @@ class WriteRows(beam.PTransform):
     """Expects rows as JSON lines, outputs the paths of the shards, ``NAME-SSSSS-of-NNNNN.jsonl``.
 
     The shards are written under temporary names and renamed when all are whole. There is at least
-    one, empty if there are no rows.
+    one, empty if there are no rows; but none then on S3, where Beam cannot write an empty file.
 
     Args:
       output: the folder.
@@ -41,7 +41,8 @@ class WriteRows(beam.PTransform):
 
     def expand(self, lines: beam.PCollection[str]) -> beam.PCollection[str]:
         """Beam's own text sink."""
-        return lines | WriteToText(self._prefix, file_name_suffix=".jsonl")
+        on_s3 = self._prefix.lower().startswith("s3://")
+        return lines | WriteToText(self._prefix, file_name_suffix=".jsonl", skip_if_empty=on_s3)
 
 
 class KeepRows(beam.PTransform):
@@ -120,7 +121,8 @@ def prepare(given: str) -> str:
     try:
         if not storage.is_remote(output) and not FileSystems.exists(output):
             FileSystems.mkdirs(output)
-        write_file(FileSystems.join(output, f".writable-{uuid.uuid4().hex}"), b"", keep=False)
+        probe = FileSystems.join(output, f".writable-{uuid.uuid4().hex}")
+        write_file(probe, b"\n", keep=False)  # not empty, which Beam cannot write to S3
     except ValueError as error:  # a scheme that no installed filesystem serves
         raise OutputError(f"--output {given}: {error}") from error
     except storage.STORE_ERRORS as error:

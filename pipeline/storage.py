@@ -2,45 +2,105 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import functools
 import os
 import re
+import socket
+import ssl
 import stat
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
+import botocore.exceptions as aws
 import requests
+import tenacity
 import urllib3
 from apache_beam.io.aws.clients.s3.messages import S3ClientError
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
-from google.api_core.exceptions import GoogleAPIError, RetryError
-from google.auth.exceptions import GoogleAuthError
+from google.api_core.exceptions import GoogleAPIError
+from google.auth.exceptions import GoogleAuthError, TransportError
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
+from pipeline import object_stores
 from pipeline.errors import ImageError
+from pipeline.object_stores import CONNECT_TIMEOUT, MAX_CONNECTIONS, Body, check_size
 from pipeline.records import Reason
+from pipeline.secrets_in_uris import redact
 
 # Far above any photograph; what is larger is something else under an image's name.
 MAX_BYTES = 256 * 2**20
 
-# Seconds: to connect, and between two packets.
-_HTTP_TIMEOUT = (10, 30)
+# Seconds for one attempt to read a file, from connecting to the last byte.
+READ_TIMEOUT_SECONDS = 30.0
 
-# What a failing store raises through Beam's filesystems. ValueError: no filesystem serves the
-# scheme, or the URI makes no sense to the one that does; NotImplementedError: a gzipped object on
-# GCS that is marked as compressed twice.
-STORE_ERRORS = (
-    OSError,
+# How often a read is tried whose failure may pass, and the seconds before the second attempt. Each
+# further wait is twice as long. Up to so many seconds of jitter are added, so that threads which
+# failed together do not come back together.
+_ATTEMPTS = 4
+_FIRST_WAIT = 0.5
+_JITTER = 0.25
+
+# Seconds: to connect, and between two packets.
+_HTTP_TIMEOUT = (CONNECT_TIMEOUT, 30)
+
+# What reading from a failing store raises. ValueError: no filesystem serves the scheme, or the URI
+# makes no sense to the one that does; NotImplementedError: Beam's, of what a filesystem cannot do.
+_READ_ERRORS = (
+    OSError,  # with it all of requests' errors
     BeamIOError,
     GoogleAPIError,
     GoogleAuthError,
+    DataCorruption,
+    InvalidResponse,
     S3ClientError,
+    aws.BotoCoreError,
+    aws.ClientError,
+    urllib3.exceptions.HTTPError,
     ValueError,
     NotImplementedError,
 )
+
+# And what anything else that is done with it through Beam raises. AttributeError: what Beam's S3
+# client makes of a connection that breaks; it looks for a status in the answer that did not come.
+STORE_ERRORS = (*_READ_ERRORS, AttributeError)
+
+# The connection broke, or what came over it is not what was sent.
+_BROKEN = (
+    ConnectionError,
+    requests.ConnectionError,
+    requests.exceptions.ChunkedEncodingError,
+    urllib3.exceptions.ProtocolError,
+    urllib3.exceptions.NewConnectionError,
+    socket.gaierror,
+    ssl.SSLError,
+    aws.HTTPClientError,
+    aws.ConnectionError,
+    aws.IncompleteReadError,
+    aws.FlexibleChecksumError,
+    DataCorruption,
+    GoogleAuthError,  # those that are not of no credentials
+)
+
+_TIMED_OUT = (
+    TimeoutError,
+    requests.Timeout,
+    urllib3.exceptions.ReadTimeoutError,  # its ConnectTimeoutError is a refused connection, too
+    aws.ReadTimeoutError,
+    aws.ConnectTimeoutError,
+)
+
+# A thread that waits for a store cannot be stopped. One that takes too long is left to itself until
+# its socket gives up, and another one goes on; hence many more than there are readers. Idle threads
+# are used again, and none is started before there is need.
+_THREADS = ThreadPoolExecutor(1024, thread_name_prefix="store")
+
+T = TypeVar("T")
 
 
 def is_http(uri: str) -> bool:
@@ -64,40 +124,182 @@ def local_path(uri: str) -> str:
     return os.path.abspath(os.path.expanduser(uri))
 
 
-def read_bytes(uri: str) -> bytes:
+def read_bytes(uri: str, max_bytes: int = MAX_BYTES, timeout_seconds: float | None = None) -> bytes:
     """The whole content of a file.
 
+    From a store or server it is read up to four times, with growing waits, while the failure is one
+    that may pass: a status that says so, a broken connection, too few bytes, too long a wait.
+
+    Args:
+      uri: a path or URI.
+      max_bytes: what is larger is not read.
+      timeout_seconds: for each attempt as a whole; None for ``READ_TIMEOUT_SECONDS``. Files on this
+        machine are not timed.
+
     Raises:
-      ImageError: with the reason why it cannot be read.
+      ImageError: with the reason why it cannot be read. ``TIMEOUT`` and ``UNAVAILABLE`` are what
+        the last attempt met; the other reasons come at once.
     """
+    if not is_remote(uri):
+        return _read_local(uri, max_bytes)
+    seconds = READ_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
+    attempts = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(_ATTEMPTS),
+        wait=tenacity.wait_exponential_jitter(_FIRST_WAIT, jitter=_JITTER),
+        retry=tenacity.retry_if_exception(_may_pass),
+        reraise=True,
+    )
+    return attempts(_read_remote, uri, max_bytes, seconds)
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, ImageError) and error.reason.is_transient
+
+
+def _read_local(uri: str, max_bytes: int) -> bytes:
+    path = local_path(uri)
     try:
-        if is_http(uri):
-            return _read_http(uri)
-        path = uri
-        if not is_remote(uri):
-            path = local_path(uri)
-            if uri.endswith("/"):
-                raise PermissionError(f"this folder cannot be opened: {path}")
-            if not stat.S_ISREG(Path(path).stat().st_mode):  # a pipe would block for ever
-                raise ImageError(Reason.UNREADABLE, f"not a file with content: {path}")
-        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            data = file.read(MAX_BYTES + 1)
-    except (*STORE_ERRORS, requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        if uri.endswith("/"):
+            raise PermissionError(f"this folder cannot be opened: {path}")
+        if not stat.S_ISREG(Path(path).stat().st_mode):  # a pipe would block for ever
+            raise ImageError(Reason.UNREADABLE, redact(f"not a file with content: {path}"))
+        with Path(path).open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except (OSError, ValueError) as error:
         raise _read_error(error) from error
-    if len(data) > MAX_BYTES:
-        raise _too_large()
+    check_size(len(data), max_bytes)
     return data
 
 
-def _read_http(url: str) -> bytes:
-    data = bytearray()
-    with _http_session().get(url, timeout=_HTTP_TIMEOUT, stream=True) as response:
+def _read_remote(uri: str, max_bytes: int, seconds: float) -> bytes:
+    """One attempt."""
+    try:
+        read = _reader(uri, seconds)
+        return _within(seconds, _fill, read, Body(max_bytes, seconds))
+    except _READ_ERRORS as error:
+        raise _read_error(error) from error
+
+
+def _fill(read: Callable[[Body], None], body: Body) -> bytes:
+    read(body)
+    return bytes(body.data)
+
+
+def _reader(uri: str, seconds: float) -> Callable[[Body], None]:
+    """What reads this file. Clients are made here, as that is not a part of any one attempt."""
+    scheme = uri.partition(":")[0].lower()
+    if scheme in ("http", "https"):
+        return functools.partial(_read_http, uri)
+    if scheme == "gs":
+        return functools.partial(object_stores.read_gcs, object_stores.gcs_client(), uri)
+    if scheme == "s3":
+        return functools.partial(object_stores.read_s3, object_stores.s3_client(seconds), uri)
+    return functools.partial(_read_beam, uri)
+
+
+def _read_beam(uri: str, body: Body) -> None:
+    with FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        body.write(file.read(body.max_bytes + 1))
+
+
+def _read_http(url: str, body: Body) -> None:
+    timeout = (CONNECT_TIMEOUT, body.seconds)
+    with _http_session().get(url, timeout=timeout, stream=True) as response:
         response.raise_for_status()
-        for chunk in response.iter_content(2**18):
-            data += chunk
-            if len(data) > MAX_BYTES:
-                raise _too_large()
-    return bytes(data)
+        # Whatever there is, and not, as iter_content does, so many bytes: the time is to be looked
+        # at even if they come one by one.
+        while chunk := response.raw.read1(2**18, decode_content=True):
+            body.write(chunk)
+
+
+def _within(seconds: float, function: Callable[..., T], *args: Any) -> T:
+    """The result of a call to a store or server.
+
+    Raises:
+      TimeoutError: it is not there in time. The call goes on, unheard.
+    """
+    future = _THREADS.submit(function, *args)
+    concurrent.futures.wait([future], seconds)
+    if not future.done():
+        future.cancel()  # should it still wait for a thread
+        raise TimeoutError(f"no complete answer within {seconds:g} s")
+    return future.result()
+
+
+def version(uri: str) -> str:
+    """What changes when the file does, found out without reading it; "" if that cannot be done.
+
+    Size and time; of a server, what it calls the version. It is asked once, for no longer than
+    ``READ_TIMEOUT_SECONDS``.
+    """
+    try:
+        if not is_remote(uri):
+            path = local_path(uri)
+            status = Path(path).stat()
+            return version_of(FileMetadata(path, status.st_size, status.st_mtime))
+        return _within(READ_TIMEOUT_SECONDS, _remote_version(uri))
+    except STORE_ERRORS:
+        return ""
+
+
+def version_of(metadata: FileMetadata) -> str:
+    """What ``version`` says of this file, from what a listing says of it.
+
+    The time is in seconds: of a file on this machine with all its digits, else a whole number, as
+    S3 tells it so of a single object and with fractions in a listing.
+    """
+    seconds = metadata.last_updated_in_seconds
+    if is_remote(metadata.path):
+        seconds = int(seconds)
+    return f"{metadata.size_in_bytes} {seconds!r}"
+
+
+def _remote_version(uri: str) -> Callable[[], str]:
+    scheme = uri.partition(":")[0].lower()
+    seconds = READ_TIMEOUT_SECONDS
+    if scheme in ("http", "https"):
+        return functools.partial(_http_version, uri, seconds)
+    if scheme == "gs":
+        client = object_stores.gcs_client()
+        return lambda: version_of(object_stores.gcs_metadata(client, uri, seconds))
+    if scheme == "s3":
+        client = object_stores.s3_client(seconds)
+        return lambda: version_of(object_stores.s3_metadata(client, uri))
+    return lambda: version_of(FileSystems.get_filesystem(uri).metadata(uri))
+
+
+def _http_version(url: str, seconds: float) -> str:
+    # Without an encoding, whose length is none of the file's.
+    headers = {"Accept-Encoding": "identity"}
+    timeout = (CONNECT_TIMEOUT, seconds)
+    with _http_session().head(
+        url, headers=headers, timeout=timeout, allow_redirects=True
+    ) as response:
+        response.raise_for_status()
+        tag = response.headers.get("ETag", "")
+        modified = response.headers.get("Last-Modified", "")
+        length = response.headers.get("Content-Length", "")
+    return tag or (f"{length} {modified}" if modified and length else "")
+
+
+def check_access(uri: str) -> None:
+    """Find out at once what Beam takes minutes to find out.
+
+    Raises:
+      PermissionError: it is an s3:// URI, and there are no credentials; the message says where
+        they can be put. Beam's own listing would try for six minutes.
+    """
+    if not uri.lower().startswith("s3://"):
+        return
+    try:
+        if object_stores.has_s3_credentials():
+            return
+    except aws.BotoCoreError as error:
+        raise PermissionError(f"the AWS credentials cannot be used: {error}") from error
+    raise PermissionError(
+        "there are no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, run "
+        "'aws configure', or give --s3_access_key_id and --s3_secret_access_key"
+    )
 
 
 @contextlib.contextmanager
@@ -121,46 +323,85 @@ def open_http(url: str, query: dict[str, str]) -> Iterator[IO[bytes]]:
 def _http_session() -> requests.Session:
     """One session a process: connections are kept open and shared between the reading threads."""
     session = requests.Session()
-    session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=64))
-    session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=64))
+    session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=MAX_CONNECTIONS))
+    session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=MAX_CONNECTIONS))
     return session
 
 
-def _too_large() -> ImageError:
-    return ImageError(Reason.TOO_LARGE, f"more than {MAX_BYTES:,} bytes")
-
-
-def _read_error(error: Exception) -> ImageError:
+def _read_error(error: BaseException) -> ImageError:
     """The named reason for what a store raised."""
-    if isinstance(error, BeamIOError) and error.exception_details:
-        # Beam wraps one error a path; a single path was asked for.
-        inner = next(iter(error.exception_details.values()))
-        if isinstance(inner, Exception):
-            return _read_error(inner)
-    if isinstance(error, RetryError) and isinstance(error.cause, Exception):
-        return _read_error(error.cause)
-    status = _status(error)
-    if isinstance(error, FileNotFoundError) or status in (404, 410):
-        reason = Reason.NOT_FOUND
-    elif isinstance(error, PermissionError) or status in (401, 403):
-        reason = Reason.FORBIDDEN
-    elif isinstance(error, (TimeoutError, requests.Timeout)) or status in (408, 504):
-        reason = Reason.TIMEOUT
-    elif error.args and isinstance(error.args[0], urllib3.exceptions.ReadTimeoutError):
-        # What requests makes of a server that falls silent in the middle of the file.
-        reason = Reason.TIMEOUT
+    return ImageError(_reason(list(_causes(error))), redact(_one_line(error)))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and those that it was made of, outermost first.
+
+    Beam wraps one error a path, Google's retries the last one, requests and urllib3 the one of the
+    layer below.
+    """
+    pending, seen = [error], set()
+    while pending:
+        error = pending.pop(0)
+        if id(error) in seen:
+            continue
+        seen.add(id(error))
+        yield error
+        inner = [*error.args, error.__cause__]
+        inner += [getattr(error, name, None) for name in ("reason", "cause")]
+        if isinstance(error, BeamIOError):
+            inner += (error.exception_details or {}).values()
+        pending += [cause for cause in inner if isinstance(cause, BaseException)]
+
+
+def _reason(causes: list[BaseException]) -> Reason:
+    status = next(filter(None, map(_status, causes)), None)
+    if _any_is(causes, FileNotFoundError) or status in (404, 410):
+        return Reason.NOT_FOUND
+    if any(map(_is_refused, causes)) or status in (401, 403):
+        return Reason.FORBIDDEN
+    if status in (408, 504):
+        return Reason.TIMEOUT
+    if status is not None:
+        # 501 and 505: there is something that the server cannot do.
+        busy = status == 429 or (status >= 500 and status not in (501, 505))
+        return Reason.UNAVAILABLE if busy else Reason.UNREADABLE
+    if _any_is(causes, _TIMED_OUT):
+        return Reason.TIMEOUT
+    if any(map(_is_for_good, causes)):
+        return Reason.UNREADABLE
+    return Reason.UNAVAILABLE if _any_is(causes, _BROKEN) else Reason.UNREADABLE
+
+
+def _any_is(causes: list[BaseException], types: Any) -> bool:
+    return any(isinstance(cause, types) for cause in causes)
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Whether there is no permission, or no credentials to ask for it."""
+    if isinstance(error, GoogleAuthError):
+        return not (error.retryable or isinstance(error, TransportError))
+    return isinstance(error, (PermissionError, aws.NoCredentialsError, aws.PartialCredentialsError))
+
+
+def _is_for_good(error: BaseException) -> bool:
+    """Whether the connection will not be better another time: no such host, a bad certificate."""
+    if isinstance(error, socket.gaierror):
+        return error.errno == socket.EAI_NONAME
+    return isinstance(error, ssl.SSLCertVerificationError)
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status behind an error of requests, or of Google's or Amazon's clients."""
+    response = getattr(error, "response", None)
+    if isinstance(error, aws.ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    elif isinstance(response, requests.Response):
+        status = response.status_code
     else:
-        reason = Reason.UNREADABLE
-    return ImageError(reason, _one_line(error))
+        status = getattr(error, "code", None)
+    return status if isinstance(status, int) else None
 
 
-def _status(error: Exception) -> int | None:
-    """The HTTP status behind an error of requests, Google's clients or Beam's S3 client."""
-    if isinstance(error, requests.RequestException):
-        return None if error.response is None else error.response.status_code
-    return getattr(error, "code", None)
-
-
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     message = error.message if isinstance(error, S3ClientError) else error
     return " ".join(str(message).split()) or type(error).__name__

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import socket
+import struct
 import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What the server says to a GET.
+    """What the server says to a GET or HEAD.
 
     Attributes:
       body: the bytes to send.
@@ -22,6 +25,8 @@ class Answer:
       delay: seconds to wait before the status line.
       stall_after: how many bytes of the body to send before ``stall`` seconds of silence.
       stall: see ``stall_after``.
+      drip: seconds between any two bytes of the body, sent one by one; 0 for all at once.
+      reset: whether the connection is reset instead.
     """
 
     body: bytes = b""
@@ -31,6 +36,11 @@ class Answer:
     delay: float = 0
     stall_after: int | None = None
     stall: float = 0
+    drip: float = 0
+    reset: bool = False
+
+
+Content = bytes | Answer | list[bytes | Answer]
 
 
 def redirect(location: str, status: int = 302) -> Answer:
@@ -42,6 +52,11 @@ def truncated(body: bytes, sent: int) -> Answer:
     return Answer(body[:sent], length=len(body))
 
 
+def raw(chunks: bytes) -> Answer:
+    """A body in chunks, as they go over the wire; then the server hangs up."""
+    return Answer(chunks, headers={"Transfer-Encoding": "chunked"})
+
+
 class HttpServer:
     """Serves ``answers``, which may be changed while it runs.
 
@@ -49,17 +64,17 @@ class HttpServer:
             requests.get(server.url("/photo.jpg"))
         assert server.requests["/photo.jpg"] == 1
 
-    A value is the body, or an ``Answer``. Paths are unquoted and without the query; ``queries``
+    A value is the body, or an ``Answer``, or a list of them, of which each but the last is given
+    once. Paths are unquoted and without the query; ``queries``
     keeps those, in order. What is not in the dict is 404.
     """
 
-    def __init__(self, answers: dict[str, bytes | Answer] | None = None):
-        self.answers: dict[str, bytes | Answer] = dict(answers or {})
+    def __init__(self, answers: dict[str, Content] | None = None):
+        self.answers: dict[str, Content] = dict(answers or {})
         self.requests: Counter[str] = Counter()
         self.queries: list[str] = []
         self._stop = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = Server(("127.0.0.1", 0), self._handler())
         # Polled often, since shutdown waits for the next poll.
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
@@ -80,25 +95,45 @@ class HttpServer:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"  # knows chunks
+
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
                 path = unquote(parts.path)
                 outer.requests[path] += 1
                 outer.queries.append(parts.query)
                 answer = outer.answers.get(path, Answer(b"no such file", status=404))
+                if isinstance(answer, list):
+                    answer = answer[min(outer.requests[path], len(answer)) - 1]
                 if isinstance(answer, bytes):
                     answer = Answer(answer)
                 outer._stop.wait(answer.delay)
+                if answer.reset:
+                    reset(self.connection)
+                    return
                 with contextlib.suppress(OSError):  # a client may hang up; in some tests it should
                     self._send(answer)
 
+            do_HEAD = do_GET
+
             def _send(self, answer: Answer) -> None:
+                self.close_connection = True
                 self.send_response(answer.status)
+                self.send_header("Connection", "close")
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
                 length = len(answer.body) if answer.length is None else answer.length
-                self.send_header("Content-Length", str(length))
+                if "Transfer-Encoding" not in answer.headers:
+                    self.send_header("Content-Length", str(length))
                 self.end_headers()
+                if self.command == "HEAD":
+                    return
+                if answer.drip:
+                    for n in range(len(answer.body)):
+                        self.wfile.write(answer.body[n : n + 1])
+                        if outer._stop.wait(answer.drip):
+                            return
+                    return
                 self.wfile.write(answer.body[: answer.stall_after])
                 if answer.stall_after is not None:
                     outer._stop.wait(answer.stall)
@@ -108,6 +143,28 @@ class HttpServer:
                 pass
 
         return Handler
+
+
+class Server(ThreadingHTTPServer):
+    """Of Python's, for many clients at a time that may break off."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of connections that were reset."""
+
+    def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
+        """As usual, unless ``reset`` has closed it."""
+        if request.fileno() != -1:
+            super().shutdown_request(request)
+
+
+def reset(connection: socket.socket) -> None:
+    """Close a connection in the way that the other side takes for an error."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    # At once: a socket object waits for the files that were made of it.
+    os.close(connection.detach())
 
 
 def unused_url(path: str = "/") -> str:

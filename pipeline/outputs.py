@@ -130,6 +130,23 @@ def prepare(given: str) -> str:
     return output
 
 
+def refuse_results(output: str) -> None:
+    """See that there are no results in an output folder.
+
+    Raises:
+      OutputError: there are.
+    """
+    try:
+        found = find(output, SUMMARY, f"{LABELS}-*", f"{FAILURES}-*")
+    except storage.STORE_ERRORS as error:
+        raise OutputError(f"--output {output}: cannot be read: {error}") from error
+    if found:
+        raise OutputError(
+            f"--output {output}: already has results of a run; give another folder, or delete them "
+            "first"
+        )
+
+
 def find(folder: str, *patterns: str) -> list[str]:
     """The files that match globs relative to a folder, in order."""
     if not storage.is_remote(folder):

@@ -77,6 +77,8 @@ class MemoryFileSystem(FileSystem):
         return path in OBJECTS
 
     def metadata(self, path):
+        if path not in OBJECTS:
+            raise BeamIOError("Metadata operation failed", {path: FileNotFoundError(path)})
         return FileMetadata(path, len(OBJECTS[path]), 0.0)
 
     copy = size = last_updated = checksum = None

@@ -8,7 +8,8 @@ from stores import ERRORS, memory_store, public_folder, unprivileged
 
 from pipeline import outputs
 from pipeline.errors import OutputError
-from pipeline.outputs import WriteRows, prepare, write_file
+from pipeline.outputs import KeepRows, WriteRows, find, prepare, refuse_results, write_file
+from pipeline.records import Failure, from_json
 
 
 def files(folder):
@@ -55,13 +56,21 @@ def test_the_current_folder_and_the_root(tmp_path, monkeypatch):
         assert "cannot be written" in error_of("/")
 
 
+def results_error_of(output):
+    with pytest.raises(OutputError) as caught:
+        refuse_results(str(output))
+    assert str(caught.value).startswith(f"--output {output}: ")
+    return str(caught.value)
+
+
 @pytest.mark.parametrize(
     "name",
     ["labels-00000-of-00001.jsonl", "failures-00003-of-00010.jsonl", "summary.json"],
 )
 def test_refuses_a_folder_with_results(tmp_path, name):
+    refuse_results(str(tmp_path))
     (tmp_path / name).write_bytes(b"{}\n")
-    assert "already has results of a run" in error_of(tmp_path)
+    assert "already has results of a run" in results_error_of(tmp_path)
     assert files(tmp_path) == {name: b"{}\n"}
 
 
@@ -98,15 +107,16 @@ def test_a_bucket():
         assert prepare("mem://bucket/out/") == "mem://bucket/out"
         assert prepare("mem://bucket") == "mem://bucket"
         assert set(objects) == {"mem://bucket/photos/a.jpg"}
+        refuse_results("mem://bucket/out")
         objects["mem://bucket/out/labels-00000-of-00001.jsonl"] = b""
-        assert "already has results" in error_of("mem://bucket/out")
-        assert prepare("mem://bucket/ou") == "mem://bucket/ou"
+        assert "already has results" in results_error_of("mem://bucket/out")
+        refuse_results("mem://bucket/ou")
 
 
 def test_a_bucket_that_may_not_be_listed():
     with memory_store({}):
         ERRORS["mem://bucket/out/labels-"] = Forbidden("no access to bucket")
-        assert "no access to bucket" in error_of("mem://bucket/out")
+        assert "no access to bucket" in results_error_of("mem://bucket/out")
 
 
 # WriteRows
@@ -136,10 +146,28 @@ def test_writes_one_empty_shard_if_there_are_no_rows(tmp_path):
     assert files(tmp_path) == {"failures-00000-of-00001.jsonl": b""}
 
 
-def test_what_is_written_is_found_by_prepare(tmp_path):
+def test_what_is_written_is_found(tmp_path):
     output = prepare(f"{tmp_path}/out")
     write_rows(output, outputs.LABELS, [])
-    assert "already has results" in error_of(output)
+    assert "already has results" in results_error_of(output)
+    assert find(output, "labels-*", "*.json") == [f"{output}/labels-00000-of-00001.jsonl"]
+
+
+# KeepRows
+
+
+@pytest.mark.parametrize("store", ["folder", "bucket"])
+def test_keeps_rows_as_they_come(tmp_path, store):
+    rows = [Failure(f"{n}.jpg", "read", "timeout", "why", "r") for n in range(5)]
+    with memory_store({}) as objects:
+        folder = str(tmp_path) if store == "folder" else "mem://bucket/.unfinished"
+        with beam.Pipeline(runner="FnApiRunner") as pipeline:
+            _ = pipeline | beam.Create(rows, reshuffle=False) | KeepRows(folder, every=2)
+        contents = [*files(tmp_path).values(), *objects.values()]
+        assert sorted(content.count(b"\n") for content in contents) == [1, 2, 2]
+        kept = [from_json(line) for content in contents for line in content.splitlines()]
+        assert sorted(kept) == rows
+        assert len(find(folder, "failures-*.jsonl")) == 3
 
 
 # write_file

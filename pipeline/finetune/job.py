@@ -128,6 +128,7 @@ def check(config: FinetuneConfig) -> Run:
     ]
     survey = dataset.survey(sources)
     output = outputs.prepare(config.output)
+    outputs.refuse_results(output)
     handle = "sample_features" if config.model == "sample" else config.model
     spec, classifies = inspect_extractor(handle, config.resample)
     if classifies:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import io
@@ -63,8 +64,9 @@ def console() -> None:
 
     At once in any case: Python would wait for all images that are being read.
     """
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt = functools.partial(_interrupt, os.dup(2))
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     sys.excepthook = _fail
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names need not fit the terminal's encoding
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -83,13 +85,15 @@ def _exit(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _interrupt(number: int, _: object) -> NoReturn:
+def _interrupt(standard_error: int, number: int, _: object) -> NoReturn:
     """Ctrl-C, or a scheduler that wants the machine back: keep what is done, and end."""
+    os.dup2(standard_error, 2)  # which is another while TensorFlow is imported
     for again in (signal.SIGINT, signal.SIGTERM):
         signal.signal(again, lambda number, _: os._exit(128 + number))
-    if "pipeline.outputs" in sys.modules:
-        importlib.import_module("pipeline.outputs").keep_all_rows()
-        importlib.import_module("pipeline.claims").release()
+    for module, name in (("pipeline.outputs", "keep_all_rows"), ("pipeline.claims", "release")):
+        function = getattr(sys.modules.get(module), name, None)
+        if function is not None:  # else it has not been imported yet, and there is nothing to do
+            function()
     done = progress.counts()
     say(
         f"interrupted: {done.done:,} images done, {done.failed:,} failed, the rows of "

@@ -16,9 +16,8 @@ from pipeline import claims, console, devices, inputs, outputs, runs
 from pipeline.already_done import SetAsideDone
 from pipeline.costs import bottleneck, per_million
 from pipeline.devices import Execution
-from pipeline.limits import Limits
 from pipeline.model import inspect
-from pipeline.options import LabelConfig
+from pipeline.options import LabelConfig, limits_of
 from pipeline.records import Failure, Labeled
 from pipeline.running import (
     beam_options,
@@ -29,7 +28,7 @@ from pipeline.running import (
     versions,
 )
 from pipeline.runs import Run
-from pipeline.secrets_in_uris import redact
+from pipeline.secrets_in_uris import redact, redact_all
 from pipeline.summary import CountRecords, Tally, reconcile
 from pipeline.transforms import LabelImages
 
@@ -109,7 +108,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         top_k=config.top_k,
         batch_size=config.batch_size,
         execution=run.execution,
-        limits=Limits(config.max_image_bytes, config.max_image_pixels, config.read_timeout_seconds),
+        limits=limits_of(config),
         run_id=run.run_id,
         spread=False,
         keep=outputs.KeepRows(run.unfinished, config.checkpoint_every),
@@ -237,18 +236,9 @@ def summarize(
             "classes": len(run.spec.labels),
         },
         "settings": run.settings,
-        "options": _redacted(dataclasses.asdict(run.config)),
+        "options": redact_all(dataclasses.asdict(run.config)),
         "versions": versions(),
     }
-
-
-def _redacted(value: Any) -> Any:
-    """The value with no secrets in its texts."""
-    if isinstance(value, dict):
-        return {key: _redacted(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_redacted(item) for item in value]
-    return redact(value) if isinstance(value, str) else value
 
 
 def describe(summary: dict[str, Any], output: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.devices import PRECISIONS
 from pipeline.errors import UsageError
-from pipeline.limits import DEFAULT_LIMITS
+from pipeline.limits import DEFAULT_LIMITS, Limits
 
 LABEL_DESCRIPTION = """\
 Label images with a TensorFlow Hub classifier or another SavedModel.
@@ -75,6 +75,11 @@ class FinetuneConfig:
     max_image_pixels: int
     read_timeout_seconds: float
     beam_args: tuple[str, ...]
+
+
+def limits_of(config: LabelConfig | FinetuneConfig) -> Limits:
+    """What no image may take more of."""
+    return Limits(config.max_image_bytes, config.max_image_pixels, config.read_timeout_seconds)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import urllib.parse
+from typing import Any
 
 # User and password: all that stands before the last @ of an authority. No slash may be among it,
 # so an @ in a path is left alone.
@@ -100,3 +101,12 @@ def _name(parameter: str, equals: re.Pattern[str]) -> str:
         return ""
     name = urllib.parse.unquote(parameter[: match.start()])
     return name.lower().replace("-", "_")
+
+
+def redact_all(value: Any) -> Any:
+    """The value of JSON without the secrets in any of its texts; tuples become lists."""
+    if isinstance(value, dict):
+        return {key: redact_all(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [redact_all(item) for item in value]
+    return redact(value) if isinstance(value, str) else value

@@ -29,6 +29,7 @@ from pipeline import outputs, storage
 from pipeline.errors import PredictionError
 from pipeline.finetune.dataset import FindLabeledImages, Source
 from pipeline.handlers import SavedModelHandler
+from pipeline.limits import Limits
 from pipeline.model import ExtractorSpec, load_extractor
 from pipeline.records import Answer, DecodedImage, Failure, ImageInfo
 from pipeline.summary import CountRecords, Tally, reconcile
@@ -127,10 +128,15 @@ def build(
     spec: ExtractorSpec,
     compute: ComputeFeatures | PackPixels,
     store: str,
+    limits: Limits,
 ) -> None:
     """Wire the pipeline that fills a store. ``complete.json`` comes last, if the counts add up."""
     decode = functools.partial(
-        read_and_decode, height=spec.height, width=spec.width, resample=spec.resample
+        read_and_decode,
+        height=spec.height,
+        width=spec.width,
+        resample=spec.resample,
+        limits=limits,
     )
     refs = pipeline | "Find" >> FindLabeledImages(sources)
     decoded, failures = (

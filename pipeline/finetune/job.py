@@ -26,13 +26,18 @@ from pipeline.finetune.pictures import Example, draw_confusion, draw_curves, dra
 from pipeline.finetune.report import render_report
 from pipeline.finetune.training import History, Part, Phase, adam, class_weights, softmax
 from pipeline.model import ExtractorSpec, as_function, inspect_extractor, load
-from pipeline.options import FinetuneConfig
+from pipeline.options import FinetuneConfig, limits_of
 from pipeline.records import Reason
 from pipeline.running import beam_options, new_pipeline, run_pipeline, versions
+from pipeline.secrets_in_uris import redact, redact_all
 from pipeline.tensorflow_import import tf
 
 # Failures of reading that another run may not meet.
-_RETRIED = {reason.value for reason in (Reason.FORBIDDEN, Reason.TIMEOUT, Reason.UNREADABLE)}
+_RETRIED = {
+    reason.value
+    for reason in Reason
+    if reason.is_transient or reason in (Reason.FORBIDDEN, Reason.UNREADABLE)
+}
 
 # Images a call of the frozen extractor.
 _EXTRACTOR_BATCH = 64
@@ -217,6 +222,7 @@ def _store(
         run.survey.key,
         fingerprint,
         (spec.height, spec.width, spec.resample),
+        (run.config.max_image_bytes, run.config.max_image_pixels),
     )
     if storage.is_remote(run.output):  # where workers on other machines can write, too
         folder = FileSystems.join(run.output.rpartition("/")[0], "finetune-cache", name)
@@ -235,7 +241,7 @@ def _store(
     else:
         Path(unfinished).mkdir(parents=True)
     pipeline = new_pipeline(run.config.beam_args)
-    features.build(pipeline, run.sources, spec, compute, unfinished)
+    features.build(pipeline, run.sources, spec, compute, unfinished, limits_of(run.config))
     run_pipeline(pipeline)
     if unfinished != folder:
         try:
@@ -350,7 +356,7 @@ def write_results(
     (folder / f"{outputs.FAILURES}-00000-of-00001.jsonl").write_text("".join(rows))
     summary = summarize(run, trained, evaluation, difference)
     facts = [
-        ("Base model", run.spec.handle),
+        ("Base model", redact(run.spec.handle)),
         ("Images", ", ".join(f"{count:,} {name}" for name, count in trained.images.items())),
         ("Trained", "the whole network" if run.config.unfreeze else "the head"),
         (
@@ -406,8 +412,8 @@ def summarize(
         "stage_seconds": trained.seconds,
         "epochs": [epoch._asdict() for epoch in trained.history.epochs],
         "steps": [step._asdict() for step in trained.history.steps],
-        "model": dataclasses.asdict(run.spec),
-        "options": dataclasses.asdict(run.config),
+        "model": redact_all(dataclasses.asdict(run.spec)),
+        "options": redact_all(dataclasses.asdict(run.config)),
         "versions": versions(),
     }
 

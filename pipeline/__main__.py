@@ -94,12 +94,14 @@ def _interrupt(standard_error: int, number: int, _: object) -> NoReturn:
         function = getattr(sys.modules.get(module), name, None)
         if function is not None:  # else it has not been imported yet, and there is nothing to do
             function()
-    done = progress.counts()
-    say(
-        f"interrupted: {done.done:,} images done, {done.failed:,} failed, the rows of "
-        f"{done.kept:,} kept; to go on, give the same command again: "
-        f"{shlex.join(sys.orig_argv)}"
-    )
+    counts = progress.counts()
+    state = ""
+    if counts.done or counts.failed:
+        state = f": {counts.done:,} images done, {counts.failed:,} failed"
+    if counts.kept:
+        state += f", the rows of {counts.kept:,} kept"
+    command = shlex.join(sys.orig_argv)
+    say(f"interrupted{state}; to go on, give the same command again: {command}")
     os._exit(128 + number)
 
 

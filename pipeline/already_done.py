@@ -13,7 +13,7 @@ import apache_beam as beam
 from apache_beam.io.textio import ReadAllFromText
 
 from pipeline.records import Failure, ImageRef, Labeled, from_json
-from pipeline.secrets_in_uris import redact
+from pipeline.redaction import name_of
 
 
 class SortedImages(NamedTuple):
@@ -67,7 +67,7 @@ class SetAsideDone(beam.PTransform):
 
 def _by_name(ref: ImageRef) -> tuple[str, tuple[Any, ...]]:
     """The name as the key; a URI that is the same is not shuffled twice."""
-    name = redact(ref.uri)
+    name = name_of(ref.uri)
     return name, ("" if ref.uri == name else ref.uri, ref.version, ref.place)
 
 

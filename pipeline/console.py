@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.secrets_in_uris import redact
+from pipeline.redaction import redact
 
 # C0, DEL and C1 but the line feed; what turns the direction of writing; Unicode's own line ends.
 _UNPRINTABLE = [

@@ -19,6 +19,7 @@ from pipeline.devices import Execution
 from pipeline.model import inspect
 from pipeline.options import LabelConfig, limits_of
 from pipeline.records import Failure, Labeled
+from pipeline.redaction import name_of, redact_all
 from pipeline.running import (
     beam_options,
     new_pipeline,
@@ -28,7 +29,6 @@ from pipeline.running import (
     versions,
 )
 from pipeline.runs import Run
-from pipeline.secrets_in_uris import redact, redact_all
 from pipeline.summary import CountRecords, Tally, reconcile
 from pipeline.transforms import LabelImages
 
@@ -229,7 +229,7 @@ def summarize(
         "price_per_hour": run.config.price_per_hour,
         "cost_per_million_images": per_million(seconds, images, run.config.price_per_hour),
         "model": {
-            "handle": redact(run.spec.handle),
+            "handle": name_of(run.spec.handle),
             "fingerprint": run.spec.fingerprint,
             "height": run.spec.height,
             "width": run.spec.width,

@@ -29,7 +29,7 @@ from pipeline.errors import OutputError
 from pipeline.inputs import Input
 from pipeline.model import ModelSpec
 from pipeline.options import LabelConfig
-from pipeline.secrets_in_uris import redact
+from pipeline.redaction import name_of
 
 UNFINISHED = ".unfinished"
 _RUN = "run.json"
@@ -122,7 +122,7 @@ def complete(run: Run) -> None:
 
 def _settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> dict[str, Any]:
     return {
-        "input": sorted(redact(source.uri) for source in inputs),
+        "input": sorted(name_of(source.uri) for source in inputs),
         "model": spec.fingerprint,
         "labels_file": f"sha256:{hashlib.sha256(json.dumps(spec.labels).encode()).hexdigest()}",
         "signature": spec.signature,

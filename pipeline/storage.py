@@ -31,7 +31,7 @@ from pipeline import object_stores
 from pipeline.errors import ImageError
 from pipeline.object_stores import CONNECT_TIMEOUT, MAX_CONNECTIONS, Body, check_size
 from pipeline.records import Reason
-from pipeline.secrets_in_uris import redact
+from pipeline.redaction import redact
 
 # Far above any photograph; what is larger is something else under an image's name.
 MAX_BYTES = 256 * 2**20

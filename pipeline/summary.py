@@ -11,7 +11,7 @@ import apache_beam as beam
 
 from pipeline.errors import ReconciliationError
 from pipeline.records import Failure, ImageRef, Labeled, StageSeconds
-from pipeline.secrets_in_uris import redact
+from pipeline.redaction import name_of
 
 
 @dataclass
@@ -94,7 +94,7 @@ def reconcile(found: Tally, labeled: Tally, failed: Tally, skipped: Tally | None
 
 
 def _uri(record: ImageRef | Labeled | Failure) -> str:
-    return redact(record.uri) if isinstance(record, ImageRef) else record.image
+    return name_of(record.uri) if isinstance(record, ImageRef) else record.image
 
 
 def _hash(uri: str) -> int:

@@ -35,7 +35,7 @@ from pipeline.records import (
     StageSeconds,
     TopK,
 )
-from pipeline.secrets_in_uris import redact
+from pipeline.redaction import name_of, redact
 
 if TYPE_CHECKING:
     from pipeline.model import ModelSpec
@@ -256,7 +256,7 @@ def decode_or_fail(ref: str | ImageRef, *, decode: Decode, run_id: str) -> Decod
 
 
 def _failure(uri: str, reason: Reason, message: str, run_id: str, version: str) -> Failure:
-    return Failure(redact(uri), reason.stage, reason.value, redact(message), run_id, version)
+    return Failure(name_of(uri), reason.stage, reason.value, redact(message), run_id, version)
 
 
 def read_and_decode(
@@ -281,7 +281,7 @@ def read_and_decode(
         decoded = images.decode(data, height, width, resample, max_pixels=limits.max_image_pixels)
         seconds = StageSeconds(read=read, decode=time.thread_time() - started)
     info = ImageInfo(
-        uri=redact(ref.uri),
+        uri=name_of(ref.uri),
         width=decoded.width,
         height=decoded.height,
         seconds=seconds,
@@ -354,7 +354,7 @@ def label_image(
         predictions=predictions,
         width=info.width,
         height=info.height,
-        model=redact(spec.handle),
+        model=name_of(spec.handle),
         model_fingerprint=spec.fingerprint,
         run_id=run_id,
         labeled_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),

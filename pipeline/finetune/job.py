@@ -28,8 +28,8 @@ from pipeline.finetune.training import History, Part, Phase, adam, class_weights
 from pipeline.model import ExtractorSpec, as_function, inspect_extractor, load
 from pipeline.options import FinetuneConfig, limits_of
 from pipeline.records import Reason
+from pipeline.redaction import name_of, redact_all
 from pipeline.running import beam_options, new_pipeline, run_pipeline, versions
-from pipeline.secrets_in_uris import redact, redact_all
 from pipeline.tensorflow_import import tf
 
 # Failures of reading that another run may not meet.
@@ -356,7 +356,7 @@ def write_results(
     (folder / f"{outputs.FAILURES}-00000-of-00001.jsonl").write_text("".join(rows))
     summary = summarize(run, trained, evaluation, difference)
     facts = [
-        ("Base model", redact(run.spec.handle)),
+        ("Base model", name_of(run.spec.handle)),
         ("Images", ", ".join(f"{count:,} {name}" for name, count in trained.images.items())),
         ("Trained", "the whole network" if run.config.unfreeze else "the head"),
         (

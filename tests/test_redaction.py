@@ -4,7 +4,7 @@ import time
 import pytest
 
 from pipeline import console
-from pipeline.secrets_in_uris import redact
+from pipeline.redaction import name_of, redact
 
 S3_V4 = (
     "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA%2F20260101%2Fus-east-1%2Fs3"
@@ -131,3 +131,18 @@ def test_control_characters_are_escaped():
 def test_say_is_safe_to_read(capsys):
     console.say("cannot read https://u:p@h/\x1b[2Jx?token=abc")
     assert capsys.readouterr().err == "cannot read https://h/\\x1b[2Jx\n"
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("/data/token=7/a?sig=b.jpg", "/data/token=7/a?sig=b.jpg"),
+        ("gs://bucket/token=7/user:pw@b.jpg", "gs://bucket/token=7/user:pw@b.jpg"),
+        ("https://host/token=7/a.jpg", "https://host/token=7/a.jpg"),
+        ("https://host/token=7/a.jpg?id=1&token=8", "https://host/token=7/a.jpg?id=1"),
+        ("https://me:pw@host/a@b.jpg?sig=1", "https://host/a@b.jpg"),
+        ("https://host/a.jpg?", "https://host/a.jpg?"),
+    ],
+)
+def test_the_name_of_an_image(uri, name):
+    assert name_of(uri) == name

@@ -42,6 +42,17 @@ _AZURE_WITH = re.compile(
 )
 
 
+def name_of(uri: str) -> str:
+    """The URI without its secrets, which is an image's name wherever it is named.
+
+    They may be in the URLs of servers only; in a path, ``token=7`` is a folder like any other.
+    """
+    if not uri.lower().startswith(("http://", "https://")):
+        return uri
+    address, mark, query = uri.partition("?")
+    return _USERINFO.sub(r"\1", address) + (redact(mark + query) if mark else "")
+
+
 def redact(text: str) -> str:
     """The text without the secrets of the URIs in it.
 

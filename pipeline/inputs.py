@@ -127,6 +127,7 @@ def _understand_file(given: str) -> Input:
     # A bucket's name alone is no object that one could ask for.
     is_bucket = storage.is_remote(uri) and uri.count("/") == 2
     try:
+        storage.check_access(uri)
         if os.path.isdir(uri) or uri.endswith("/") or is_bucket:
             return Input(InputKind.FOLDER, uri.rstrip("/"), given)
         if FileSystems.exists(uri):

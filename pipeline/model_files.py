@@ -51,6 +51,7 @@ def resolve(handle: str) -> Path:
         return _complete(handle, _top(folder), folder)
     uri = handle if storage.is_remote(handle) else storage.local_path(handle)
     try:
+        storage.check_access(uri)
         if uri.endswith(_ARCHIVES):
             folder = _unpack(handle, uri)
             return _complete(handle, _top(folder), folder)

@@ -119,6 +119,7 @@ def prepare(given: str) -> str:
     if storage.is_http(output):
         raise OutputError(f"--output {given}: http(s) cannot be written; give a folder or a bucket")
     try:
+        storage.check_access(output)
         if not storage.is_remote(output) and not FileSystems.exists(output):
             FileSystems.mkdirs(output)
         probe = FileSystems.join(output, f".writable-{uuid.uuid4().hex}")

@@ -114,6 +114,10 @@ def understand(given: str, image_column: str, label_column: str) -> Source:
         return Source(str(sample.IMAGES_DIR), given, image_column, label_column)
     uri = given if storage.is_remote(given) else storage.local_path(given)
     source = Source(uri.rstrip("/"), given, image_column, label_column)
+    try:
+        storage.check_access(uri)
+    except PermissionError as error:
+        raise InputError(f"--input {given}: {error}") from error
     if not storage.is_remote(uri) and not Path(uri).exists():
         raise InputError(f"--input {given}: there is no such file or folder")
     if not source.is_list and (storage.is_http(uri) or Path(uri).is_file()):

@@ -52,7 +52,7 @@ _TRANSPOSE = {  # EXIF orientation → what makes the image upright (Exif 2.32, 
 _SIDEWAYS = (5, 6, 7, 8)
 
 # What Pillow raises on damaged files: its plugins parse with struct, zlib and plain indexing, and
-# let the errors of those through.
+# let the errors of those through, and assert that palettes and the like are there.
 _DAMAGE = (
     OSError,
     EOFError,
@@ -62,6 +62,7 @@ _DAMAGE = (
     LookupError,
     ArithmeticError,
     RuntimeError,  # NotImplementedError among them
+    AssertionError,
     struct.error,
     zlib.error,
 )
@@ -186,6 +187,8 @@ def _load(
 
 def _to_eight_bit(image: Image.Image) -> Image.Image:
     """The image in a mode that resizes well: L, RGB, RGBA or CMYK."""
+    if image.mode == "RGBA":  # also where Pillow would make a copy
+        return image
     if image.mode in ("L", "RGB", "CMYK") and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":

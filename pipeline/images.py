@@ -24,19 +24,16 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageChops, UnidentifiedImageError
 
-from pipeline.containers import check_size, essentials, exif_orientation
+from pipeline.containers import essentials
+from pipeline.containers.common import check_size, exif_orientation
 from pipeline.errors import ImageError
+from pipeline.limits import DEFAULT_LIMITS
 from pipeline.records import Reason
 from pipeline.resizing import resize
 
 # Everything else that Pillow can open is refused: some of its other plugins call outside programs
 # or have seen little hostile input. JPEG includes the MPO files that many cameras write.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF")
-
-# Pillow's own limit (a quarter of a gigabyte of RGB), as an error instead of a warning. Pillow
-# itself has none here, lest it refuse what a larger limit allows; what it makes while it opens a
-# file, before the size is checked, is kept in bounds by pipeline.containers.
-MAX_PIXELS = 89_478_485
 
 _BACKGROUND = (255, 255, 255)
 
@@ -92,6 +89,8 @@ Image.init()
 # Pillow warns of odd metadata once per file; such a file is either labeled or a named failure.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
+# Else Pillow would refuse what a larger limit allows; what it makes while it opens a file, before
+# the size is checked, is kept in bounds by pipeline.containers.
 Image.MAX_IMAGE_PIXELS = None
 
 # Decoded one at a time, so that the memory of a few huge images does not add up.
@@ -118,7 +117,7 @@ def decode(
     width: int,
     resample: str = "bicubic",
     *,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int = DEFAULT_LIMITS.max_image_pixels,
 ) -> Decoded:
     """Decode an image file and resize it to ``height`` × ``width``.
 

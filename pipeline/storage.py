@@ -29,15 +29,10 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
 from pipeline import object_stores
 from pipeline.errors import ImageError
+from pipeline.limits import DEFAULT_LIMITS
 from pipeline.object_stores import CONNECT_TIMEOUT, MAX_CONNECTIONS, Body, check_size
 from pipeline.records import Reason
 from pipeline.redaction import redact
-
-# Far above any photograph; what is larger is something else under an image's name.
-MAX_BYTES = 256 * 2**20
-
-# Seconds for one attempt to read a file, from connecting to the last byte.
-READ_TIMEOUT_SECONDS = 30.0
 
 # How often a read is tried whose failure may pass, and the seconds before the second attempt. Each
 # further wait is twice as long. Up to so many seconds of jitter are added, so that threads which
@@ -124,7 +119,11 @@ def local_path(uri: str) -> str:
     return os.path.abspath(os.path.expanduser(uri))
 
 
-def read_bytes(uri: str, max_bytes: int = MAX_BYTES, timeout_seconds: float | None = None) -> bytes:
+def read_bytes(
+    uri: str,
+    max_bytes: int = DEFAULT_LIMITS.max_image_bytes,
+    timeout_seconds: float = DEFAULT_LIMITS.read_timeout_seconds,
+) -> bytes:
     """The whole content of a file.
 
     From a store or server it is read up to four times, with growing waits, while the failure is one
@@ -133,8 +132,7 @@ def read_bytes(uri: str, max_bytes: int = MAX_BYTES, timeout_seconds: float | No
     Args:
       uri: a path or URI.
       max_bytes: what is larger is not read.
-      timeout_seconds: for each attempt as a whole; None for ``READ_TIMEOUT_SECONDS``. Files on this
-        machine are not timed.
+      timeout_seconds: for each attempt as a whole. Files on this machine are not timed.
 
     Raises:
       ImageError: with the reason why it cannot be read. ``TIMEOUT`` and ``UNAVAILABLE`` are what
@@ -142,14 +140,13 @@ def read_bytes(uri: str, max_bytes: int = MAX_BYTES, timeout_seconds: float | No
     """
     if not is_remote(uri):
         return _read_local(uri, max_bytes)
-    seconds = READ_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
     attempts = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(_ATTEMPTS),
         wait=tenacity.wait_exponential_jitter(_FIRST_WAIT, jitter=_JITTER),
         retry=tenacity.retry_if_exception(_may_pass),
         reraise=True,
     )
-    return attempts(_read_remote, uri, max_bytes, seconds)
+    return attempts(_read_remote, uri, max_bytes, timeout_seconds)
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -226,18 +223,17 @@ def _within(seconds: float, function: Callable[..., T], *args: Any) -> T:
     return future.result()
 
 
-def version(uri: str) -> str:
+def version(uri: str, timeout_seconds: float = DEFAULT_LIMITS.read_timeout_seconds) -> str:
     """What changes when the file does, found out without reading it; "" if that cannot be done.
 
-    Size and time; of a server, what it calls the version. It is asked once, for no longer than
-    ``READ_TIMEOUT_SECONDS``.
+    Size and time; of a server, what it calls the version. It is asked once.
     """
     try:
         if not is_remote(uri):
             path = local_path(uri)
             status = Path(path).stat()
             return version_of(FileMetadata(path, status.st_size, status.st_mtime))
-        return _within(READ_TIMEOUT_SECONDS, _remote_version(uri))
+        return _within(timeout_seconds, _remote_version(uri, timeout_seconds))
     except STORE_ERRORS:
         return ""
 
@@ -254,9 +250,8 @@ def version_of(metadata: FileMetadata) -> str:
     return f"{metadata.size_in_bytes} {seconds!r}"
 
 
-def _remote_version(uri: str) -> Callable[[], str]:
+def _remote_version(uri: str, seconds: float) -> Callable[[], str]:
     scheme = uri.partition(":")[0].lower()
-    seconds = READ_TIMEOUT_SECONDS
     if scheme in ("http", "https"):
         return functools.partial(_http_version, uri, seconds)
     if scheme == "gs":

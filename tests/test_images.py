@@ -7,7 +7,8 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from pipeline.errors import ImageError
-from pipeline.images import MAX_PIXELS, decode
+from pipeline.images import decode
+from pipeline.limits import DEFAULT_LIMITS
 from pipeline.records import Reason
 from pipeline.resizing import RESAMPLING
 
@@ -331,7 +332,8 @@ def with_png_size(width, height):
 
 
 @pytest.mark.parametrize(
-    ("width", "height"), [(10000, 10000), (1, MAX_PIXELS + 1), (100000, 100000), (2**31 - 1, 2)]
+    ("width", "height"),
+    [(10000, 10000), (1, DEFAULT_LIMITS.max_image_pixels + 1), (100000, 100000), (2**31 - 1, 2)],
 )
 def test_a_decompression_bomb_is_refused_by_its_header(width, height):
     assert reason_of(with_png_size(width, height)) is Reason.TOO_MANY_PIXELS

@@ -81,7 +81,7 @@ def test_faults_have_reasons(store, proxy, fault, reason):
     proxy.faults["photo.jpg"] = Fault(fault)
     attempts = 4 if reason.is_transient else 1
     started = time.monotonic()
-    assert reason_of(uri, storage.MAX_BYTES, 0.3) is reason
+    assert reason_of(uri, 2**20, 0.3) is reason
     assert time.monotonic() - started < attempts * 0.3 + 2
     assert proxy.requests["photo.jpg"] == attempts
     proxy.requests.clear()
@@ -111,9 +111,7 @@ def test_versions_agree_with_the_listing(store, proxy):
     proxy.faults["photo.jpg"] = Fault("reset")
     assert storage.version(store.uri("photos/photo.jpg")) == ""
     proxy.faults["photo.jpg"] = Fault("hang")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage, "READ_TIMEOUT_SECONDS", 0.3)
-        assert storage.version(store.uri("photos/photo.jpg")) == ""
+    assert storage.version(store.uri("photos/photo.jpg"), 0.3) == ""
 
 
 def test_an_object_that_changes_has_another_version(store, proxy):

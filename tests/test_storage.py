@@ -205,7 +205,7 @@ def test_what_does_not_pass_is_given_up(fault):
     late = fault.delay or fault.stall or fault.drip
     started = time.monotonic()
     with HttpServer({"/photo.jpg": fault}) as server:
-        reason = reason_of(server.url("/photo.jpg"), storage.MAX_BYTES, 0.3)
+        reason = reason_of(server.url("/photo.jpg"), 2**20, 0.3)
         assert reason is (Reason.TIMEOUT if late else Reason.UNAVAILABLE)
         assert server.requests["/photo.jpg"] == 4
     assert time.monotonic() - started < 4 * 0.3 + 2
@@ -232,7 +232,7 @@ def test_any_store_that_hangs_is_cut_off(monkeypatch):
     release = threading.Event()
     with memory_store({"mem://bucket/photo.jpg": PHOTO}):
         monkeypatch.setattr(MemoryFileSystem, "open", lambda *_, **__: release.wait(60))
-        assert reason_of("mem://bucket/photo.jpg", storage.MAX_BYTES, 0.1) is Reason.TIMEOUT
+        assert reason_of("mem://bucket/photo.jpg", 2**20, 0.1) is Reason.TIMEOUT
         release.set()
 
 
@@ -241,10 +241,7 @@ def test_threads_that_hang_are_in_nobodys_way(monkeypatch):
     monkeypatch.setattr(storage, "_ATTEMPTS", 1)
     with HttpServer(answers | {"/photo.jpg": PHOTO}) as server:
         with ThreadPoolExecutor(100) as readers:
-            reading = [
-                readers.submit(reason_of, server.url(f"/{n}"), storage.MAX_BYTES, 1)
-                for n in range(100)
-            ]
+            reading = [readers.submit(reason_of, server.url(f"/{n}"), 2**20, 1) for n in range(100)]
             started = time.monotonic()
             assert storage.read_bytes(server.url("/photo.jpg"), timeout_seconds=5) == PHOTO
             assert time.monotonic() - started < 1
@@ -497,10 +494,9 @@ def test_the_version_in_any_other_store():
     assert storage.version("ipfs://bucket/photo.jpg") == ""
 
 
-def test_a_version_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(storage, "READ_TIMEOUT_SECONDS", 0.2)
+def test_a_version_is_not_waited_for():
     with HttpServer({"/photo.jpg": Answer(PHOTO, delay=60)}) as server:
-        assert storage.version(server.url("/photo.jpg")) == ""
+        assert storage.version(server.url("/photo.jpg"), 0.2) == ""
         assert server.requests["/photo.jpg"] == 1
 
 

@@ -1,0 +1,73 @@
+"""What the formats' modules share: their result, the limit of sizes, EXIF orientation."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from pipeline.errors import ImageError
+from pipeline.records import Reason
+
+# No honest image is so long, and resizing one would take gigabytes.
+_MAX_SIDE = 1_000_000
+
+# The tag of EXIF and TIFF.
+ORIENTATION = 274
+
+
+class Essentials(NamedTuple):
+    """``data``: of the file, what a decoder is to see.
+
+    ``orientation``: from its EXIF data, 1 (upright) where there is none; None if the decoder is to
+    be asked.
+    """
+
+    data: bytes
+    orientation: int | None
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse an image of too many pixels, or so long that resizing it takes gigabytes.
+
+    Raises:
+      ImageError: it has more than ``max_pixels``, or more than a million on a side.
+    """
+    if max(width, height) > _MAX_SIDE:
+        raise ImageError(
+            Reason.TOO_MANY_PIXELS,
+            f"{width} × {height} pixels; at most {_MAX_SIDE:,} on a side are decoded",
+        )
+    if width * height > max_pixels:
+        raise ImageError(
+            Reason.TOO_MANY_PIXELS,
+            f"{width} × {height} pixels; at most {max_pixels:,} are decoded",
+        )
+
+
+def exif_orientation(exif: bytes) -> int:
+    """The orientation that EXIF data gives, 1 (upright) where it gives none.
+
+    Only what is asked for is read: Pillow would read all of the directory, whose entries may each
+    claim all of the data.
+    """
+    while exif.startswith(b"Exif\0\0"):
+        exif = exif[6:]
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, start)
+        for at in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind = struct.unpack_from(f"{order}HH", exif, at)
+            if tag == ORIENTATION:
+                return inline_value(exif, order, kind, at + 8)
+    except struct.error:
+        pass  # broken metadata does not make the pixels worse
+    return 1
+
+
+def inline_value(data: bytes, order: str, kind: int, at: int) -> int:
+    """The one unsigned integer that is kept in a directory's entry itself; 0 for other types."""
+    formats = {1: "B", 3: "H", 4: "I", 16: "Q"}
+    return struct.unpack_from(order + formats[kind], data, at)[0] if kind in formats else 0

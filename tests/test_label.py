@@ -214,6 +214,45 @@ def test_too_many_failures(tmp_path, color_model, capsys):
     assert summary(tmp_path / "b")["failed"] == 1
 
 
+def test_limits_are_flags(tmp_path, color_model):
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "good.png").write_bytes(image_file("red"))
+    (tmp_path / "p" / "wide.png").write_bytes(image_file("red", size=(100, 100)))
+    (tmp_path / "p" / "long.bmp").write_bytes(image_file("red", "BMP", (60, 60)))
+    flags = {"input": tmp_path / "p", "model": color_model, "output": tmp_path / "out"}
+    limits = {"max_image_pixels": 5000, "max_image_bytes": 5000, "max_failure_ratio": 1}
+    with HttpServer({"/slow.png": Answer(image_file(), delay=60)}) as server:
+        argv = ["--input", server.url("/slow.png")]
+        assert run(*argv, **flags, **limits, read_timeout_seconds=0.1) == 0
+        assert server.requests["/slow.png"] == 4
+    failed = {Path(row["image"]).name: row["reason"] for row in rows(tmp_path / "out", "failures")}
+    assert failed == {
+        "wide.png": "too_many_pixels",
+        "long.bmp": "too_large",
+        "slow.png": "timeout",
+    }
+
+
+def test_secrets_are_nowhere_to_be_seen(tmp_path, color_model, capsys):
+    photos = {"/a.png": image_file("red"), "/b.png": Answer(status=403), "/c.png": b"<html>"}
+    with HttpServer(photos) as server:
+        address = server.url("").replace("http://", "http://user:SECRET@")
+        urls = [f"{address}{path}?id=7&X-Amz-Signature=SECRET" for path in photos]
+        urls.append(unused_url("/d.png?token=SECRET"))
+        (tmp_path / "list.txt").write_text("\n".join(urls))
+        out = tmp_path / "out"
+        flags = {"input": tmp_path / "list.txt", "model": color_model, "output": out}
+        assert run("--input", *urls, **flags, max_failure_ratio=1) == 0
+    (labeled,) = rows(out, "labels")
+    assert labeled["image"] == server.url("/a.png?id=7")
+    reasons = {row["image"].rpartition("/")[2]: row["reason"] for row in rows(out, "failures")}
+    expected = {"b.png?id=7": "forbidden", "c.png?id=7": "not_an_image", "d.png": "unavailable"}
+    assert reasons == expected
+    console = capsys.readouterr()
+    written = [path.read_text() for path in out.iterdir()]
+    assert "SECRET" not in "".join([console.out, console.err, *written])
+
+
 # Bad batches
 
 

@@ -162,8 +162,8 @@ def test_the_cache_is_of_one_url(model, monkeypatch):
     [
         (b"<html>please log in</html>", "has 1 labels, but the model returns 1001"),
         (b"\xff\xfe", "is not a UTF-8 text file"),
-        (Answer(status=500), "cannot be fetched (unreadable: 500 "),
-        (Answer(b"background\n", length=10000), "cannot be fetched (unreadable: "),
+        (Answer(status=500), "cannot be fetched (unavailable: 500 "),
+        (Answer(b"background\n", length=10000), "cannot be fetched (unavailable: "),
     ],
 )
 def test_a_wrong_answer_is_not_kept(model, monkeypatch, wrong, message):
@@ -178,7 +178,7 @@ def test_a_wrong_answer_is_not_kept(model, monkeypatch, wrong, message):
 def test_without_network_the_error_names_the_flag(model, monkeypatch):
     monkeypatch.setattr(labels, "IMAGENET_LABELS_URL", unused_url("/ImageNetLabels.txt"))
     message = error_of(None, model, 1001)
-    assert "ImageNet's cannot be fetched (unreadable: " in message
+    assert "ImageNet's cannot be fetched (unavailable: " in message
     assert message.endswith("; give a label file with --labels_file")
 
 

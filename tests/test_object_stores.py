@@ -77,6 +77,8 @@ def test_what_names_no_object_is_unreadable(store, proxy, rest):
     ],
 )
 def test_faults_have_reasons(store, proxy, fault, reason):
+    if fault == 401 and store.scheme == "gs":
+        pytest.skip("google-auth never closes the answer if anonymous credentials meet a 401")
     uri = store.uri("photos/photo.jpg")
     proxy.faults["photo.jpg"] = Fault(fault)
     attempts = 4 if reason.is_transient else 1

@@ -17,7 +17,12 @@ from apache_beam.io.aws.clients.s3.messages import S3ClientError
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
-from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
+from google.auth.exceptions import (
+    DefaultCredentialsError,
+    InvalidOperation,
+    RefreshError,
+    TransportError,
+)
 from google.cloud.storage.exceptions import DataCorruption
 from http_server import Answer, HttpServer, raw, redirect, truncated, unused_url
 from stores import ERRORS, MemoryFileSystem, memory_store, public_folder, unprivileged
@@ -381,6 +386,7 @@ def test_threads_share_one_session():
         (DataCorruption(None, "the checksums differ"), Reason.UNAVAILABLE),
         (TransportError("no metadata server"), Reason.UNAVAILABLE),
         (DefaultCredentialsError("no credentials"), Reason.FORBIDDEN),
+        (InvalidOperation("Anonymous credentials cannot be refreshed."), Reason.FORBIDDEN),
         (RefreshError("busy", retryable=True), Reason.UNAVAILABLE),
         (OSError(errno.ENOENT, "Not found: s3://bucket/key"), Reason.NOT_FOUND),
         (S3ClientError("An error occurred (404)", 404), Reason.NOT_FOUND),

@@ -357,3 +357,22 @@ def test_an_image_that_is_decoded_alone_for_its_size():
     decoded = decode(encoded(image, "PNG"), 24, 32)
     assert (decoded.width, decoded.height) == (5000, 4000)
     assert (decoded.pixels == 77).all()
+
+
+def test_fewer_pixels_can_be_allowed():
+    data = encoded(picture(), "PNG")
+    assert decode(data, 24, 32, max_pixels=60 * 40).width == 60
+    with pytest.raises(ImageError, match="60 × 40 pixels; at most 2,399 are decoded") as caught:
+        decode(data, 24, 32, max_pixels=60 * 40 - 1)
+    assert caught.value.reason is Reason.TOO_MANY_PIXELS
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF", "GIF", "JPEG"])
+def test_more_pixels_can_be_allowed_than_pillow_does(image_format):
+    side = 13_400  # more than twice Pillow's limit, where it would raise an error of its own
+    options = {"compression": "tiff_adobe_deflate"} if image_format == "TIFF" else {}
+    data = encoded(Image.new("L", (side, side), 77), image_format, **options)
+    assert reason_of(data) is Reason.TOO_MANY_PIXELS
+    decoded = decode(data, 24, 32, max_pixels=200_000_000)
+    assert (decoded.width, decoded.height) == (side, side)
+    assert close(decoded.pixels[12, 16], (77,) * 3)

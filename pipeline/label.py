@@ -12,7 +12,7 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsIter, AsSingleton
 
-from pipeline import claims, console, devices, inputs, outputs, runs
+from pipeline import claims, console, devices, inputs, outputs, runs, tfrecords
 from pipeline.already_done import SetAsideDone
 from pipeline.costs import bottleneck, per_million
 from pipeline.devices import Execution
@@ -79,9 +79,8 @@ def check(config: LabelConfig) -> tuple[list[inputs.Input], Execution, str]:
     Raises:
       UsageError: it cannot; the message says why and what to do.
     """
-    FileSystems.set_options(
-        beam_options(config.beam_args)
-    )  # for buckets that need credentials or a project
+    # For buckets that need credentials or a project.
+    FileSystems.set_options(beam_options(config.beam_args))
     found = [inputs.understand(given) for given in config.input]
     execution = Execution(config.precision, config.xla, config.require_gpu)
     if runs_here(config.beam_args):
@@ -103,7 +102,8 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         | "Find" >> inputs.FindImages(run.inputs, ask_for_versions=config.incremental)
         | "SetAsideDone" >> SetAsideDone(run.attempts, run.earlier_runs)
     )
-    labeled, failures = new | "LabelImages" >> LabelImages(
+    loaded = new | "Load" >> tfrecords.LoadRecords()
+    labeled, failures = loaded | "LabelImages" >> LabelImages(
         run.spec,
         top_k=config.top_k,
         batch_size=config.batch_size,

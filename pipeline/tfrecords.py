@@ -13,6 +13,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 
+import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.io.tfrecordio import _TFRecordUtil
 from google.protobuf.message import DecodeError
@@ -39,6 +40,28 @@ def list_records(ref: ImageRef) -> Iterator[ImageRef]:
             uri=name.decode("utf-8", "replace") or f"{ref.uri}#{position}",
             place=(ref.uri, position),
         )
+
+
+class LoadRecords(beam.PTransform):
+    """Expects ``ImageRef``s, outputs them with ``data`` if they are in TFRecord files.
+
+    What is shuffled is names and positions; the bytes are read after that.
+    """
+
+    def expand(self, refs: beam.PCollection[ImageRef]) -> beam.PCollection[ImageRef]:
+        """One pass over each file."""
+        files, records = refs | "InRecords" >> beam.Partition(_is_record, 2)  # type: ignore[arg-type]
+        loaded = (
+            records
+            | "ByFile" >> beam.Map(lambda ref: (ref.place[0], ref))
+            | beam.GroupByKey()
+            | "Read" >> beam.FlatMapTuple(load_records)
+        )
+        return (files, loaded) | beam.Flatten()
+
+
+def _is_record(ref: ImageRef, partitions: int) -> int:
+    return int(ref.place is not None)
 
 
 def load_records(file: str, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:

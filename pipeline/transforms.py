@@ -18,7 +18,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.utils.windowed_value import WindowedValue
 
-from pipeline import images, progress, resizing, storage, tfrecords
+from pipeline import images, progress, resizing, storage
 from pipeline.devices import DEFAULT_EXECUTION, Execution, cores
 from pipeline.errors import ImageError, ModelError
 from pipeline.handlers import SavedModelHandler
@@ -167,18 +167,11 @@ class LabelImages(beam.PTransform):
             decode = functools.partial(
                 read_as_example, decode=decode, decodes=spec.decodes, limits=self._limits
             )
-        files, records = uris | "InRecords" >> beam.Partition(_is_record, 2)  # type: ignore[arg-type]
-        loaded = (
-            records
-            | "ByFile" >> beam.GroupBy(lambda ref: ref.place[0])
-            | "Load" >> beam.FlatMapTuple(tfrecords.load_records)
-        )
         if self._spread:
-            files = files | "Spread" >> beam.Reshuffle()
-        decoded, not_decoded = (
-            (files, loaded)
-            | beam.Flatten()
-            | "Decode" >> DecodeImages(decode, self._run_id, max(READ_AHEAD, 2 * self._batch_size))
+            named, loaded = uris | "WithBytes" >> beam.Partition(_has_bytes, 2)  # type: ignore[arg-type]
+            uris = (named | "Spread" >> beam.Reshuffle(), loaded) | beam.Flatten()
+        decoded, not_decoded = uris | "Decode" >> DecodeImages(
+            decode, self._run_id, max(READ_AHEAD, 2 * self._batch_size)
         )
         load = functools.partial(load_classifier, spec, self._top_k, self._execution)
         handler = SavedModelHandler(load, self._batch_size)
@@ -368,8 +361,9 @@ def _tag_row(info: ImageInfo, answer: Answer, *, spec: ModelSpec, run_id: str) -
     yield beam.pvalue.TaggedOutput("failures", row) if isinstance(row, Failure) else row
 
 
-def _is_record(ref: str | ImageRef, partitions: int) -> int:
-    return int(isinstance(ref, ImageRef) and ref.place is not None)
+def _has_bytes(ref: str | ImageRef, partitions: int) -> int:
+    """Bytes are not shuffled."""
+    return int(isinstance(ref, ImageRef) and ref.data is not None)
 
 
 class _ConcurrentMap(beam.DoFn):

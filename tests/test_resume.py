@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from http_server import Answer, HttpServer
-from models import image_file, save_model
+from models import COLORS, image_file, save_model
+from test_examples import write_tfrecord
 from test_label import ROOT, rows, run, run_process, summary, write_colors
 
 from pipeline import label, outputs, runs
@@ -515,3 +516,22 @@ def test_rows_are_kept_in_files_of_their_number(tmp_path, flags, monkeypatch):
     monkeypatch.setattr(outputs, "write_file", noting)
     assert run(**flags, checkpoint_every=4) == 0
     assert written == [4, 4, 1]
+
+
+def test_records_of_tfrecord_files_are_gone_on_with_and_skipped(tmp_path, color_model, monkeypatch):
+    images = [(f"{n}.png", image_file(list(COLORS)[n % 3])) for n in range(9)]
+    # Two images of one name, and one without.
+    path = write_tfrecord(tmp_path / "a.tfrecord", [*images, images[0], (None, image_file())])
+    flags = {"input": path, "model": color_model, "output": str(tmp_path / "out")}
+    break_off(monkeypatch, flags)
+    assert run(**flags) == 0
+    written = summary(tmp_path / "out")
+    assert written["labeled"] == 11
+    assert written["taken_over"] >= 3
+    names = {row["image"] for row in rows(tmp_path / "out", "labels")}
+    assert names == {f"{n}.png" for n in range(9)} | {f"{path}#9", f"{path}#10"}
+    nightly = flags | {"output": tmp_path / "nights"}
+    assert run_night(nightly) == 0
+    assert run_night(nightly) == 0
+    # Of two images of a name, the second is not known again.
+    assert summary(nights(tmp_path / "nights")[1])["skipped"] == 10

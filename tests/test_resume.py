@@ -17,7 +17,7 @@ from models import COLORS, image_file, save_model
 from test_examples import write_tfrecord
 from test_label import ROOT, rows, run, run_process, summary, write_colors
 
-from pipeline import label, outputs, runs
+from pipeline import label, outputs, runs, transforms
 from pipeline.errors import RunError
 
 
@@ -62,11 +62,9 @@ class Killed(BaseException):
     """Stands for a process that ends in the middle."""
 
 
-def break_off(monkeypatch, flags, after=4, **more):
+def break_off(monkeypatch, flags, *argv, after=4):
     """A run that ends after so many images, with the rows of some of them kept."""
-    label_image = label.LabelImages.__module__ + ".label_image"
-    module = sys.modules[label.LabelImages.__module__]
-    original, count = module.label_image, 0
+    original, count = transforms.label_image, 0
 
     def killing(*args, **kwargs):
         nonlocal count
@@ -76,8 +74,8 @@ def break_off(monkeypatch, flags, after=4, **more):
         return original(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(label_image, killing)
-        assert run(**flags, checkpoint_every=2, batch_size=1, **more) == 1
+        patch.setattr(transforms, "label_image", killing)
+        assert run(*argv, **flags, checkpoint_every=2, batch_size=1) == 1
 
 
 # Going on
@@ -287,6 +285,13 @@ def start(*argv):
     )
 
 
+def wait_for_request(server, path):
+    deadline = time.monotonic() + 120
+    while not server.requests[path]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_kill_9_at_random_moments(tmp_path):
     """``LABELING_KILLS`` is how many; the sample's images, eight times."""
     for copy in range(8):
@@ -325,9 +330,7 @@ def test_an_interrupted_run_keeps_what_is_done(tmp_path, color_model, number, co
             *(f"--model={color_model}", f"--output={tmp_path}/out"),
         ]
         process = start(*argv)
-        deadline = time.monotonic() + 120
-        while not server.requests["/slow.png"] and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_for_request(server, "/slow.png")
         time.sleep(2)
         sent = time.monotonic()
         process.send_signal(number)
@@ -354,9 +357,7 @@ def test_two_runs_at_once(tmp_path, color_model):
             *(f"--model={color_model}", f"--output={tmp_path}/out"),
         ]
         first = start(*argv)
-        deadline = time.monotonic() + 120
-        while not server.requests["/slow.png"] and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_for_request(server, "/slow.png")
         second = run_process(*argv)
         assert second.returncode == 2
         assert re.match(
@@ -383,19 +384,13 @@ def labeled_in(folder):
     return sorted(Path(row["image"]).name for row in rows(folder, "labels"))
 
 
-@pytest.fixture
-def nightly(flags):
-    return {**flags, "incremental": ""}
-
-
 def run_night(flags, **changed):
-    flags = {name: value for name, value in (flags | changed).items() if name != "incremental"}
-    return run("--incremental", **flags)
+    return run("--incremental", **flags | changed)
 
 
-def test_a_night_labels_what_is_new_or_changed(nightly, photos, capsys):
-    assert run_night(nightly) == 0
-    (first,) = nights(nightly["output"])
+def test_a_night_labels_what_is_new_or_changed(flags, photos, capsys):
+    assert run_night(flags) == 0
+    (first,) = nights(flags["output"])
     assert re.fullmatch(r"run=\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ", first.name)
     assert files(first) == WHOLE
     assert summary(first)["labeled"] == 9
@@ -403,84 +398,73 @@ def test_a_night_labels_what_is_new_or_changed(nightly, photos, capsys):
     (Path(photos) / "blue-2.png").write_bytes(image_file("green"))
     os.utime(Path(photos) / "empty.jpg", (1, 1))
     capsys.readouterr()
-    assert run_night(nightly) == 0
+    assert run_night(flags) == 0
     assert "12 found = 2 labeled + 1 failed + 9 skipped in " in capsys.readouterr().out
-    second = nights(nightly["output"])[1]
+    second = nights(flags["output"])[1]
     assert labeled_in(second) == ["blue-2.png", "new.png"]
     assert [Path(row["image"]).name for row in rows(second, "failures")] == ["empty.jpg"]
     assert summary(second)["skipped"] == 9
-    assert run_night(nightly) == 0  # and nothing of it again
-    third = nights(nightly["output"])[2]
+    assert run_night(flags) == 0  # and nothing of it again
+    third = nights(flags["output"])[2]
     assert summary(third)["skipped"] == summary(third)["found"] == 12
     assert files(third) == WHOLE
     assert rows(third, "labels") == []
 
 
-def test_a_new_model_labels_all_again(tmp_path, nightly, color_model, capsys):
-    assert run_night(nightly) == 0
-    assert run_night(nightly, batch_size=3, max_image_bytes=10**6) == 0
-    assert summary(nights(nightly["output"])[1])["skipped"] == 11
+def test_a_new_model_labels_all_again(tmp_path, flags, color_model, capsys):
+    assert run_night(flags) == 0
+    assert run_night(flags, batch_size=3, max_image_bytes=10**6) == 0
+    assert summary(nights(flags["output"])[1])["skipped"] == 11
     other = save_model(tmp_path / "other", labels=("rot", "grün", "blau"))
     capsys.readouterr()
-    assert run_night(nightly, model=other) == 0
+    assert run_night(flags, model=other) == 0
     assert "2 of 2 earlier runs do not count: another model" in capsys.readouterr().err
-    assert summary(nights(nightly["output"])[2])["labeled"] == 9
-    assert run_night(nightly, top_k=1) == 0
-    assert summary(nights(nightly["output"])[3])["labeled"] == 9
-    assert run_night(nightly) == 0  # the first ones count again
-    assert summary(nights(nightly["output"])[4])["skipped"] == 11
+    assert summary(nights(flags["output"])[2])["labeled"] == 9
+    assert run_night(flags, top_k=1) == 0
+    assert summary(nights(flags["output"])[3])["labeled"] == 9
+    assert run_night(flags) == 0  # the first ones count again
+    assert summary(nights(flags["output"])[4])["skipped"] == 11
 
 
-def test_a_night_that_was_broken_off_is_finished_first(nightly, monkeypatch, photos):
-    assert run_night(nightly) == 0
+def test_a_night_that_was_broken_off_is_finished_first(flags, monkeypatch, photos):
+    assert run_night(flags) == 0
     for n in range(8):
         (Path(photos) / f"new-{n}.png").write_bytes(image_file("red"))
-    original, count = sys.modules["pipeline.transforms"].label_image, 0
-
-    def killing(*args, **kwargs):
-        nonlocal count
-        count += 1
-        if count > 4:
-            raise RunError("killed")
-        return original(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("pipeline.transforms.label_image", killing)
-        assert run_night(nightly, checkpoint_every=2, batch_size=1) == 1
-    _, broken = nights(nightly["output"])
+    break_off(monkeypatch, flags, "--incremental")
+    _, broken = nights(flags["output"])
     assert not (broken / "summary.json").exists()
-    assert run_night(nightly) == 0
-    assert nights(nightly["output"])[1:] == [broken]
+    assert run_night(flags) == 0
+    assert nights(flags["output"])[1:] == [broken]
     written = summary(broken)
     assert (written["labeled"], written["skipped"], written["taken_over"]) == (8, 11, 4)
     assert files(broken) == WHOLE
 
 
-def test_a_broken_night_of_another_command_is_left(nightly, monkeypatch, capsys):
+def test_a_broken_night_of_another_command_is_left(flags, monkeypatch, capsys):
     def killed(*_):
         raise Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(label, "run_pipeline", killed)
         with pytest.raises(Killed):
-            run_night(nightly)
-    (broken,) = nights(nightly["output"])
-    assert run_night(nightly, if_exists="fail") == 2
+            run_night(flags)
+    (broken,) = nights(flags["output"])
+    assert run_night(flags, if_exists="fail") == 2
     assert f"{broken} is not finished; give --if_exists=resume" in capsys.readouterr().err
-    assert run_night(nightly, top_k=1) == 0
+    assert run_night(flags, top_k=1) == 0
     assert f"{broken} stays unfinished: another command" in capsys.readouterr().err
-    assert summary(nights(nightly["output"])[1])["labeled"] == 9
-    assert run_night(nightly, if_exists="overwrite") == 0
-    assert [summary(night)["labeled"] for night in nights(nightly["output"])[-2:]] == [9, 9]
+    assert summary(nights(flags["output"])[1])["labeled"] == 9
+    assert run_night(flags, if_exists="overwrite") == 0
+    assert [summary(night)["labeled"] for night in nights(flags["output"])[-2:]] == [9, 9]
 
 
-def test_nightly_and_other_runs_do_not_share_an_output(flags, nightly, capsys):
-    assert run_night(nightly) == 0
+def test_runs_of_every_night_and_others_do_not_share_an_output(flags, capsys):
+    assert run_night(flags) == 0
     assert run(**flags) == 2
     assert "has runs of --incremental; add that flag" in capsys.readouterr().err
     flags["output"] += "-alone"
     assert run(**flags) == 0
-    assert run_night(nightly, output=flags["output"]) == 2
+    assert run_night(flags, output=flags["output"]) == 2
     assert "has results of a run without --incremental" in capsys.readouterr().err
 
 
@@ -491,14 +475,14 @@ def test_images_in_a_list_that_changed_on_their_server(tmp_path, color_model):
     }
     with HttpServer(answers) as server:
         (tmp_path / "list.txt").write_text("".join(f"{server.url(path)}\n" for path in answers))
-        nightly = {
+        flags = {
             "input": tmp_path / "list.txt",
             "model": color_model,
             "output": tmp_path / "out",
         }
-        assert run_night(nightly) == 0
+        assert run_night(flags) == 0
         server.answers["/b.png"] = Answer(image_file("blue"), headers={"ETag": '"2"'})
-        assert run_night(nightly) == 0
+        assert run_night(flags) == 0
     second = nights(tmp_path / "out")[1]
     assert labeled_in(second) == ["b.png"]
     assert summary(second)["skipped"] == 1
@@ -530,8 +514,8 @@ def test_records_of_tfrecord_files_are_gone_on_with_and_skipped(tmp_path, color_
     assert written["taken_over"] >= 3
     names = {row["image"] for row in rows(tmp_path / "out", "labels")}
     assert names == {f"{n}.png" for n in range(9)} | {f"{path}#9", f"{path}#10"}
-    nightly = flags | {"output": tmp_path / "nights"}
-    assert run_night(nightly) == 0
-    assert run_night(nightly) == 0
+    flags = flags | {"output": tmp_path / "nights"}
+    assert run_night(flags) == 0
+    assert run_night(flags) == 0
     # Of two images of a name, the second is not known again.
     assert summary(nights(tmp_path / "nights")[1])["skipped"] == 10

@@ -86,7 +86,7 @@ def test_every_image_is_labeled_or_has_its_reason(store, color_model, tmp_path, 
     with FaultyProxy(store.url, faults) as proxy, store.reached_at(proxy.url) as beam_flags:
         photos = store.uri("photos")
         flags = {"input": photos, "model": color_model, "output": output}
-        assert label(*beam_flags, **flags, read_timeout_seconds=2) == 0
+        assert label(*beam_flags, **flags, read_timeout_seconds=3) == 0
         seconds = time.monotonic() - started
         labeled, failed = rows(output, "labels"), rows(output, "failures")
         summary = json.loads(read(f"{output}/summary.json"))

@@ -83,8 +83,8 @@ def test_faults_have_reasons(store, proxy, fault, reason):
     proxy.faults["photo.jpg"] = Fault(fault)
     attempts = 4 if reason.is_transient else 1
     started = time.monotonic()
-    assert reason_of(uri, 2**20, 0.3) is reason
-    assert time.monotonic() - started < attempts * 0.3 + 2
+    assert reason_of(uri, 2**20, 0.3 if fault in ("hang", "drip") else 30) is reason
+    assert time.monotonic() - started < 20
     assert proxy.requests["photo.jpg"] == attempts
     proxy.requests.clear()
     proxy.faults["photo.jpg"] = Fault(fault, times=2)

@@ -11,6 +11,7 @@ With ``--incremental`` the output has a folder for each run, ``run=2026-11-24T02
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -133,7 +134,8 @@ def _settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> 
 
 def _alone(run: Run) -> Run:
     """The run of an output that is its own."""
-    if outputs.find(run.folder, f"{_RUN_FOLDER}*/{outputs.SUMMARY}"):
+    notes = (outputs.SUMMARY, f"{UNFINISHED}/{_RUN}")
+    if outputs.find(run.folder, *(f"{_RUN_FOLDER}*/{name}" for name in notes)):
         raise OutputError(
             f"--output {run.folder}: has runs of --incremental; add that flag, or give another "
             "folder"
@@ -240,6 +242,10 @@ def _clear(folder: str) -> None:
     outputs.remove(folder, [outputs.SUMMARY])
     outputs.remove(folder, _ALL)
     outputs.remove_temporary_files(folder)
+    if not storage.is_remote(folder):
+        for path in (Path(folder, UNFINISHED), Path(folder)):
+            with contextlib.suppress(OSError):  # there is something else in it, or it is not there
+                path.rmdir()
 
 
 def _notes(output: str, name: str) -> dict[str, dict[str, Any] | None]:

@@ -67,33 +67,42 @@ class SavedModelHandler(ModelHandler[Any, Answer, Model]):
         """
         started = time.perf_counter()
         values: list[Any] = []
-        for begin in range(0, len(batch), self._fits):
-            values.extend(self._predict(batch[begin : begin + self._fits], model))
+        while len(values) < len(batch):
+            part = batch[len(values) : len(values) + self._fits]
+            try:
+                values.extend(self._predict(part, model))
+            except OutOfMemoryError:
+                self._fits = len(part) // 2
+                console.say(
+                    f"warning: {len(part)} images at a time do not fit in the device's memory; "
+                    f"going on with {self._fits}"
+                )
         seconds = (time.perf_counter() - started) / len(batch)
         failed = sum(isinstance(value, str) for value in values)
         progress.add(done=len(values) - failed, failed=failed)
         return [Answer(value, seconds) for value in values]
 
     def _predict(self, part: Sequence[Any], model: Model) -> list[Any]:
-        """What the model returns for each image, or a message for those that it fails on."""
+        """What the model returns for each image, or a message for those that it fails on.
+
+        Raises:
+          OutOfMemoryError: there are several, and a smaller number may fit.
+          PredictionError: see ``run_inference``.
+        """
         try:
             values = list(model(part))
         except PredictionError as error:
-            if len(part) == 1:
-                self._failed_in_a_row += 1
-                if self._failed_in_a_row >= HOPELESS:
-                    raise PredictionError(
-                        f"the model fails on {HOPELESS} images in a row: {error}"
-                    ) from error
-                return [str(error)]
-            half = len(part) // 2
-            if isinstance(error, OutOfMemoryError) and half < self._fits:
-                self._fits = half
-                console.say(
-                    f"warning: {len(part)} images at a time do not fit in the device's memory; "
-                    f"going on with {half}"
-                )
-            return self._predict(part[:half], model) + self._predict(part[half:], model)
+            if len(part) > 1:
+                if isinstance(error, OutOfMemoryError):
+                    raise
+                half = len(part) // 2
+                return self._predict(part[:half], model) + self._predict(part[half:], model)
+            self._failed_in_a_row += 1
+            if self._failed_in_a_row >= HOPELESS:
+                raise PredictionError(
+                    f"the model fails on {HOPELESS} images in a row: {error}"
+                ) from error
+            return [str(error)]
         self._failed_in_a_row = 0
         return values
 

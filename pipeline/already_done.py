@@ -6,12 +6,14 @@ skipped.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.io.textio import ReadAllFromText
 
+from pipeline.errors import RunError
 from pipeline.records import Failure, ImageRef, Labeled, from_json
 from pipeline.redaction import name_of
 
@@ -84,18 +86,26 @@ class _ReadRows(beam.PTransform):
         return (
             pipeline
             | beam.Create(self._globs)
-            | ReadAllFromText()
-            | "Parse" >> beam.Map(_whole if self._whole else _brief)
+            | ReadAllFromText(with_filename=True)
+            | "Parse" >> beam.MapTuple(functools.partial(_parse, whole=self._whole))
         )
 
 
-def _whole(line: str) -> tuple[str, str]:
-    return from_json(line).image, line
+def _parse(path: str, line: str, whole: bool) -> tuple[str, str | tuple[str, str, bool]]:
+    """The image, and its row, or what ``sort_images`` is to know of an earlier run's.
 
-
-def _brief(line: str) -> tuple[str, tuple[str, str, bool]]:
-    row = from_json(line)
-    return row.image, (row.run_id, row.version, isinstance(row, Failure) and row.is_transient)
+    Raises:
+      RunError: it is no row.
+    """
+    try:
+        row = from_json(line)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path} is damaged: a line of it is no row; delete the file, and its images are "
+            "labeled again"
+        ) from error
+    transient = isinstance(row, Failure) and row.is_transient
+    return row.image, line if whole else (row.run_id, row.version, transient)
 
 
 def _tag_sorted(group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:

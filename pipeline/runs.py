@@ -268,7 +268,12 @@ def _note(path: str) -> dict[str, Any] | None:
         note = json.loads(content)
     except ValueError:
         return None
-    return note if isinstance(note, dict) and "settings" in note else None
+    is_note = (
+        isinstance(note, dict)
+        and {"run_id", "started_at"} <= note.keys()
+        and isinstance(note.get("settings"), dict)
+    )
+    return note if is_note else None
 
 
 def _changed(

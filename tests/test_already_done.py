@@ -5,6 +5,7 @@ import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from pipeline.already_done import SetAsideDone, SortedImages, sort_images
+from pipeline.errors import RunError
 from pipeline.records import Failure, ImageRef, Labeled
 
 
@@ -174,5 +175,5 @@ def test_with_nothing_done_yet(tmp_path):
 def test_a_damaged_row_fails_the_run(tmp_path):
     (tmp_path / ".unfinished").mkdir()
     (tmp_path / ".unfinished" / "labels-1.jsonl").write_text(json.dumps({"image": "a"}) + "\n")
-    with pytest.raises((KeyError, RuntimeError), match="predictions"):
+    with pytest.raises((RunError, RuntimeError), match=r"labels-1\.jsonl is damaged: a line"):
         join(tmp_path, [ref("a")])(found=[], new=[], skipped=[], labeled=[], failed=[])

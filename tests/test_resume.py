@@ -265,6 +265,26 @@ def test_if_exists_overwrite(flags, monkeypatch, whole, color_model):
     assert all(len(row["predictions"]) == 1 for row in rows(flags["output"], "labels"))
 
 
+@pytest.mark.parametrize("note", ['{"run_id": "r", "sett', '{"settings": 5}', "[]", "{}"])
+def test_a_damaged_note_is_no_note(flags, capsys, note):
+    unfinished = Path(flags["output"]) / ".unfinished"
+    unfinished.mkdir(parents=True)
+    (unfinished / "run.json").write_text(note)
+    assert run(**flags) == 2
+    assert "already has results of a run; give another folder" in capsys.readouterr().err
+    assert run(**flags, if_exists="overwrite") == 0
+
+
+def test_a_damaged_row_is_told_in_a_line(flags, capsys):
+    assert run(**flags) == 0
+    shard = Path(flags["output"]) / "labels-00000-of-00001.jsonl"
+    shard.write_bytes(shard.read_bytes()[:-30])
+    assert run(**flags) == 1
+    error = capsys.readouterr().err
+    assert re.search(r"error: the run failed: \S+/labels-\w+\.jsonl is damaged: a line", error)
+    assert "Traceback" not in error
+
+
 def test_results_that_no_run_noted_are_refused(tmp_path, flags, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "labels-00000-of-00001.jsonl").write_text("{}\n")

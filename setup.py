@@ -35,6 +35,7 @@ setup(
         "numpy>=2.1,<2.5",
         "pillow>=12.1.1,<13",
         "requests>=2.32,<3",
+        "rich>=14,<16",
         "setuptools<82",  # tensorflow-hub imports its pkg_resources
         "tensorboard>=2.20,<2.22",
         "tensorflow>=2.21,<2.22",

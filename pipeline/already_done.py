@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam.io.textio import ReadAllFromText
 
+from pipeline import progress
 from pipeline.errors import RunError
 from pipeline.records import Failure, ImageRef, Labeled, from_json
 from pipeline.redaction import name_of
@@ -114,7 +115,10 @@ def _tag_sorted(group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
         ImageRef(uri or name, version=version, place=place)
         for uri, version, place in values["found"]
     ]
-    for tag, record in sort_images(refs, values["attempts"], values["earlier"]):
+    sorted_ = list(sort_images(refs, values["attempts"], values["earlier"]))
+    new = sum(tag == "new" for tag, _ in sorted_)
+    progress.add(to_do=new, set_aside=len(refs) - new)
+    for tag, record in sorted_:
         yield record if tag == "found" else beam.pvalue.TaggedOutput(tag, record)
 
 

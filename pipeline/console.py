@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 
 from pipeline.redaction import redact
 
@@ -19,7 +21,25 @@ _ESCAPES = {code: ascii(chr(code))[1:-1] for code in _UNPRINTABLE}
 
 def say(message: str) -> None:
     """Print one line, without secrets and without what a terminal would act on."""
-    print(printable(redact(message)), file=sys.stderr, flush=True)
+    _printer(printable(redact(message)))
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+_printer: Callable[[str], None] = _print
+
+
+@contextlib.contextmanager
+def through(printer: Callable[[str], None]) -> Iterator[None]:
+    """While in here, have something else print the lines: what else is on the terminal then."""
+    global _printer
+    _printer = printer
+    try:
+        yield
+    finally:
+        _printer = _print
 
 
 def printable(text: str) -> str:

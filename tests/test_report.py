@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from models import COLORS, image_file
 from PIL import Image
+from stores import memory_store
 from test_examples import write_tfrecord
 from test_finetune_report import Page as FinetunePage
 from test_label import rows as all_rows
@@ -497,6 +498,22 @@ def test_images_without_files_have_placeholders(tmp_path, color_model):
     assert run(input=tmp_path / "a.tfrecord", **flags) == 0
     assert not Page(page_of(out)).all("img")
     assert "no picture of secret.png" in text_of(out)
+
+
+def test_a_run_in_a_bucket(tmp_path, capsys):
+    names = ("run=2026-11-23T02-00-00Z", "run=2026-11-24T02-00-00Z")
+    files = {}
+    for name, color in zip(names, ("red", "blue"), strict=True):
+        write_run(tmp_path / name, [label_row("mem://bucket/a.png", color)])
+        for path in (tmp_path / name).iterdir():
+            files[f"mem://bucket/out/{name}/{path.name}"] = path.read_bytes()
+    files["mem://bucket/a.png"] = image_file("red")
+    with memory_store(files) as objects:
+        assert main(["report", f"mem://bucket/out/{names[1]}/"]) == 0
+        page = Page(objects[f"mem://bucket/out/{names[1]}/report.html"].decode())
+    assert capsys.readouterr().out == f"mem://bucket/out/{names[1]}/report.html\n"
+    assert len(page.all("img")) == 2
+    assert "100.0 % of the images" in " ".join(page.texts)
 
 
 # The command

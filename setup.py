@@ -18,9 +18,17 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.10,<3.14",
-    packages=["pipeline", "pipeline.containers", "pipeline.finetune", "pipeline.sample"],
+    packages=[
+        "pipeline",
+        "pipeline.containers",
+        "pipeline.finetune",
+        "pipeline.report",
+        "pipeline.sample",
+    ],
     package_data={
+        "pipeline": ["*.jinja"],
         "pipeline.finetune": ["*.jinja"],
+        "pipeline.report": ["*.jinja"],
         "pipeline.sample": ["features/**", "images/**", "model/**"],
     },
     install_requires=[

@@ -20,6 +20,7 @@ from pipeline.model import inspect
 from pipeline.options import LabelConfig, limits_of
 from pipeline.records import Failure, Labeled
 from pipeline.redaction import name_of, redact_all
+from pipeline.report import job as report
 from pipeline.running import (
     beam_options,
     new_pipeline,
@@ -56,9 +57,10 @@ def run(config: LabelConfig) -> int:
         build(pipeline, run, started)
         run_pipeline(pipeline)
         runs.complete(run)
+        page = report.write(run.folder)
     with FileSystems.open(FileSystems.join(run.folder, outputs.SUMMARY)) as file:
         summary = json.load(file)
-    print(describe(summary, run.folder))
+    print(describe(summary, run.folder), *filter(None, [page]), sep="\n")
     ratio = summary["failed"] / max(summary["labeled"] + summary["failed"], 1)
     if ratio > config.max_failure_ratio:
         console.say(

@@ -22,6 +22,10 @@ FINETUNE_DESCRIPTION = """\
 Train a classifier of your own on a TensorFlow Hub feature vector, and export it for label.
 Flags of Apache Beam (--runner, --project, --temp_location, …) are passed on to it."""
 
+REPORT_DESCRIPTION = """\
+Write report.html, the page that label leaves beside its rows, again.
+Flags of Apache Beam (--s3_region_name, …) are passed on to it."""
+
 
 # 4096 images of 224 × 224 are 600 MB, before the model makes anything of them.
 MAX_BATCH_SIZE = 4096
@@ -77,6 +81,14 @@ class FinetuneConfig:
     beam_args: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class ReportConfig:
+    """The report's arguments; ``beam_args`` are those that belong to Beam, untouched."""
+
+    folder: str
+    beam_args: tuple[str, ...]
+
+
 def limits_of(config: LabelConfig | FinetuneConfig) -> Limits:
     """What no image may take more of."""
     return Limits(config.max_image_bytes, config.max_image_pixels, config.read_timeout_seconds)
@@ -108,6 +120,16 @@ def parse_finetune(argv: list[str]) -> FinetuneConfig:
     return FinetuneConfig(**_parse(_finetune_parser(), argv))
 
 
+def parse_report(argv: list[str]) -> ReportConfig:
+    """The report's configuration from the arguments after ``report``; errors as above."""
+    parser = _new_parser("report", REPORT_DESCRIPTION)
+    parser.add_argument("folder", type=_name, metavar="DIR", help="a run's folder, or bucket path")
+    flags, rest = parser.parse_known_args(argv)
+    if rest:
+        _check_beam_args(rest, parser)
+    return ReportConfig(flags.folder, tuple(rest))
+
+
 def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> dict[str, Any]:
     flags, rest = parser.parse_known_args(argv)
     if rest:
@@ -129,7 +151,10 @@ def parse_command(argv: list[str]) -> tuple[str, list[str]]:
     )
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument(
-        "command", metavar="COMMAND", choices=["label", "finetune"], help="label or finetune"
+        "command",
+        metavar="COMMAND",
+        choices=["label", "finetune", "report"],
+        help="label, finetune or report",
     )
     command = parser.parse_args(argv[:1]).command
     return command, argv[1:]

@@ -19,6 +19,10 @@ from pipeline.records import Failure, Labeled
 LABELS = "labels"
 FAILURES = "failures"
 SUMMARY = "summary.json"
+REPORT = "report.html"
+
+# What the name of a run's folder begins with, with --incremental.
+RUN_FOLDER = "run="
 
 # In summaries: UTC, ISO 8601.
 TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -172,17 +176,20 @@ def remove_temporary_files(folder: str) -> None:
         remove(folder, [f"{pattern}/*" if storage.is_remote(folder) else pattern])
 
 
-def write_file(path: str, data: bytes, keep: bool = True) -> None:
+def write_file(
+    path: str, data: bytes, keep: bool = True, mime_type: str = "application/octet-stream"
+) -> None:
     """Write a file that is visible under its name whole or not at all.
 
     Args:
       path: on any filesystem that Beam knows.
       data: its content.
       keep: False removes it again before it gets its name, to try whether it could be written.
+      mime_type: by which a store has a browser show it.
     """
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     try:
-        with FileSystems.create(temporary, "application/octet-stream") as file:
+        with FileSystems.create(temporary, mime_type) as file:
             file.write(data)
         if keep:
             FileSystems.rename([temporary], [path])

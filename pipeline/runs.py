@@ -34,7 +34,7 @@ from pipeline.redaction import name_of
 
 UNFINISHED = ".unfinished"
 _RUN = "run.json"
-_RUN_FOLDER = "run="
+_RUN_FOLDER = outputs.RUN_FOLDER
 _TIME = "%Y-%m-%dT%H-%M-%SZ"
 
 _ROWS = (outputs.LABELS, outputs.FAILURES)
@@ -227,7 +227,7 @@ def _go_on(run: Run, note: dict[str, Any]) -> Run:
     """
     started = datetime.strptime(note["started_at"], outputs.TIME).replace(tzinfo=timezone.utc)
     run = _start(dataclasses.replace(run, run_id=note["run_id"], started=started))
-    outputs.remove(run.folder, [outputs.SUMMARY])
+    outputs.remove(run.folder, [outputs.SUMMARY, outputs.REPORT])
     for path in outputs.find(run.folder, *(f"{name}-*" for name in _ROWS)):
         name, _, _ = path.rpartition("/")[2].partition("-")
         FileSystems.rename([path], [outputs.part(run.unfinished, name)])
@@ -240,7 +240,7 @@ def _go_on(run: Run, note: dict[str, Any]) -> Run:
 def _clear(folder: str) -> None:
     """Delete a run, the summary first, so that no reader takes the rest for whole."""
     outputs.remove(folder, [outputs.SUMMARY])
-    outputs.remove(folder, _ALL)
+    outputs.remove(folder, [*_ALL, outputs.REPORT])
     outputs.remove_temporary_files(folder)
     if not storage.is_remote(folder):
         for path in (Path(folder, UNFINISHED), Path(folder)):

@@ -69,7 +69,7 @@ def test_the_sample(tmp_path, capsys):
         r"failures: 1 \w+, 1 \w+, 1 \w+\n",
         console.out,
     )
-    for name in ("labels-*.jsonl", "failures-*.jsonl", "summary.json"):
+    for name in ("labels-*.jsonl", "failures-*.jsonl", "summary.json", "report.html"):
         assert f"{out}/{name}\n" in console.out
 
 
@@ -79,6 +79,7 @@ def test_the_files_of_a_run(tmp_path, color_model):
     assert sorted(path.name for path in out.iterdir()) == [
         "failures-00000-of-00001.jsonl",
         "labels-00000-of-00001.jsonl",
+        "report.html",
         "summary.json",
     ]
     written = summary(out)

@@ -1,0 +1,78 @@
+"""Makes the page of a run: after it, or again for an existing folder."""
+
+from __future__ import annotations
+
+import jinja2
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline import console, outputs, storage
+from pipeline.errors import OutputError
+from pipeline.options import ReportConfig
+from pipeline.report.mix import class_mix, previous_run
+from pipeline.report.page import render
+from pipeline.report.rows import read_rows, read_summary
+from pipeline.report.thumbnails import load_thumbnails
+
+# What can go wrong with a page, which is no part of the results: a store, a row that somebody has
+# changed, a full disk or memory, no more threads.
+_FAILURES = (
+    OutputError,
+    *storage.STORE_ERRORS,
+    jinja2.TemplateError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+)
+
+
+def run(config: ReportConfig) -> int:
+    """Make the page of an existing folder again, and print its path.
+
+    Returns:
+      0.
+
+    Raises:
+      UsageError: the folder is not one of a whole run, or cannot be read or written.
+    """
+    from pipeline.running import beam_options
+
+    FileSystems.set_options(beam_options(config.beam_args))
+    given = config.folder
+    folder = given.rstrip("/") if storage.is_remote(given) else storage.local_path(given)
+    try:
+        print(make(folder))
+    except storage.STORE_ERRORS as error:
+        raise OutputError(f"{given} cannot be read or written: {error}") from error
+    return 0
+
+
+def write(folder: str) -> str | None:
+    """The path of the page of a run that has just ended; None, and a warning, if that failed."""
+    try:
+        return make(folder)
+    except _FAILURES as error:
+        path = FileSystems.join(folder, outputs.REPORT)
+        console.say(f"warning: {path} cannot be written: {str(error) or type(error).__name__}")
+        return None
+
+
+def make(folder: str) -> str:
+    """Read a run's folder, write its page, and return the page's path.
+
+    Args:
+      folder: absolute path or URI.
+
+    Raises:
+      OutputError: the folder is not one of a whole run.
+    """
+    summary = read_summary(folder)
+    rows = read_rows(folder, summary["labels"])
+    pictures = [*rows.uncertain, *(one for some in rows.by_label.values() for one in some)]
+    previous = previous_run(folder)
+    mix = class_mix(summary["labels"], previous and previous[1]["labels"])
+    page = render(summary, rows, load_thumbnails(pictures), mix, previous)
+    path = FileSystems.join(folder, outputs.REPORT)
+    outputs.write_file(path, page.encode(), mime_type="text/html")
+    return path

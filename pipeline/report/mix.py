@@ -1,0 +1,121 @@
+"""The mix of classes, and how it differs from the previous run's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline import outputs, storage
+from pipeline.errors import OutputError
+from pipeline.report.rows import read_summary
+
+TOP = 20
+MOST_CHANGED = 5
+
+# Standard errors that a share has to differ by to be more than chance: one label in 370 does that
+# without a cause.
+_UNLIKELY = 3.0
+
+
+class Share(NamedTuple):
+    """A label's images. ``before``: its share in the previous run; None without one.
+
+    ``stands_out``: it has changed by more than chance explains.
+    """
+
+    label: str
+    images: int
+    share: float
+    before: float | None
+    stands_out: bool
+
+    @property
+    def most(self) -> float:
+        """The greater share of the two."""
+        return max(self.share, self.before or 0.0)
+
+    @property
+    def change(self) -> float | None:
+        """Of the share, in [-1, 1]."""
+        return None if self.before is None else self.share - self.before
+
+
+class Mix(NamedTuple):
+    """The labels of a run.
+
+    ``top``: the most frequent. ``rest``: all others as one, None if there are none; their number is
+    ``rest_labels``. ``moved``: the part of the images that would have to have another label for the
+    mix to be the previous run's. ``most_changed``: of all labels, those of either run.
+    """
+
+    top: list[Share]
+    rest: Share | None
+    rest_labels: int
+    moved: float | None
+    most_changed: list[Share]
+
+
+def class_mix(now: Mapping[str, int], before: Mapping[str, int] | None) -> Mix:
+    """What the page says of the labels.
+
+    Args:
+      now: images by label.
+      before: of the previous run; None if there is none, or it has no images.
+    """
+    ordered = sorted(now, key=lambda label: (-now[label], label))
+    top, rest = ordered[:TOP], ordered[TOP:]
+    past = before or {}
+    sums = sum(now.values()), sum(past.values())
+    shares = {
+        label: _share(label, now.get(label, 0), past.get(label, 0), *sums)
+        for label in {*now, *past}
+    }
+    rest_share = None
+    if rest or set(past) - set(top):
+        images_before = sums[1] - sum(past.get(label, 0) for label in top)
+        images = sum(now[label] for label in rest)
+        # Its share is less wherever the labels of the top were chosen because they are more now.
+        rest_share = _share("", images, images_before, *sums)._replace(stands_out=False)
+    changes = {label: abs(share.change or 0.0) for label, share in shares.items()}
+    most = sorted((label for label in changes if changes[label]), key=lambda x: (-changes[x], x))
+    return Mix(
+        top=[shares[label] for label in top],
+        rest=rest_share,
+        rest_labels=len(rest),
+        moved=sum(changes.values()) / 2 if all(sums) else None,
+        most_changed=[shares[label] for label in most[:MOST_CHANGED]] if all(sums) else [],
+    )
+
+
+def previous_run(folder: str) -> tuple[str, dict[str, Any]] | None:
+    """The run of ``--incremental`` before this one that is whole: its name and its summary.
+
+    None if there is none, if it cannot be read, or if the folder is not one of such runs.
+    """
+    parent, name = FileSystems.split(folder.rstrip("/"))
+    if not name.startswith(outputs.RUN_FOLDER):
+        return None
+    try:
+        paths = outputs.find(parent, f"{outputs.RUN_FOLDER}*/{outputs.SUMMARY}")
+        folders = [path.rpartition("/")[0] for path in paths]
+        # Their names are the times at which they began.
+        earlier = [path for path in folders if path.rpartition("/")[2] < name]
+        if not earlier:
+            return None
+        return max(earlier).rpartition("/")[2], read_summary(max(earlier))
+    except (OutputError, *storage.STORE_ERRORS):
+        return None
+
+
+def _share(label: str, images: int, images_before: int, sum_: int, sum_before: int) -> Share:
+    share = images / max(sum_, 1)
+    if not sum_before:
+        return Share(label, images, share, None, False)
+    before = images_before / sum_before
+    pooled = (images + images_before) / (sum_ + sum_before)
+    error = math.sqrt(pooled * (1 - pooled) * (1 / max(sum_, 1) + 1 / sum_before))
+    unlikely = error > 0 and abs(share - before) > _UNLIKELY * error
+    return Share(label, images, share, before, unlikely)

@@ -1,0 +1,171 @@
+"""Reads a run's rows in one pass, and keeps what the page shows of them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline import outputs, storage
+from pipeline.errors import OutputError
+from pipeline.report.sampling import Least, hash_of
+
+# How many images are shown, which with the thumbnails' size bounds the page's.
+BY_LABEL = 96
+UNCERTAIN = 24
+LABELS = 32
+IMAGES_OF_A_LABEL = 6
+FAILURES_OF_A_REASON = 5
+
+# Scores are counted in so many equal parts of [0, 1].
+SCORE_BINS = 1000
+
+
+class Picture(NamedTuple):
+    """A labeled image that may be shown.
+
+    ``others``: labels and scores of the next best classes. ``width``, ``height``: of the original.
+    ``version``: of the file that was labeled.
+    """
+
+    image: str
+    label: str
+    score: float
+    others: tuple[tuple[str, float], ...]
+    width: int
+    height: int
+    version: str
+
+
+class Failed(NamedTuple):
+    """An image that failed."""
+
+    image: str
+    message: str
+
+
+@dataclass
+class Rows:
+    """What is kept of a run's rows.
+
+    Attributes:
+      labeled: how many rows there are.
+      failed: likewise.
+      scores: rows by their first label's score, in ``SCORE_BINS`` parts.
+      by_label: the most frequent labels, each with a random sample of its images.
+      uncertain: the images with the lowest scores, lowest first.
+      failures: the reasons, each with a random sample of its failures.
+    """
+
+    labeled: int = 0
+    failed: int = 0
+    scores: Counter[int] = field(default_factory=Counter)
+    by_label: dict[str, list[Picture]] = field(default_factory=dict)
+    uncertain: list[Picture] = field(default_factory=list)
+    failures: dict[str, list[Failed]] = field(default_factory=dict)
+
+
+def shares_of_labels(counts: Mapping[str, int]) -> dict[str, int]:
+    """How many images each label gets on the page: the most frequent first, until it is full."""
+    shares, left = {}, BY_LABEL
+    for label, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:LABELS]:
+        share = min(count, IMAGES_OF_A_LABEL, left)
+        if share > 0:
+            shares[label] = share
+            left -= share
+    return shares
+
+
+def read_rows(folder: str, label_counts: Mapping[str, int]) -> Rows:
+    """One pass over the rows of a run; memory does not depend on their number.
+
+    Args:
+      folder: of the run.
+      label_counts: its images by label, from the summary.
+
+    Raises:
+      OutputError: a row is none.
+    """
+    try:
+        return _sample(folder, label_counts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise OutputError(f"{folder} has a row that is not of a label run: {error!r}") from error
+
+
+def _sample(folder: str, label_counts: Mapping[str, int]) -> Rows:
+    rows = Rows()
+    by_label = {label: Least[Picture](n) for label, n in shares_of_labels(label_counts).items()}
+    uncertain = Least[Picture](UNCERTAIN)
+    failures: dict[str, Least[Failed]] = {}
+    for row in _read(folder, outputs.LABELS):
+        rows.labeled += 1
+        label, score = row["label"], row["score"]
+        rows.scores[min(int(score * SCORE_BINS), SCORE_BINS - 1)] += 1
+        sample = by_label.get(label)
+        if sample is not None:
+            key = hash_of(row["image"])
+            if sample.wants(key):
+                sample.offer(key, _picture(row))
+        if uncertain.wants((score, -1)):  # of equal scores, the hash decides
+            uncertain.offer((score, hash_of(row["image"])), _picture(row))
+    for row in _read(folder, outputs.FAILURES):
+        rows.failed += 1
+        failed = failures.setdefault(row["reason"], Least(FAILURES_OF_A_REASON))
+        failed.offer(hash_of(row["image"]), Failed(row["image"], row["message"]))
+    rows.by_label = {label: sample.items() for label, sample in by_label.items()}
+    rows.uncertain = uncertain.items()
+    rows.failures = {reason: failed.items() for reason, failed in failures.items()}
+    return rows
+
+
+def read_summary(folder: str) -> dict[str, Any]:
+    """The content of a run's ``summary.json``.
+
+    Raises:
+      OutputError: there is none, or it is not of a label run.
+    """
+    path = FileSystems.join(folder, outputs.SUMMARY)
+    try:
+        with FileSystems.open(path) as file:
+            summary = json.loads(file.read())
+    except ValueError as error:
+        raise OutputError(f"{path} is not a summary: {error}") from error
+    except storage.STORE_ERRORS as error:
+        raise OutputError(f"{folder} is not the folder of a whole run: {error}") from error
+    counts = ("found", "labeled", "failed", "skipped")
+    is_one = (
+        isinstance(summary, dict)
+        and all(isinstance(summary.get(name), int) for name in counts)
+        and all(isinstance(summary.get(name), dict) for name in ("labels", "failure_reasons"))
+        and isinstance(summary.get("model"), dict)
+    )
+    if not is_one:
+        raise OutputError(f"{path} is not the summary of a label run")
+    return summary
+
+
+def _read(folder: str, name: str) -> Iterator[dict[str, Any]]:
+    for path in outputs.find(folder, f"{name}-*.jsonl"):
+        with FileSystems.open(path) as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise OutputError(f"{path}, line {number}, is not a row: {error}") from error
+
+
+def _picture(row: dict[str, Any]) -> Picture:
+    others = tuple((other["label"], other["score"]) for other in row["predictions"][1:3])
+    return Picture(
+        row["image"],
+        row["label"],
+        row["score"],
+        others,
+        row["width"],
+        row["height"],
+        row.get("version", ""),
+    )

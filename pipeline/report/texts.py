@@ -1,0 +1,79 @@
+"""What the page says in words: names cut to size, reasons explained, times for people."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pipeline import outputs
+from pipeline.console import printable
+
+NAME_CHARACTERS = 120
+LABEL_CHARACTERS = 60
+MESSAGE_CHARACTERS = 240
+
+REASONS = {
+    "not_found": "There is no such file, or not any more.",
+    "forbidden": "The store or server refuses to hand it out.",
+    "timeout": "It was not read in time, in four attempts. Another run may well read it.",
+    "unavailable": "The store or server failed, in four attempts. Another run may well read it.",
+    "unreadable": "It cannot be read.",
+    "too_large": "The file has more bytes than --max_image_bytes allows.",
+    "empty": "The file has no bytes.",
+    "not_an_image": "The file is something else under an image's name.",
+    "unsupported_format": "An image in a format that is not read; convert it to JPEG or PNG.",
+    "truncated": "The file ends too early, as after a broken upload.",
+    "corrupt": "The file is damaged.",
+    "too_many_pixels": "The image has more pixels than --max_image_pixels allows.",
+    "prediction_failed": "The model fails on this image, also when it is alone.",
+}
+
+
+def text(value: Any, characters: int = NAME_CHARACTERS) -> str:
+    """Any value as text that can be shown, cut at its end."""
+    shown = _clean(str(value), 2 * characters)
+    return shown if len(shown) <= characters else shown[: characters - 1].rstrip() + "…"
+
+
+def name(image: str) -> str:
+    """An image's name; a long one is cut at its beginning, as the end tells images apart."""
+    shown = _clean(image[-2 * NAME_CHARACTERS :], 2 * NAME_CHARACTERS)
+    return shown if len(shown) <= NAME_CHARACTERS else "…" + shown[1 - NAME_CHARACTERS :]
+
+
+def base_name(image: str) -> str:
+    """The last part of an image's name."""
+    return name(image.rstrip("/").rpartition("/")[2] or image)
+
+
+def label(given: str) -> str:
+    """A label, which need not be a short one."""
+    return text(given, LABEL_CHARACTERS) or "(no name)"
+
+
+def time(given: Any) -> str:
+    """A summary's time, for people: 24 November 2026, 18:28 UTC."""
+    try:
+        moment = datetime.strptime(str(given), outputs.TIME)
+    except ValueError:
+        return text(given)
+    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+
+
+def number(value: Any, digits: int = 0) -> str:
+    """With thousands apart; a dash for what is none."""
+    return f"{value:,.{digits}f}" if isinstance(value, (int, float)) else "–"
+
+
+def points(change: float | None) -> str:
+    """A change of a share, in percentage points."""
+    if change is None:
+        return "–"
+    size = f"{100 * abs(change):.1f}"
+    return size if size == "0.0" else ("+" if change > 0 else "\N{MINUS SIGN}") + size
+
+
+def _clean(given: str, characters: int) -> str:
+    # Surrogates, which stand for bytes that are not UTF-8 in a file's name, cannot be written.
+    shown = given[:characters].encode("utf-8", "backslashreplace").decode()
+    return printable(shown)

@@ -1,0 +1,103 @@
+"""Small pictures of images, as far as they can be had in the time there is."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import io
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from PIL import Image
+
+from pipeline import storage
+from pipeline.errors import ImageError
+from pipeline.images import decode
+from pipeline.limits import DEFAULT_LIMITS
+from pipeline.pages import data_uri
+from pipeline.report.rows import Picture
+
+SIDE = 160
+BUDGET_SECONDS = 20.0
+
+# No image takes more of the page; noise would take four times as much at the first quality.
+MAX_BYTES = 7_000
+_QUALITIES = (70, 50, 30, 10)
+
+# For a picture that may be left out, less than the run allowed: sixteen are in memory at a time.
+_THREADS = 16
+_MAX_IMAGE_BYTES = 32 * 2**20
+
+
+class Thumbnail(NamedTuple):
+    """``uri``: a ``data:`` URI of a JPEG. ``width``, ``height``: in pixels."""
+
+    uri: str
+    width: int
+    height: int
+
+
+def load_thumbnails(
+    pictures: Iterable[Picture], seconds: float = BUDGET_SECONDS
+) -> dict[str, Thumbnail]:
+    """The thumbnails that could be made, by image.
+
+    Args:
+      pictures: the most important first.
+      seconds: after that, those that are not there are left out.
+    """
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="thumbnail")
+    try:
+        futures = {
+            image: pool.submit(make_thumbnail, picture, seconds)
+            for image, picture in {picture.image: picture for picture in pictures}.items()
+        }
+        concurrent.futures.wait(futures.values(), seconds)
+        done = {image: future.result() for image, future in futures.items() if future.done()}
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return {image: thumbnail for image, thumbnail in done.items() if thumbnail is not None}
+
+
+def make_thumbnail(picture: Picture, seconds: float) -> Thumbnail | None:
+    """The thumbnail of one image; None if it cannot be made, or if it is not what was labeled.
+
+    Args:
+      picture: which.
+      seconds: for each attempt to read it from a store or server.
+    """
+    if min(picture.width, picture.height) < 1 or not _is_still_there(picture, seconds):
+        return None
+    scale = min(SIDE / max(picture.width, picture.height), 1.0)
+    width, height = (max(round(side * scale), 1) for side in (picture.width, picture.height))
+    try:
+        data = storage.read_bytes(picture.image, _MAX_IMAGE_BYTES, seconds)
+        decoded = decode(data, height, width, max_pixels=DEFAULT_LIMITS.max_image_pixels)
+    except ImageError:
+        return None
+    if (decoded.width, decoded.height) != (picture.width, picture.height):
+        return None
+    jpeg = _jpeg(Image.fromarray(decoded.pixels))
+    if jpeg is None:
+        return None
+    return Thumbnail(data_uri("image/jpeg", jpeg), width, height)
+
+
+def _is_still_there(picture: Picture, seconds: float) -> bool:
+    """Whether an image's name is that of a file, and the file is as it was labeled.
+
+    The name of a TFRecord file's record is whatever its writer wanted: a file that has nothing to
+    do with the run must not get into its page. The record's version is that of the TFRecord file.
+    """
+    if picture.version:
+        return storage.version(picture.image, seconds) == picture.version
+    return storage.is_remote(picture.image)  # what is on this machine always has a version
+
+
+def _jpeg(image: Image.Image) -> bytes | None:
+    for quality in _QUALITIES:
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=quality)
+        if file.tell() <= MAX_BYTES:
+            return file.getvalue()
+    return None

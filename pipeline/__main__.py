@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from pipeline import progress
 from pipeline.console import say
 from pipeline.errors import RunError, UsageError
-from pipeline.options import parse_command, parse_finetune, parse_label
+from pipeline.options import parse_check, parse_command, parse_finetune, parse_label
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,6 +33,9 @@ def main(argv: list[str] | None = None) -> int:
         if command == "label":
             label_config = parse_label(rest)
             return _import("pipeline.label").run(label_config)
+        if command == "check":
+            check_config = parse_check(rest)
+            return _import("pipeline.check").run(check_config)
         finetune_config = parse_finetune(rest)
         return _import("pipeline.finetune.job").run(finetune_config)
     except UsageError as error:

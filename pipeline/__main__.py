@@ -17,7 +17,13 @@ from typing import Any, NoReturn
 from pipeline import progress
 from pipeline.console import say
 from pipeline.errors import RunError, UsageError
-from pipeline.options import parse_command, parse_finetune, parse_label, parse_report
+from pipeline.options import (
+    parse_check,
+    parse_command,
+    parse_finetune,
+    parse_label,
+    parse_report,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,6 +42,9 @@ def main(argv: list[str] | None = None) -> int:
         if command == "report":
             report_config = parse_report(rest)
             return _import("pipeline.report.job").run(report_config)
+        if command == "check":
+            check_config = parse_check(rest)
+            return _import("pipeline.check").run(check_config)
         finetune_config = parse_finetune(rest)
         return _import("pipeline.finetune.job").run(finetune_config)
     except UsageError as error:

@@ -59,6 +59,26 @@ def held(output: str) -> Iterator[None]:
                 Path(path).unlink()
 
 
+def look(output: str) -> None:
+    """See that no other run holds the claim on an output folder, and claim nothing.
+
+    Raises:
+      OutputError: one does; the message says which.
+    """
+    path = FileSystems.join(output, CLAIM)
+    if storage.is_remote(output):
+        _refuse_other(path)
+        return
+    with contextlib.suppress(FileNotFoundError), Path(path).open(encoding="utf-8") as file:
+        try:
+            # Shared, and for a moment.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _in_use(path, file.read(), "wait until it has ended") from None
+        except OSError:  # where files cannot be locked
+            _refuse_other(path)
+
+
 def _lock(path: str) -> IO[str] | None:
     """The claim's file, locked; None where files cannot be locked, as on a mounted bucket."""
     while True:
@@ -91,15 +111,7 @@ def _is_still(file: IO[str], path: str) -> bool:
 def _renewed(path: str) -> Iterator[None]:
     """Hold a claim that is an object, and renew it until the end."""
     holder = _holder()
-    other = _read(path)
-    if other is not None:
-        left = EXPIRES_AFTER - (time.time() - other.get("renewed", 0.0))
-        if left > 0:
-            raise _in_use(
-                path,
-                json.dumps(other),
-                f"wait until it has ended; if it is dead, its claim expires in {left:.0f} s",
-            )
+    _refuse_other(path)
     _write(path, holder)
     time.sleep(_SETTLES_IN)
     other = _read(path)
@@ -115,6 +127,20 @@ def _renewed(path: str) -> Iterator[None]:
         ended.set()
         thread.join()
         release()
+
+
+def _refuse_other(path: str) -> None:
+    """See that a claim that is an object, if there is one, has expired."""
+    other = _read(path)
+    if other is None:
+        return
+    left = EXPIRES_AFTER - (time.time() - other.get("renewed", 0.0))
+    if left > 0:
+        raise _in_use(
+            path,
+            json.dumps(other),
+            f"wait until it has ended; if it is dead, its claim expires in {left:.0f} s",
+        )
 
 
 # The claims that this process renews.

@@ -49,7 +49,7 @@ def run(config: LabelConfig) -> int:
     found, execution, output = check(config)
     with claims.held(output):
         spec = inspect(config.model, config.labels_file, config.resample, config.signature)
-        run = runs.begin(config, found, spec, execution, output, started)
+        run = runs.begin(runs.plan(config, found, spec, execution, output, started))
         console.say(
             f"labeling with {config.model}, {spec.height}×{spec.width} pixels, "
             f"{len(spec.labels)} classes"
@@ -71,12 +71,17 @@ def run(config: LabelConfig) -> int:
     return 0
 
 
-def check(config: LabelConfig) -> tuple[list[inputs.Input], Execution, str]:
+def check(
+    config: LabelConfig, keep_output: bool = True
+) -> tuple[list[inputs.Input], Execution, str]:
     """Prove, as cheaply as possible, that the run can work, but for its model.
 
+    Args:
+      config: the command line.
+      keep_output: whether the output folder is to stay if it is made for that.
+
     Returns:
-      The inputs, where the model is to run, and the output folder's absolute path or URI; it is
-      made.
+      The inputs, where the model is to run, and the output folder's absolute path or URI.
 
     Raises:
       UsageError: it cannot; the message says why and what to do.
@@ -87,7 +92,7 @@ def check(config: LabelConfig) -> tuple[list[inputs.Input], Execution, str]:
     execution = Execution(config.precision, config.xla, config.require_gpu)
     if runs_here(config.beam_args):
         devices.check(execution)
-    return found, execution, outputs.prepare(config.output)
+    return found, execution, outputs.prepare(config.output, keep_output)
 
 
 def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:

@@ -18,6 +18,10 @@ LABEL_DESCRIPTION = """\
 Label images with a TensorFlow Hub classifier or another SavedModel.
 Flags of Apache Beam (--runner, --project, --temp_location, …) are passed on to it."""
 
+CHECK_DESCRIPTION = """\
+See whether label would work with the same flags, and what it would take, on a sample of the images.
+Nothing is written."""
+
 FINETUNE_DESCRIPTION = """\
 Train a classifier of your own on a TensorFlow Hub feature vector, and export it for label.
 Flags of Apache Beam (--runner, --project, --temp_location, …) are passed on to it."""
@@ -112,7 +116,12 @@ def parse_label(argv: list[str]) -> LabelConfig:
       UsageError: a flag is unknown, missing, or has a value that makes no sense.
       SystemExit: after ``--help``.
     """
-    return LabelConfig(**_parse(_label_parser(), argv))
+    return LabelConfig(**_parse(_label_parser("label", LABEL_DESCRIPTION), argv))
+
+
+def parse_check(argv: list[str]) -> LabelConfig:
+    """The same from the arguments after ``check``, which are the same; errors as above."""
+    return LabelConfig(**_parse(_label_parser("check", CHECK_DESCRIPTION), argv))
 
 
 def parse_finetune(argv: list[str]) -> FinetuneConfig:
@@ -153,15 +162,15 @@ def parse_command(argv: list[str]) -> tuple[str, list[str]]:
     parser.add_argument(
         "command",
         metavar="COMMAND",
-        choices=["label", "finetune", "report"],
-        help="label, finetune or report",
+        choices=["label", "check", "finetune", "report"],
+        help="label, check, finetune or report",
     )
     command = parser.parse_args(argv[:1]).command
     return command, argv[1:]
 
 
-def _label_parser() -> argparse.ArgumentParser:
-    parser = _new_parser("label", LABEL_DESCRIPTION)
+def _label_parser(command: str, description: str) -> argparse.ArgumentParser:
+    parser = _new_parser(command, description)
     # Before the flag is added, so that its help does not say "default: None".
     parser.set_defaults(labels_file=None, signature=None, price_per_hour=None)
     _add_required(

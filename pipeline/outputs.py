@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import uuid
 import weakref
 from collections.abc import Sequence
@@ -110,8 +112,12 @@ def part(folder: str, name: str) -> str:
     return FileSystems.join(folder, f"{name}-{uuid.uuid4().hex}.jsonl")
 
 
-def prepare(given: str) -> str:
+def prepare(given: str, keep: bool = True) -> str:
     """Make the output folder, try to write there, and return its absolute path or URI.
+
+    Args:
+      given: ``--output``.
+      keep: False removes again the folders that were made for it.
 
     Raises:
       OutputError: it cannot be written.
@@ -122,6 +128,7 @@ def prepare(given: str) -> str:
         raise OutputError(f"--output {given}: must not have any of * ? [ in it")
     if storage.is_http(output):
         raise OutputError(f"--output {given}: http(s) cannot be written; give a folder or a bucket")
+    made = [] if keep or storage.is_remote(output) else _missing(Path(output))
     try:
         storage.check_access(output)
         if not storage.is_remote(output) and not FileSystems.exists(output):
@@ -132,7 +139,18 @@ def prepare(given: str) -> str:
         raise OutputError(f"--output {given}: {error}") from error
     except storage.STORE_ERRORS as error:
         raise OutputError(f"--output {given}: cannot be written: {error}") from error
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):  # another run has put something there
+                folder.rmdir()
     return output
+
+
+def _missing(folder: Path) -> list[Path]:
+    """Those that are not there yet of a folder and what it is in, the folder itself first."""
+    return list(
+        itertools.takewhile(lambda path: not os.path.lexists(path), (folder, *folder.parents))
+    )
 
 
 def refuse_results(output: str) -> None:

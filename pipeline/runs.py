@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
@@ -81,22 +81,34 @@ class Run:
         return FileSystems.join(self.folder, UNFINISHED)
 
 
-def begin(
+class Plan(NamedTuple):
+    """What a run would do with what is in its output.
+
+    ``run``: as it would begin. ``unwanted``: the folders of runs that it would delete. ``note``: of
+    the earlier attempt that it would go on with, if there is one.
+    """
+
+    run: Run
+    unwanted: tuple[str, ...] = ()
+    note: dict[str, Any] | None = None
+
+
+def plan(
     config: LabelConfig,
     inputs: Sequence[Input],
     spec: ModelSpec,
     execution: Execution,
     output: str,
     started: datetime,
-) -> Run:
-    """Find out where a run stands, and note in its folder that it has begun.
+) -> Plan:
+    """Find out where a run stands, and change nothing.
 
     Args:
       config: the command line.
       inputs: its ``--input``s.
       spec: of its model.
       execution: where the model runs.
-      output: absolute; this process holds the claim on it.
+      output: absolute.
       started: UTC.
 
     Raises:
@@ -108,7 +120,24 @@ def begin(
     try:
         return _increment(run) if config.incremental else _alone(run)
     except storage.STORE_ERRORS as error:
-        raise OutputError(f"--output {output}: cannot be read or written: {error}") from error
+        raise OutputError(f"--output {output}: cannot be read: {error}") from error
+
+
+def begin(plan: Plan) -> Run:
+    """Delete what is not wanted any more, and note in the run's folder that it has begun.
+
+    Args:
+      plan: made while this process held the claim on the output.
+
+    Raises:
+      OutputError: that cannot be done.
+    """
+    try:
+        for folder in plan.unwanted:
+            _clear(folder)
+        return _start(plan.run) if plan.note is None else _go_on(plan.run, plan.note)
+    except storage.STORE_ERRORS as error:
+        raise OutputError(f"--output {plan.run.folder}: cannot be written: {error}") from error
 
 
 def complete(run: Run) -> None:
@@ -132,7 +161,7 @@ def _settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> 
     }
 
 
-def _alone(run: Run) -> Run:
+def _alone(run: Run) -> Plan:
     """The run of an output that is its own."""
     notes = (outputs.SUMMARY, f"{UNFINISHED}/{_RUN}")
     if outputs.find(run.folder, *(f"{_RUN_FOLDER}*/{name}" for name in notes)):
@@ -141,10 +170,9 @@ def _alone(run: Run) -> Run:
             "folder"
         )
     if not outputs.find(run.folder, *_ALL):
-        return _start(run)
+        return Plan(run)
     if run.config.if_exists == "overwrite":
-        _clear(run.folder)
-        return _start(run)
+        return Plan(run, unwanted=(run.folder,))
     note = _note(FileSystems.join(run.folder, UNFINISHED, _RUN)) or _note(
         FileSystems.join(run.folder, outputs.SUMMARY)
     )
@@ -156,10 +184,10 @@ def _alone(run: Run) -> Run:
         raise OutputError(
             f"--output {run.folder}: already has results of another command ({changed}); {remedy}"
         )
-    return _go_on(run, note)
+    return Plan(run, note=note)
 
 
-def _increment(run: Run) -> Run:
+def _increment(run: Run) -> Plan:
     """The run of one folder among others, or an unfinished one's next attempt."""
     output = run.folder
     if outputs.find(output, *_ALL):
@@ -186,6 +214,7 @@ def _increment(run: Run) -> Run:
         FileSystems.join(folder, f"{name}-*.jsonl") for folder in sorted(counts) for name in _ROWS
     ]
     run = dataclasses.replace(run, earlier_runs=tuple(globs))
+    unwanted = []
     for folder, note in sorted(unfinished.items(), reverse=True):
         if run.config.if_exists == "fail":
             raise OutputError(
@@ -193,17 +222,16 @@ def _increment(run: Run) -> Run:
                 "it, or --if_exists=overwrite to delete it first"
             )
         if run.config.if_exists == "overwrite":
-            _clear(folder)
+            unwanted.append(folder)
         elif note is not None and not _changed(note["settings"], run.settings):
-            return _go_on(dataclasses.replace(run, folder=folder), note)
+            return Plan(dataclasses.replace(run, folder=folder), note=note)
         else:
             console.say(f"warning: {folder} stays unfinished: another command began it")
     started = run.started
     while outputs.find(FileSystems.join(output, f"{_RUN_FOLDER}{started:{_TIME}}"), *_ALL):
         started += timedelta(seconds=1)
-    return _start(
-        dataclasses.replace(run, folder=FileSystems.join(output, f"{_RUN_FOLDER}{started:{_TIME}}"))
-    )
+    folder = FileSystems.join(output, f"{_RUN_FOLDER}{started:{_TIME}}")
+    return Plan(dataclasses.replace(run, folder=folder), tuple(unwanted))
 
 
 def _start(run: Run) -> Run:

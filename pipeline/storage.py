@@ -250,6 +250,12 @@ def version_of(metadata: FileMetadata) -> str:
     return f"{metadata.size_in_bytes} {seconds!r}"
 
 
+def size_in(version: str) -> int | None:
+    """The size that a version of ``version_of`` begins with; None if there is none."""
+    size = version.partition(" ")[0]
+    return int(size) if size.isdecimal() else None
+
+
 def _remote_version(uri: str, seconds: float) -> Callable[[], str]:
     scheme = uri.partition(":")[0].lower()
     if scheme in ("http", "https"):

@@ -6,11 +6,11 @@ import functools
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import apache_beam as beam
 import numpy as np
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from pipeline.model import ModelSpec
 
 NAMESPACE = "labeling"
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 # Threads that read and decode, for all of a process. Most of them wait: a store that takes 100 ms
 # for an object gives 640 a second to as many threads.
@@ -144,37 +147,18 @@ class LabelImages(beam.PTransform):
         Raises:
           UsageError: the model or its labels cannot be used.
         """
-        from pipeline.model import inspect, load_classifier  # TensorFlow takes seconds to import
+        from pipeline.model import inspect  # TensorFlow takes seconds to import
 
         spec = self._model
         if isinstance(spec, str):
             spec = inspect(spec, self._labels_file, self._resample, self._signature)
-        if spec.example_output is not None and (
-            self._execution.xla or self._execution.precision != "float32"
-        ):
-            raise ModelError(
-                f"--model {spec.handle}: takes tf.Examples, and runs through tfx-bsl, which knows "
-                "no --precision and no --xla"
-            )
-        decode = functools.partial(
-            read_and_decode,
-            height=spec.height,
-            width=spec.width,
-            resample=spec.resample,
-            limits=self._limits,
-        )
-        if spec.example_output is not None:
-            decode = functools.partial(
-                read_as_example, decode=decode, decodes=spec.decodes, limits=self._limits
-            )
+        handler = handler_for(spec, self._top_k, self._batch_size, self._execution)
         if self._spread:
             named, loaded = uris | "WithBytes" >> beam.Partition(_has_bytes, 2)  # type: ignore[arg-type]
             uris = (named | "Spread" >> beam.Reshuffle(), loaded) | beam.Flatten()
         decoded, not_decoded = uris | "Decode" >> DecodeImages(
-            decode, self._run_id, max(READ_AHEAD, 2 * self._batch_size)
+            decoder_for(spec, self._limits), self._run_id, read_ahead(self._batch_size)
         )
-        load = functools.partial(load_classifier, spec, self._top_k, self._execution)
-        handler = SavedModelHandler(load, self._batch_size)
         labeled, not_predicted = decoded | "Classify" >> ClassifyImages(spec, handler, self._run_id)
         if self._keep is not None:
             # Before failures of both kinds come together, which makes a stage of its own.
@@ -183,6 +167,44 @@ class LabelImages(beam.PTransform):
             _ = not_predicted | "KeepNotPredicted" >> self._keep
         failures = (not_decoded, not_predicted) | "Failures" >> beam.Flatten()
         return LabeledImages(labeled, failures)
+
+
+def read_ahead(batch_size: int) -> int:
+    """How many images are read and decoded ahead of the model."""
+    return max(READ_AHEAD, 2 * batch_size)
+
+
+def decoder_for(spec: ModelSpec, limits: Limits) -> Decode:
+    """What makes of an image what a model takes."""
+    decode = functools.partial(
+        read_and_decode,
+        height=spec.height,
+        width=spec.width,
+        resample=spec.resample,
+        limits=limits,
+    )
+    if spec.example_output is None:
+        return decode
+    return functools.partial(read_as_example, decode=decode, decodes=spec.decodes, limits=limits)
+
+
+def handler_for(
+    spec: ModelSpec, top_k: int, batch_size: int, execution: Execution
+) -> SavedModelHandler:
+    """What loads and calls a model.
+
+    Raises:
+      ModelError: the model knows no such way to be executed.
+    """
+    from pipeline.model import load_classifier  # TensorFlow takes seconds to import
+
+    if spec.example_output is not None and (execution.xla or execution.precision != "float32"):
+        raise ModelError(
+            f"--model {spec.handle}: takes tf.Examples, and runs through tfx-bsl, which knows "
+            "no --precision and no --xla"
+        )
+    load = functools.partial(load_classifier, spec, top_k, execution)
+    return SavedModelHandler(load, batch_size)
 
 
 class DecodeImages(beam.PTransform):
@@ -267,7 +289,7 @@ def read_and_decode(
     """
     ref = _as_ref(ref)
     started = time.perf_counter()
-    data = _read(ref, limits)
+    data = read_image(ref, limits)
     read = time.perf_counter() - started
     with _CORES:
         started = time.thread_time()
@@ -289,7 +311,17 @@ def _as_ref(ref: str | ImageRef) -> ImageRef:
     return ref if isinstance(ref, ImageRef) else ImageRef(ref)
 
 
-def _read(ref: ImageRef, limits: Limits) -> bytes:
+def in_threads(function: Callable[[T], U], values: Sequence[T]) -> list[U]:
+    """A function on each of some values, by the threads that read and decode."""
+    return list(_THREADS.map(function, values))
+
+
+def read_image(ref: ImageRef, limits: Limits) -> bytes:
+    """An image's file, unless its bytes came along.
+
+    Raises:
+      ImageError: it cannot be read.
+    """
     if ref.data is not None:
         return ref.data
     return storage.read_bytes(ref.uri, limits.max_image_bytes, limits.read_timeout_seconds)
@@ -318,7 +350,7 @@ def read_as_example(
     from pipeline import examples  # TensorFlow takes seconds to import
 
     ref = _as_ref(ref)
-    data = _read(ref, limits)
+    data = read_image(ref, limits)
     info, pixels = decode(ref._replace(data=data))
     if not decodes:
         return DecodedImage(info, examples.from_pixels(np.asarray(pixels)))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.options import LabelConfig, parse_command, parse_label
+from pipeline.options import LabelConfig, parse_check, parse_command, parse_label
 
 REQUIRED = ["--input", "photos", "--model", "sample", "--output", "out"]
 
@@ -33,6 +33,11 @@ def test_the_defaults():
         read_timeout_seconds=30.0,
         beam_args=(),
     )
+
+
+def test_check_has_the_flags_of_label():
+    argv = [*REQUIRED, "--top_k=3", "--incremental", "--project", "p"]
+    assert parse_check(argv) == parse_label(argv)
 
 
 def test_input_may_be_repeated():
@@ -128,11 +133,12 @@ def test_help_says_every_default(capsys):
     assert "(default: None)" not in text
 
 
-def test_help_needs_neither_beam_nor_tensorflow():
+@pytest.mark.parametrize("command", ["label", "check"])
+def test_help_needs_neither_beam_nor_tensorflow(command):
     code = (
         "import sys; from pipeline.__main__ import main\n"
-        "try: main(['label', '--help'])\n"
-        "finally: print({'apache_beam', 'tensorflow'} & sys.modules.keys())"
+        f"try: main([{command!r}, '--help'])\n"
+        "finally: print({'apache_beam', 'tensorflow', 'rich'} & sys.modules.keys())"
     )
     root = Path(__file__).parents[1]
     done = subprocess.run(

@@ -36,6 +36,8 @@ def test_makes_the_folder(tmp_path, monkeypatch, given):
 
 
 def test_makes_the_folders_above(tmp_path):
+    assert prepare(f"{tmp_path}/a/b c/ü", keep=False) == f"{tmp_path}/a/b c/ü"
+    assert not list(tmp_path.iterdir())
     assert prepare(f"{tmp_path}/a/b c/ü") == f"{tmp_path}/a/b c/ü"
     assert (tmp_path / "a" / "b c" / "ü").is_dir()
 
@@ -45,6 +47,7 @@ def test_takes_a_folder_with_other_things_in_it(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "labels-00000-of-00001.jsonl").write_bytes(b"2")
     assert prepare(str(tmp_path)) == str(tmp_path)
+    assert prepare(str(tmp_path), keep=False) == str(tmp_path)
     assert prepare(str(tmp_path)) == str(tmp_path)  # to try and to write nothing is no result
     assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.csv", "photos"]
 

@@ -468,12 +468,18 @@ def test_the_version_of_a_local_file(tmp_path):
     assert storage.version(path.as_uri()) == first
     [listed] = inputs.list_folder(str(tmp_path))
     assert storage.version_of(listed) == first
+    assert storage.size_in(first) == listed.size_in_bytes
     os.utime(path, ns=(0, 1_700_000_000_123_999_999))
     assert storage.version(str(path)) != first
     path.write_bytes(PHOTO * 2)
     assert storage.version(str(path)).startswith(f"{2 * len(PHOTO)} ")
     assert storage.version(str(tmp_path / "absent")) == ""
     assert storage.version("/null\0byte") == ""
+
+
+@pytest.mark.parametrize("version", ["", '"33a64df5"', "Tue, 24 Nov 2026 00:00:00 GMT"])
+def test_versions_without_a_size(version):
+    assert storage.size_in(version) is None
 
 
 def test_the_version_of_what_a_server_has():

@@ -1,0 +1,312 @@
+"""The check job: would a label run work, and what would it take? Nothing stays of it.
+
+What a run would do once, it does, and what a run would do with every image, with a sample.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import random
+import resource
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+from pipeline import claims, console, devices, inputs, label, runs, storage, tfrecords, transforms
+from pipeline.costs import per_million
+from pipeline.inputs import Input
+from pipeline.limits import Limits
+from pipeline.model import ModelSpec, inspect
+from pipeline.options import LabelConfig, limits_of
+from pipeline.progress import in_words
+from pipeline.records import DecodedImage, Failure, ImageRef, Labeled, StageSeconds
+from pipeline.running import new_pipeline, runs_in_one_process
+from pipeline.runs import Plan
+
+SAMPLE_SIZE = 64
+SECONDS_TO_COUNT = 20.0
+
+# Names of failed images that are printed.
+_NAMES = 10
+
+# The model is called again and again for about so long, since its first call takes longer.
+_SECONDS_TO_PREDICT = 2.0
+
+
+class Counted(NamedTuple):
+    """What is behind the inputs.
+
+    ``files``, as often as they are named; ``size`` in bytes of the ``sized`` ones among them;
+    ``complete``: whether that is all. ``sample``: some of them, each as likely as any other.
+    """
+
+    files: int
+    sized: int
+    size: int
+    complete: bool
+    sample: Sequence[ImageRef]
+
+
+class Sampled(NamedTuple):
+    """What became of the sample.
+
+    ``sizes``: in bytes, of the images that could be read. ``startup``: seconds that the model took
+    to be loaded and to warm up. ``stages``: seconds an image.
+    """
+
+    labeled: Sequence[Labeled]
+    failed: Sequence[Failure]
+    sizes: Sequence[int]
+    startup: float
+    stages: StageSeconds
+
+
+def run(config: LabelConfig) -> int:
+    """Check whether a label job would work, and print what it would take.
+
+    Returns:
+      0, or 1 if more of the sample failed than ``--max_failure_ratio`` allows.
+
+    Raises:
+      UsageError: it would not work.
+      RunError: the model fails on the images.
+    """
+    # A process that has just begun has done nothing but import, in one thread.
+    startup = time.process_time()
+    started = time.perf_counter()
+    new_pipeline(config.beam_args)
+    found, execution, output = label.check(config, keep_output=False)
+    claims.look(output)
+    spec = inspect(config.model, config.labels_file, config.resample, config.signature)
+    plan = runs.plan(config, found, spec, execution, output, datetime.now(timezone.utc))
+    startup += time.perf_counter() - started
+    print(f"model    {spec.height}×{spec.width} pixels, {len(spec.labels)} classes")
+    print(f"output   {_standing(plan)}")
+    counted = count(found)
+    sampled = label_sample(counted, spec, config, execution)
+    print("\n".join(describe(counted, sampled, config, spec, startup + sampled.startup)))
+    ratio = len(sampled.failed) / max(len(counted.sample), 1)
+    if ratio > config.max_failure_ratio:
+        console.say(
+            f"error: {ratio:.1%} of the sample failed, more than --max_failure_ratio "
+            f"{config.max_failure_ratio} allows"
+        )
+        return 1
+    return 0
+
+
+def _standing(plan: Plan) -> str:
+    """What the run would do with its output."""
+    words = f"{plan.run.folder}: would "
+    if plan.note is not None:
+        words += f"go on with the run of {plan.note['started_at']}"
+    else:
+        words += "begin"
+    if plan.unwanted:
+        words += f", once the results in {', '.join(plan.unwanted)} are deleted"
+    if plan.note is not None or plan.run.earlier_runs:
+        words += "; what has been labeled before is not taken off the figures below"
+    return console.printable(words)
+
+
+def count(found: Sequence[Input], seconds: float = SECONDS_TO_COUNT) -> Counted:
+    """List the inputs for as long as that, and draw a sample of what is listed.
+
+    Raises:
+      InputError: the listing failed.
+    """
+    deadline = time.monotonic() + seconds
+    draw = random.Random(0)
+    files = sized = total = 0
+    complete = True
+    sample: list[ImageRef] = []
+    for ref in _records(itertools.chain.from_iterable(map(inputs.list_images, found))):
+        if len(sample) < SAMPLE_SIZE:
+            sample.append(ref)
+        elif (place := draw.randint(0, files)) < SAMPLE_SIZE:
+            sample[place] = ref
+        files += 1
+        size = storage.size_in(ref.version) if ref.place is None else None
+        if size is not None:
+            sized, total = sized + 1, total + size
+        if time.monotonic() > deadline:
+            complete = False
+            break
+    return Counted(files, sized, total, complete, sample)
+
+
+def _records(refs: Iterator[ImageRef]) -> Iterator[ImageRef]:
+    for ref in refs:
+        yield from tfrecords.list_records(ref)
+
+
+def label_sample(
+    counted: Counted, spec: ModelSpec, config: LabelConfig, execution: devices.Execution
+) -> Sampled:
+    """Read, decode and label the sample as the run would, but in one go.
+
+    Raises:
+      ModelError: the model cannot be loaded, or not be executed so.
+      PredictionError: it fails on all images.
+      InputError: a TFRecord file cannot be read.
+    """
+    handler = transforms.handler_for(spec, config.top_k, config.batch_size, execution)
+    sizes: list[int] = []
+    limits = limits_of(config)
+    decode = functools.partial(
+        _read_and_decode, decode=transforms.decoder_for(spec, limits), limits=limits, sizes=sizes
+    )
+    results = transforms.in_threads(
+        functools.partial(transforms.decode_or_fail, decode=decode, run_id=""), _loaded(counted)
+    )
+    failed = [result for result in results if isinstance(result, Failure)]
+    decoded = [result for result in results if isinstance(result, DecodedImage)]
+    started = time.perf_counter()
+    model = handler.load_model()
+    startup = time.perf_counter() - started
+    if not decoded:
+        return Sampled([], failed, sizes, startup, StageSeconds())
+    # Filled up to what the run has in a batch, which may be more than the sample is.
+    images = max(len(decoded), min(config.batch_size, counted.files))
+    pixels = [image.pixels for image in itertools.islice(itertools.cycle(decoded), images)]
+    calls: list[float] = []
+    while not calls or (sum(calls) < _SECONDS_TO_PREDICT and len(calls) < 10):
+        started = time.perf_counter()
+        answers = [
+            answer
+            for at in range(0, images, config.batch_size)
+            for answer in handler.run_inference(pixels[at : at + config.batch_size], model)
+        ]
+        calls.append(time.perf_counter() - started)
+    usual = statistics.median(calls[1:] or calls)
+    rows = [
+        transforms.label_image(image.info, answer, spec=spec, run_id="2026-01-01T00-00-00Z-123456")
+        for image, answer in zip(decoded, answers, strict=False)
+    ]
+    labeled = [row for row in rows if isinstance(row, Labeled)]
+    failed += [row for row in rows if isinstance(row, Failure)]
+    stages = StageSeconds(
+        read=statistics.mean(image.info.seconds.read for image in decoded),
+        decode=statistics.mean(image.info.seconds.decode for image in decoded),
+        predict=usual / images,
+    )
+    return Sampled(labeled, failed, sizes, startup + max(calls[0] - usual, 0), stages)
+
+
+def _loaded(counted: Counted) -> list[ImageRef]:
+    """The sample, with the bytes of what is in TFRecord files."""
+    refs = [ref for ref in counted.sample if ref.place is None]
+    records = sorted((ref for ref in counted.sample if ref.place), key=lambda ref: ref.place or ())
+    for file, group in itertools.groupby(records, lambda ref: (ref.place or ("",))[0]):
+        refs.extend(tfrecords.load_records(file, group))
+    return refs
+
+
+def _read_and_decode(
+    ref: ImageRef, *, decode: transforms.Decode, limits: Limits, sizes: list[int]
+) -> DecodedImage:
+    """As the run does it, and the size noted."""
+    started = time.perf_counter()
+    data = transforms.read_image(ref, limits)
+    read = time.perf_counter() - started
+    sizes.append(len(data))
+    info, pixels = decode(ref._replace(data=data))
+    return DecodedImage(info._replace(seconds=info.seconds._replace(read=read)), pixels)
+
+
+def describe(
+    counted: Counted, sampled: Sampled, config: LabelConfig, spec: ModelSpec, startup: float
+) -> Iterator[str]:
+    """What the console says, line by line.
+
+    Args:
+      counted: what is behind the inputs.
+      sampled: what became of the sample.
+      config: the command line.
+      spec: of the model.
+      startup: seconds until the first images are labeled.
+    """
+    least = "" if counted.complete else "at least "
+    sizes = sampled.sizes
+    size, about = counted.size, ""
+    if counted.sized < counted.files and sizes:
+        about = "about "
+        size += round(statistics.mean(sizes) * (counted.files - counted.sized))
+    yield f"inputs   {least}{counted.files:,} images, {about}{_bytes(size)}"
+    reasons = Counter(failure.reason for failure in sampled.failed).most_common()
+    words = "".join(f", {count:,} {reason}" for reason, count in reasons)
+    yield (
+        f"sample   {len(counted.sample)} images: {len(sampled.labeled)} labeled, "
+        f"{len(sampled.failed)} failed{words}"
+    )
+    for failure in sampled.failed[:_NAMES]:
+        yield console.printable(f"         {failure.image}: {failure.reason}: {failure.message}")
+    if len(sampled.failed) > _NAMES:
+        yield f"         and {len(sampled.failed) - _NAMES} more"
+    if not sampled.labeled:
+        return
+    stages = sampled.stages
+    yield (
+        f"an image {stages.read * 1000:.1f} ms reading, {stages.decode * 1000:.1f} ms of a core "
+        f"decoding, {stages.predict * 1000:.1f} ms predicting"
+    )
+    each, why = seconds_each(stages)
+    seconds = startup + counted.files * each
+    machine = "this machine" if runs_in_one_process(config.beam_args) else "one worker like this"
+    yield (
+        f"time     {least}{in_words(seconds)} on {machine}: {in_words(startup)} to start, then "
+        f"{1 / each:.1f} images/s"
+    )
+    yield f"         {why}"
+    if not runs_in_one_process(config.beam_args):
+        yield "         with N workers, an N-th of it, and the time until they are there"
+    now, more = _peak(), _held(spec, config)
+    yield f"memory   {_bytes(now)} at its peak here, about {_bytes(now + more)} in the run"
+    rows = statistics.mean(len(row.to_json()) + 1 for row in sampled.labeled)
+    yield f"results  {least}about {_bytes(round(rows * counted.files))}"
+    if config.price_per_hour is not None:
+        million = per_million(seconds, counted.files, config.price_per_hour)
+        cost = seconds / 3600 * config.price_per_hour
+        yield f"cost     {least}{cost:.4f}, at that rate {million:,.4f} for a million images"
+
+
+def seconds_each(stages: StageSeconds) -> tuple[float, str]:
+    """How long an image holds up those behind it, and in words why."""
+    read = stages.read / transforms.READ_THREADS
+    decode = stages.decode / devices.cores()
+    if devices.has_gpu():
+        each = max(read, decode, stages.predict)
+        why = "taken to be that of the slowest stage, as all of them overlap"
+    else:
+        each = max(read, decode + stages.predict)
+        why = "decoding and predicting share the cores"
+    why = (
+        f"{why}; {transforms.READ_THREADS} images are read at a time, and {devices.cores()} decoded"
+    )
+    return max(each, 1e-9), why
+
+
+def _held(spec: ModelSpec, config: LabelConfig) -> int:
+    """Bytes of the pixels that the run holds ahead of the model, and the check did not."""
+    ahead = transforms.read_ahead(config.batch_size) - min(SAMPLE_SIZE, config.batch_size)
+    return ahead * spec.height * spec.width * 3
+
+
+def _peak() -> int:
+    """The most memory that this process has had, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _bytes(count: float) -> str:
+    """A number of bytes as people say it."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"

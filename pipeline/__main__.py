@@ -113,9 +113,18 @@ def _interrupt(standard_error: int, number: int, _: object) -> NoReturn:
         state = f": {counts.done:,} images done, {counts.failed:,} failed"
     if counts.kept:
         state += f", the rows of {counts.kept:,} kept"
-    command = shlex.join(sys.orig_argv)
+    command = shlex.join(_without_if_exists(sys.orig_argv))
     say(f"interrupted{state}; to go on, give the same command again: {command}")
     os._exit(128 + number)
+
+
+def _without_if_exists(argv: list[str]) -> list[str]:
+    """What was to be done with older results has been done; these are now to be gone on with."""
+    return [
+        argument
+        for before, argument in zip(["", *argv], argv, strict=False)
+        if not argument.startswith("--if_exists") and before != "--if_exists"
+    ]
 
 
 if __name__ == "__main__":

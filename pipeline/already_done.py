@@ -36,8 +36,8 @@ class SortedImages(NamedTuple):
 class SetAsideDone(beam.PTransform):
     """Expects ``ImageRef``s, duplicates included, outputs ``SortedImages``.
 
-    An image counts as done if its row has the version that it has now, and is no failure that may
-    pass by itself.
+    An image counts as done if its row has the version that it has now, and is a label, or a failure
+    of which the file itself is the reason.
 
     Args:
       attempts: globs of files with rows of this run's earlier attempts, where an image may have
@@ -105,8 +105,8 @@ def _parse(path: str, line: str, whole: bool) -> tuple[str, str | tuple[str, str
             f"{path} is damaged: a line of it is no row; delete the file, and its images are "
             "labeled again"
         ) from error
-    transient = isinstance(row, Failure) and row.is_transient
-    return row.image, line if whole else (row.run_id, row.version, transient)
+    for_good = isinstance(row, Labeled) or row.is_for_good
+    return row.image, line if whole else (row.run_id, row.version, for_good)
 
 
 def _tag_sorted(group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
@@ -133,7 +133,7 @@ def sort_images(
       found: files and URIs are one image, however often they were found; records of TFRecord files
         are apart if their places are, and the second of a name is then named by its place.
       attempts: rows, as JSON.
-      earlier: for each row its run id, its version, and whether it is a failure that may pass.
+      earlier: for each row its run id, its version, and whether it stays true of that version.
     """
     # A version that is known is greater than one that is not.
     refs = sorted(found, key=lambda ref: (ref.version, ref.uri))
@@ -159,10 +159,10 @@ def _row_of_attempts(lines: Iterable[str], version: str) -> Labeled | Failure | 
     for row in rows:
         if isinstance(row, Labeled):
             return row
-    return next((row for row in rows if isinstance(row, Failure) and not row.is_transient), None)
+    return next((row for row in rows if isinstance(row, Failure) and row.is_for_good), None)
 
 
 def _is_done(earlier: Iterable[tuple[str, str, bool]], version: str) -> bool:
     """Whether the last run that had to do with the image saw it as it is now, and for good."""
-    _, seen, transient = max(earlier, default=("", None, True))
-    return seen == version and not transient
+    _, seen, for_good = max(earlier, default=("", None, False))
+    return seen == version and for_good

@@ -46,7 +46,10 @@ def held(output: str) -> Iterator[None]:
       OutputError: another run holds it; the message says which.
     """
     path = FileSystems.join(output, CLAIM)
-    lock = None if storage.is_remote(output) else _lock(path)
+    try:
+        lock = None if storage.is_remote(output) else _lock(path)
+    except OSError as error:
+        raise OutputError(f"--output {output}: cannot be claimed: {error}") from error
     if lock is None:
         with _renewed(path):
             yield
@@ -120,7 +123,7 @@ def _renewed(path: str) -> Iterator[None]:
     ended = threading.Event()
     thread = threading.Thread(target=_renew, args=(path, holder, ended), daemon=True)
     thread.start()
-    _RENEWED.add(path)
+    _RENEWED[path] = holder["token"]
     try:
         yield
     finally:
@@ -143,15 +146,18 @@ def _refuse_other(path: str) -> None:
         )
 
 
-# The claims that this process renews.
-_RENEWED: set[str] = set()
+# The claims that this process renews: path → token.
+_RENEWED: dict[str, str] = {}
 
 
 def release() -> None:
     """Give up the claims that would outlive this process."""
     while _RENEWED:
+        path, token = _RENEWED.popitem()
         with contextlib.suppress(*storage.STORE_ERRORS):
-            FileSystems.delete([_RENEWED.pop()])
+            claim = _read(path)
+            if claim is not None and claim["token"] == token:  # else it is another's by now
+                FileSystems.delete([path])
 
 
 def _renew(path: str, holder: dict[str, Any], ended: threading.Event) -> None:

@@ -58,8 +58,8 @@ def run(config: LabelConfig) -> int:
         run_pipeline(pipeline)
         runs.complete(run)
         page = report.write(run.folder)
-    with FileSystems.open(FileSystems.join(run.folder, outputs.SUMMARY)) as file:
-        summary = json.load(file)
+        with FileSystems.open(FileSystems.join(run.folder, outputs.SUMMARY)) as file:
+            summary = json.load(file)
     print(describe(summary, run.folder), *filter(None, [page]), sep="\n")
     ratio = summary["failed"] / max(summary["labeled"] + summary["failed"], 1)
     if ratio > config.max_failure_ratio:
@@ -208,8 +208,8 @@ def summarize(
     seconds = (finished - started).total_seconds()
     images = labeled.images + failed.images
     taken_over = labeled_before.images + failed_before.images
-    all_labeled = labeled_before.merge(labeled)
-    all_failed = failed_before.merge(failed)
+    all_labeled = Tally().merge(labeled_before).merge(labeled)
+    all_failed = Tally().merge(failed_before).merge(failed)
     reconcile(found, all_labeled, all_failed, skipped)
     return {
         "run_id": run.run_id,

@@ -194,9 +194,13 @@ class Failure(NamedTuple):
         return json.dumps(self._asdict())
 
     @property
-    def is_transient(self) -> bool:
-        """Whether another attempt may well succeed."""
-        return Reason(self.reason).is_transient
+    def is_for_good(self) -> bool:
+        """Whether the file itself is the reason, so that another run would not label it either.
+
+        Permissions, credentials and devices come and go, and the file does not change with them.
+        """
+        reason = Reason(self.reason)
+        return reason.stage == "decode" or reason is Reason.TOO_LARGE
 
 
 def from_json(line: str) -> Labeled | Failure:

@@ -38,8 +38,12 @@ _RUN_FOLDER = outputs.RUN_FOLDER
 _TIME = "%Y-%m-%dT%H-%M-%SZ"
 
 _ROWS = (outputs.LABELS, outputs.FAILURES)
-# All that is of a run in its folder.
-_ALL = (outputs.SUMMARY, *(f"{name}-*" for name in _ROWS), f"{UNFINISHED}/*")
+_SHARDS = tuple(f"{name}-*-of-*.jsonl" for name in _ROWS)
+# The rows of a run, and what else says that there is one.
+_WITH_ROWS = (outputs.SUMMARY, *_SHARDS, f"{UNFINISHED}/*.jsonl")
+_SIGNS = (*_WITH_ROWS, f"{UNFINISHED}/{_RUN}")
+# All that is of a run in its folder, its summary apart.
+_REST = (*_SHARDS, f"{UNFINISHED}/*", outputs.REPORT)
 
 # Flags on which the rows depend, besides the model, its labels and the inputs.
 _FLAGS = ("top_k", "precision", "max_image_bytes", "max_image_pixels")
@@ -169,7 +173,7 @@ def _alone(run: Run) -> Plan:
             f"--output {run.folder}: has runs of --incremental; add that flag, or give another "
             "folder"
         )
-    if not outputs.find(run.folder, *_ALL):
+    if not outputs.find(run.folder, *_SIGNS):
         return Plan(run)
     if run.config.if_exists == "overwrite":
         return Plan(run, unwanted=(run.folder,))
@@ -180,6 +184,8 @@ def _alone(run: Run) -> Plan:
     if note is None or run.config.if_exists == "fail":
         raise OutputError(f"--output {run.folder}: already has results of a run; {remedy}")
     changed = _changed(note["settings"], run.settings)
+    if changed and not outputs.find(run.folder, *_WITH_ROWS):
+        return Plan(run, unwanted=(run.folder,))
     if changed:
         raise OutputError(
             f"--output {run.folder}: already has results of another command ({changed}); {remedy}"
@@ -190,7 +196,7 @@ def _alone(run: Run) -> Plan:
 def _increment(run: Run) -> Plan:
     """The run of one folder among others, or an unfinished one's next attempt."""
     output = run.folder
-    if outputs.find(output, *_ALL):
+    if outputs.find(output, *_SIGNS):
         raise OutputError(
             f"--output {output}: has results of a run without --incremental; give another folder"
         )
@@ -221,14 +227,17 @@ def _increment(run: Run) -> Plan:
                 f"--output {output}: {folder} is not finished; give --if_exists=resume to finish "
                 "it, or --if_exists=overwrite to delete it first"
             )
-        if run.config.if_exists == "overwrite":
+        if run.config.if_exists == "overwrite" or not outputs.find(folder, *_WITH_ROWS):
             unwanted.append(folder)
         elif note is not None and not _changed(note["settings"], run.settings):
             return Plan(dataclasses.replace(run, folder=folder), note=note)
         else:
-            console.say(f"warning: {folder} stays unfinished: another command began it")
+            console.say(
+                f"warning: {folder} stays unfinished: another command began it; give that again, "
+                "or --if_exists=overwrite to delete what is unfinished"
+            )
     started = run.started
-    while outputs.find(FileSystems.join(output, f"{_RUN_FOLDER}{started:{_TIME}}"), *_ALL):
+    while outputs.find(FileSystems.join(output, f"{_RUN_FOLDER}{started:{_TIME}}"), *_SIGNS):
         started += timedelta(seconds=1)
     folder = FileSystems.join(output, f"{_RUN_FOLDER}{started:{_TIME}}")
     return Plan(dataclasses.replace(run, folder=folder), tuple(unwanted))
@@ -256,7 +265,7 @@ def _go_on(run: Run, note: dict[str, Any]) -> Run:
     started = datetime.strptime(note["started_at"], outputs.TIME).replace(tzinfo=timezone.utc)
     run = _start(dataclasses.replace(run, run_id=note["run_id"], started=started))
     outputs.remove(run.folder, [outputs.SUMMARY, outputs.REPORT])
-    for path in outputs.find(run.folder, *(f"{name}-*" for name in _ROWS)):
+    for path in outputs.find(run.folder, *_SHARDS):
         name, _, _ = path.rpartition("/")[2].partition("-")
         FileSystems.rename([path], [outputs.part(run.unfinished, name)])
     outputs.remove_temporary_files(run.folder)
@@ -268,7 +277,7 @@ def _go_on(run: Run, note: dict[str, Any]) -> Run:
 def _clear(folder: str) -> None:
     """Delete a run, the summary first, so that no reader takes the rest for whole."""
     outputs.remove(folder, [outputs.SUMMARY])
-    outputs.remove(folder, [*_ALL, outputs.REPORT])
+    outputs.remove(folder, _REST)
     outputs.remove_temporary_files(folder)
     if not storage.is_remote(folder):
         for path in (Path(folder, UNFINISHED), Path(folder)):

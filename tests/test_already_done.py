@@ -24,7 +24,7 @@ def ref(uri="a", version="v1", place=None):
 def sort(found, attempts=(), earlier=()):
     """What becomes of the images of one name."""
     lines = [row.to_json() for row in attempts]
-    brief = [(row.run_id, row.version, getattr(row, "is_transient", False)) for row in earlier]
+    brief = [(row.run_id, row.version, getattr(row, "is_for_good", True)) for row in earlier]
     return list(sort_images(found, lines, brief))
 
 
@@ -39,7 +39,13 @@ def test_a_row_of_an_earlier_attempt_is_taken_over(row):
 
 @pytest.mark.parametrize(
     "rows",
-    [[], [failed("a", "timeout")], [failed("a", "unavailable")], [labeled("a", "v0")]],
+    [
+        [],
+        [failed("a", "timeout")],
+        [failed("a", "unavailable")],
+        [failed("a", "not_found")],
+        [labeled("a", "v0")],
+    ],
 )
 def test_what_is_not_done_for_good_is_new(rows):
     assert sort([ref()], rows) == [("found", ref()), ("new", ref())]
@@ -74,7 +80,9 @@ def test_what_an_earlier_run_has_done_is_skipped():
         ([labeled("a", "v1", "r1"), labeled("a", "v0", "r2")], "new"),  # and changed back
         ([failed("a", "timeout")], "new"),
         ([failed("a", "timeout", "v1", "r1"), labeled("a", "v1", "r2")], "skipped"),
-        ([failed("a", "forbidden")], "skipped"),
+        ([failed("a", "forbidden")], "new"),
+        ([failed("a", "prediction_failed")], "new"),
+        ([failed("a", "too_large")], "skipped"),
     ],
 )
 def test_the_last_run_decides(earlier, outcome):

@@ -176,20 +176,15 @@ def test_a_whole_run_takes_in_what_is_new(flags, photos, capsys):
     assert comparable(flags["output"]).keys() == before.keys()
 
 
-def test_what_failed_transiently_is_tried_again(tmp_path, color_model, monkeypatch):
+def test_what_could_not_be_read_is_tried_again(tmp_path, color_model, monkeypatch):
     monkeypatch.setattr(label.report, "write", lambda folder: None)  # which reads a few for itself
     with HttpServer({"/a.png": Answer(status=404), "/b.png": image_file("red")}) as server:
         (tmp_path / "list.txt").write_text(f"{server.url('/a.png')}\n{server.url('/b.png')}\n")
         flags = {"input": tmp_path / "list.txt", "model": color_model, "output": tmp_path / "out"}
         flags["max_failure_ratio"] = 1
         assert run(**flags) == 0
-        reason = '"reason": "not_found"'
-        shard = tmp_path / "out" / "failures-00000-of-00001.jsonl"
-        assert reason in shard.read_text()
+        assert summary(tmp_path / "out")["failure_reasons"] == {"not_found": 1}
         server.answers["/a.png"] = image_file("blue")
-        assert run(**flags) == 0
-        assert summary(tmp_path / "out")["failed"] == 1  # a 404 does not pass by itself
-        shard.write_text(shard.read_text().replace(reason, '"reason": "unavailable"'))
         assert run(**flags) == 0
         assert summary(tmp_path / "out")["labels"] == {"red": 1, "blue": 1}
         assert server.requests["/b.png"] == 1
@@ -198,6 +193,29 @@ def test_what_failed_transiently_is_tried_again(tmp_path, color_model, monkeypat
 def test_what_beam_left_behind_is_cleared_away(flags, monkeypatch):
     break_off(monkeypatch, flags)
     assert list(Path(flags["output"]).glob("beam-temp-*"))
+    assert run(**flags) == 0
+    assert files(flags["output"]) == WHOLE
+
+
+def test_an_attempt_without_a_row_is_in_nobodys_way(flags, monkeypatch):
+    def killed(*_):
+        raise Killed
+
+    for argv in ([], ["--incremental"]):
+        flags["output"] += "-next"
+        with monkeypatch.context() as patch:
+            patch.setattr(label, "run_pipeline", killed)
+            with pytest.raises(Killed):
+                run(*argv, **flags)
+        assert run(*argv, **flags, top_k=1) == 0
+    (night,) = nights(flags["output"])
+    assert summary(night)["labeled"] == 9
+
+
+def test_killed_before_the_run_is_noted(flags):
+    unfinished = Path(flags["output"]) / ".unfinished"
+    unfinished.mkdir(parents=True)
+    (unfinished / "run.json.0123.tmp").write_text("{")
     assert run(**flags) == 0
     assert files(flags["output"]) == WHOLE
 
@@ -468,13 +486,7 @@ def test_a_night_that_was_broken_off_is_finished_first(flags, monkeypatch, photo
 
 
 def test_a_broken_night_of_another_command_is_left(flags, monkeypatch, capsys):
-    def killed(*_):
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(label, "run_pipeline", killed)
-        with pytest.raises(Killed):
-            run_night(flags)
+    break_off(monkeypatch, flags, "--incremental")
     (broken,) = nights(flags["output"])
     assert run_night(flags, if_exists="fail") == 2
     assert f"{broken} is not finished; give --if_exists=resume" in capsys.readouterr().err

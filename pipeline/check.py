@@ -1,20 +1,25 @@
 """The check job: would a label run work, and what would it take? Nothing stays of it.
 
-What a run would do once, it does, and what a run would do with every image, with a sample.
+What a run would do once, it does, and what a run would do with every image, with a sample. What the
+run itself would take, Beam's part, it measures by a run on a single image.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
+import os
 import random
 import resource
 import statistics
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import NamedTuple
 
 from pipeline import claims, console, devices, inputs, label, runs, storage, tfrecords, transforms
@@ -25,7 +30,7 @@ from pipeline.model import ModelSpec, inspect
 from pipeline.options import LabelConfig, limits_of
 from pipeline.progress import in_words
 from pipeline.records import DecodedImage, Failure, ImageRef, Labeled, StageSeconds
-from pipeline.running import new_pipeline, runs_in_one_process
+from pipeline.running import new_pipeline, run_pipeline, runs_here, runs_in_one_process
 from pipeline.runs import Plan
 
 SAMPLE_SIZE = 64
@@ -55,15 +60,15 @@ class Counted(NamedTuple):
 class Sampled(NamedTuple):
     """What became of the sample.
 
-    ``sizes``: in bytes, of the images that could be read. ``startup``: seconds that the model took
-    to be loaded and to warm up. ``stages``: seconds an image.
+    ``sizes``: in bytes, of the images that could be read. ``stages``: seconds an image. ``data``:
+    the file of one that could be decoded, if there is one.
     """
 
     labeled: Sequence[Labeled]
     failed: Sequence[Failure]
     sizes: Sequence[int]
-    startup: float
     stages: StageSeconds
+    data: bytes | None = None
 
 
 def run(config: LabelConfig) -> int:
@@ -76,8 +81,7 @@ def run(config: LabelConfig) -> int:
       UsageError: it would not work.
       RunError: the model fails on the images.
     """
-    # A process that has just begun has done nothing but import, in one thread.
-    startup = time.process_time()
+    startup = _age()
     started = time.perf_counter()
     new_pipeline(config.beam_args)
     found, execution, output = label.check(config, keep_output=False)
@@ -89,7 +93,9 @@ def run(config: LabelConfig) -> int:
     print(f"output   {_standing(plan)}")
     counted = count(found)
     sampled = label_sample(counted, spec, config, execution)
-    print("\n".join(describe(counted, sampled, config, spec, startup + sampled.startup)))
+    if sampled.data is not None and runs_here(config.beam_args):
+        startup += try_out(plan, sampled.data)
+    print("\n".join(describe(counted, sampled, config, spec, startup)))
     ratio = len(sampled.failed) / max(len(counted.sample), 1)
     if ratio > config.max_failure_ratio:
         console.say(
@@ -161,16 +167,16 @@ def label_sample(
     decode = functools.partial(
         _read_and_decode, decode=transforms.decoder_for(spec, limits), limits=limits, sizes=sizes
     )
+    refs = _loaded(counted)
     results = transforms.in_threads(
-        functools.partial(transforms.decode_or_fail, decode=decode, run_id=""), _loaded(counted)
+        functools.partial(transforms.decode_or_fail, decode=decode, run_id=""), refs
     )
     failed = [result for result in results if isinstance(result, Failure)]
     decoded = [result for result in results if isinstance(result, DecodedImage)]
-    started = time.perf_counter()
-    model = handler.load_model()
-    startup = time.perf_counter() - started
     if not decoded:
-        return Sampled([], failed, sizes, startup, StageSeconds())
+        return Sampled([], failed, sizes, StageSeconds())
+    good = next(ref for ref, result in zip(refs, results, strict=True) if result is decoded[0])
+    model = handler.load_model()
     # Filled up to what the run has in a batch, which may be more than the sample is.
     images = max(len(decoded), min(config.batch_size, counted.files))
     pixels = [image.pixels for image in itertools.islice(itertools.cycle(decoded), images)]
@@ -195,7 +201,31 @@ def label_sample(
         decode=statistics.mean(image.info.seconds.decode for image in decoded),
         predict=usual / images,
     )
-    return Sampled(labeled, failed, sizes, startup + max(calls[0] - usual, 0), stages)
+    return Sampled(labeled, failed, sizes, stages, transforms.read_image(good, limits))
+
+
+def try_out(plan: Plan, data: bytes) -> float:
+    """Seconds that a run takes besides its images: run it on a single one, in a folder that goes.
+
+    Args:
+      plan: of the run.
+      data: an image's file.
+
+    Raises:
+      RunError: the run failed.
+    """
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "image")
+        path.write_bytes(data)
+        only = Input(inputs.InputKind.URI, str(path), str(path))
+        run = dataclasses.replace(
+            plan.run, inputs=[only], folder=folder, attempts=(), earlier_runs=()
+        )
+        pipeline = new_pipeline(run.config.beam_args)
+        label.build(pipeline, run, run.started)
+        run_pipeline(pipeline)
+    return time.perf_counter() - started
 
 
 def _loaded(counted: Counted) -> list[ImageRef]:
@@ -295,6 +325,18 @@ def _held(spec: ModelSpec, config: LabelConfig) -> int:
     """Bytes of the pixels that the run holds ahead of the model, and the check did not."""
     ahead = transforms.read_ahead(config.batch_size) - min(SAMPLE_SIZE, config.batch_size)
     return ahead * spec.height * spec.width * 3
+
+
+def _age() -> float:
+    """Seconds since this process began, all but importing where it has just begun.
+
+    Where the system does not tell, the time that it computed, which importing mostly is.
+    """
+    try:
+        began = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return time.process_time()
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - began / os.sysconf("SC_CLK_TCK")
 
 
 def _peak() -> int:

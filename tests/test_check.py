@@ -48,7 +48,7 @@ def test_what_it_says(tmp_path, photos, color_model, capsys):
         rf"inputs   3 images, {size} bytes\n"
         r"sample   3 images: 3 labeled, 0 failed\n"
         r"an image [\d.]+ ms reading, [\d.]+ ms of a core decoding, [\d.]+ ms predicting\n"
-        r"time     \d+ s on this machine: \d+ s to start, then [\d,.]+ images/s\n"
+        r"time     \d+ \w+ on this machine: \d+ \w+ to start, then [\d,.]+ images/s\n"
         r" +\w.*; 64 images are read at a time, and \d+ decoded\n"
         r"memory   [\d.]+ [MG]B at its peak here, about [\d.]+ [MG]B in the run\n"
         r"results  about [\d.]+ kB\n"

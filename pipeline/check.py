@@ -39,8 +39,11 @@ SECONDS_TO_COUNT = 20.0
 # Names of failed images that are printed.
 _NAMES = 10
 
-# The model is called again and again for about so long, since its first call takes longer.
-_SECONDS_TO_PREDICT = 2.0
+# Batches are decoded and predicted for about so long; the first of them takes longer.
+_SECONDS_OF_BATCHES = 2.0
+
+# Bytes of files that are kept in memory to be decoded again with each batch.
+_KEPT = 2**26
 
 
 class Counted(NamedTuple):
@@ -60,14 +63,16 @@ class Counted(NamedTuple):
 class Sampled(NamedTuple):
     """What became of the sample.
 
-    ``sizes``: in bytes, of the images that could be read. ``stages``: seconds an image. ``data``:
-    the file of one that could be decoded, if there is one.
+    ``sizes``: in bytes, of the images that could be read. ``stages``: seconds an image.
+    ``overlapped``: those of decoding some images while others are predicted. ``data``: the file of
+    one that could be decoded, if there is one.
     """
 
     labeled: Sequence[Labeled]
     failed: Sequence[Failure]
     sizes: Sequence[int]
-    stages: StageSeconds
+    stages: StageSeconds = StageSeconds()
+    overlapped: float = 0.0
     data: bytes | None = None
 
 
@@ -162,34 +167,40 @@ def label_sample(
       InputError: a TFRecord file cannot be read.
     """
     handler = transforms.handler_for(spec, config.top_k, config.batch_size, execution)
-    sizes: list[int] = []
     limits = limits_of(config)
-    decode = functools.partial(
-        _read_and_decode, decode=transforms.decoder_for(spec, limits), limits=limits, sizes=sizes
-    )
-    refs = _loaded(counted)
+    decode = transforms.decoder_for(spec, limits)
+    sizes: list[int] = []
+    kept: list[ImageRef] = []
     results = transforms.in_threads(
-        functools.partial(transforms.decode_or_fail, decode=decode, run_id=""), refs
+        functools.partial(
+            transforms.decode_or_fail,
+            decode=functools.partial(
+                _read_and_decode, decode=decode, limits=limits, sizes=sizes, kept=kept
+            ),
+            run_id="",
+        ),
+        _loaded(counted),
     )
     failed = [result for result in results if isinstance(result, Failure)]
     decoded = [result for result in results if isinstance(result, DecodedImage)]
     if not decoded:
-        return Sampled([], failed, sizes, StageSeconds())
-    good = next(ref for ref, result in zip(refs, results, strict=True) if result is decoded[0])
+        return Sampled([], failed, sizes)
     model = handler.load_model()
     # Filled up to what the run has in a batch, which may be more than the sample is.
     images = max(len(decoded), min(config.batch_size, counted.files))
     pixels = [image.pixels for image in itertools.islice(itertools.cycle(decoded), images)]
-    calls: list[float] = []
-    while not calls or (sum(calls) < _SECONDS_TO_PREDICT and len(calls) < 10):
+    predicting: list[float] = []
+    overlapped: list[float] = []
+    while not overlapped or (sum(overlapped) < _SECONDS_OF_BATCHES and len(overlapped) < 10):
         started = time.perf_counter()
-        answers = [
-            answer
-            for at in range(0, images, config.batch_size)
-            for answer in handler.run_inference(pixels[at : at + config.batch_size], model)
-        ]
-        calls.append(time.perf_counter() - started)
-    usual = statistics.median(calls[1:] or calls)
+        with transforms.meanwhile(decode, itertools.islice(itertools.cycle(kept), images)):
+            answers = [
+                answer
+                for at in range(0, images, config.batch_size)
+                for answer in handler.run_inference(pixels[at : at + config.batch_size], model)
+            ]
+            predicting.append(time.perf_counter() - started)
+        overlapped.append(time.perf_counter() - started)
     rows = [
         transforms.label_image(image.info, answer, spec=spec, run_id="2026-01-01T00-00-00Z-123456")
         for image, answer in zip(decoded, answers, strict=False)
@@ -199,9 +210,10 @@ def label_sample(
     stages = StageSeconds(
         read=statistics.mean(image.info.seconds.read for image in decoded),
         decode=statistics.mean(image.info.seconds.decode for image in decoded),
-        predict=usual / images,
+        predict=statistics.median(predicting[1:] or predicting) / images,
     )
-    return Sampled(labeled, failed, sizes, stages, transforms.read_image(good, limits))
+    each = statistics.median(overlapped[1:] or overlapped) / images
+    return Sampled(labeled, failed, sizes, stages, each, kept[0].data)
 
 
 def try_out(plan: Plan, data: bytes) -> float:
@@ -238,14 +250,22 @@ def _loaded(counted: Counted) -> list[ImageRef]:
 
 
 def _read_and_decode(
-    ref: ImageRef, *, decode: transforms.Decode, limits: Limits, sizes: list[int]
+    ref: ImageRef,
+    *,
+    decode: transforms.Decode,
+    limits: Limits,
+    sizes: list[int],
+    kept: list[ImageRef],
 ) -> DecodedImage:
-    """As the run does it, and the size noted."""
+    """As the run does it, and the size noted, and the file kept if there is room."""
     started = time.perf_counter()
     data = transforms.read_image(ref, limits)
     read = time.perf_counter() - started
     sizes.append(len(data))
-    info, pixels = decode(ref._replace(data=data))
+    ref = ref._replace(data=data)
+    info, pixels = decode(ref)
+    if not kept or sum(len(other.data or b"") for other in kept) + len(data) <= _KEPT:
+        kept.append(ref)
     return DecodedImage(info._replace(seconds=info.seconds._replace(read=read)), pixels)
 
 
@@ -285,7 +305,7 @@ def describe(
         f"an image {stages.read * 1000:.1f} ms reading, {stages.decode * 1000:.1f} ms of a core "
         f"decoding, {stages.predict * 1000:.1f} ms predicting"
     )
-    each, why = seconds_each(stages)
+    each, why = seconds_each(stages.read, sampled.overlapped)
     seconds = startup + counted.files * each
     machine = "this machine" if runs_in_one_process(config.beam_args) else "one worker like this"
     yield (
@@ -305,20 +325,23 @@ def describe(
         yield f"cost     {least}{cost:.4f}, at that rate {million:,.4f} for a million images"
 
 
-def seconds_each(stages: StageSeconds) -> tuple[float, str]:
-    """How long an image holds up those behind it, and in words why."""
-    read = stages.read / transforms.READ_THREADS
-    decode = stages.decode / devices.cores()
-    if devices.has_gpu():
-        each = max(read, decode, stages.predict)
-        why = "taken to be that of the slowest stage, as all of them overlap"
-    else:
-        each = max(read, decode + stages.predict)
-        why = "decoding and predicting share the cores"
-    why = (
-        f"{why}; {transforms.READ_THREADS} images are read at a time, and {devices.cores()} decoded"
+def seconds_each(read: float, overlapped: float) -> tuple[float, str]:
+    """How long an image holds up those behind it, and in words why.
+
+    Args:
+      read: seconds that reading one takes.
+      overlapped: of decoding and predicting, which share the cores, unless the model has a GPU.
+    """
+    at_a_time = transforms.READ_THREADS
+    if read / at_a_time > overlapped:
+        return (
+            read / at_a_time,
+            f"if reading, {at_a_time} at a time, takes the longest as it does here",
+        )
+    return overlapped, (
+        "if decoding and predicting at once take the longest as they do here, and reading, "
+        f"{at_a_time} at a time, goes on beside them"
     )
-    return max(each, 1e-9), why
 
 
 def _held(spec: ModelSpec, config: LabelConfig) -> int:

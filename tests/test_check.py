@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from models import COLORS, image_file
 
-from pipeline import check, claims, inputs
+from pipeline import check, claims, inputs, trial
 from pipeline.__main__ import main
 from pipeline.tensorflow_import import tf
 
@@ -119,9 +119,9 @@ def test_images_in_tfrecord_files(tmp_path, color_model, capsys):
 
 
 def test_counting_ends_in_time_and_says_so(tmp_path, photos, color_model, capsys, monkeypatch):
-    counted = check.count([inputs.understand(photos)], seconds=-1)
+    counted = trial.count([inputs.understand(photos)], seconds=-1)
     assert (counted.files, counted.complete) == (1, False)
-    monkeypatch.setattr(check, "count", lambda _: counted)
+    monkeypatch.setattr(trial, "count", lambda _: counted)
     assert run(input=photos, model=color_model, output=tmp_path / "out", price_per_hour=1) == 0
     said = capsys.readouterr().out
     for line in ("inputs   ", "time     ", "results  ", "cost     "):
@@ -130,10 +130,10 @@ def test_counting_ends_in_time_and_says_so(tmp_path, photos, color_model, capsys
 
 def test_the_sample_is_of_all_images_and_the_same_again(tmp_path):
     found = [inputs.understand(write_colors(tmp_path / "p", 300))]
-    counted = check.count(found)
+    counted = trial.count(found)
     assert (counted.files, counted.sized, counted.complete) == (300, 300, True)
-    assert len(set(counted.sample)) == check.SAMPLE_SIZE
-    assert check.count(found) == counted
+    assert len(set(counted.sample)) == trial.SAMPLE_SIZE
+    assert trial.count(found) == counted
     listed = list(inputs.list_images(found[0]))
     assert any(ref in counted.sample for ref in listed[200:])
 

@@ -48,7 +48,7 @@ def test_what_it_says(tmp_path, photos, color_model, capsys):
         r"sample   3 images: 3 labeled, 0 failed\n"
         r"an image [\d.]+ ms reading, [\d.]+ ms of a core decoding, [\d.]+ ms predicting\n"
         r"time     \d+ \w+ on this machine: \d+ \w+ to start, then [\d,.]+ images/s\n"
-        r"         if [^\n]*, 64 at a time, [^\n]*\n"
+        r"         if [^\n]* the longest, as here[^\n]*\n"
         r"memory   [\d.]+ [MG]B at its peak here, about [\d.]+ [MG]B in the run\n"
         r"results  about [\d.]+ kB\n"
         r"cost     [\d.]+, at that rate [\d,.]+ for a million images\n",

@@ -1,69 +1,36 @@
 """The check job: would a label run work, and what would it take? Nothing stays of it.
 
-What a run would do once, it does, and what a run would do with every image, with a sample.
+What a run would do once, it does, and what a run would do with every image, with a sample. What the
+run itself would take, Beam's part, it measures by a run on a single image.
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
-import random
+import os
 import resource
 import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import NamedTuple
+from pathlib import Path
 
-from pipeline import claims, console, devices, inputs, label, runs, storage, tfrecords, transforms
+from pipeline import claims, console, label, runs, transforms, trial
 from pipeline.costs import per_million
-from pipeline.inputs import Input
-from pipeline.limits import Limits
 from pipeline.model import ModelSpec, inspect
-from pipeline.options import LabelConfig, limits_of
+from pipeline.options import LabelConfig
 from pipeline.progress import in_words
-from pipeline.records import DecodedImage, Failure, ImageRef, Labeled, StageSeconds
-from pipeline.running import new_pipeline, runs_in_one_process
+from pipeline.running import new_pipeline, runs_here, runs_in_one_process
 from pipeline.runs import Plan
+from pipeline.trial import SAMPLE_SIZE, Counted, Sampled
 
-SAMPLE_SIZE = 64
-SECONDS_TO_COUNT = 20.0
+# Beam's local runner keeps all names and rows until the end, in several stages: 10,000 images took
+# 57 MB more than 1,000, with rows of 660 bytes.
+_TIMES_IN_MEMORY = 10
 
 # Names of failed images that are printed.
 _NAMES = 10
-
-# The model is called again and again for about so long, since its first call takes longer.
-_SECONDS_TO_PREDICT = 2.0
-
-
-class Counted(NamedTuple):
-    """What is behind the inputs.
-
-    ``files``, as often as they are named; ``size`` in bytes of the ``sized`` ones among them;
-    ``complete``: whether that is all. ``sample``: some of them, each as likely as any other.
-    """
-
-    files: int
-    sized: int
-    size: int
-    complete: bool
-    sample: Sequence[ImageRef]
-
-
-class Sampled(NamedTuple):
-    """What became of the sample.
-
-    ``sizes``: in bytes, of the images that could be read. ``startup``: seconds that the model took
-    to be loaded and to warm up. ``stages``: seconds an image.
-    """
-
-    labeled: Sequence[Labeled]
-    failed: Sequence[Failure]
-    sizes: Sequence[int]
-    startup: float
-    stages: StageSeconds
 
 
 def run(config: LabelConfig) -> int:
@@ -76,8 +43,7 @@ def run(config: LabelConfig) -> int:
       UsageError: it would not work.
       RunError: the model fails on the images.
     """
-    # A process that has just begun has done nothing but import, in one thread.
-    startup = time.process_time()
+    startup = _age()
     started = time.perf_counter()
     new_pipeline(config.beam_args)
     found, execution, output = label.check(config, keep_output=False)
@@ -87,9 +53,11 @@ def run(config: LabelConfig) -> int:
     startup += time.perf_counter() - started
     print(f"model    {spec.height}×{spec.width} pixels, {len(spec.labels)} classes")
     print(f"output   {_standing(plan)}")
-    counted = count(found)
-    sampled = label_sample(counted, spec, config, execution)
-    print("\n".join(describe(counted, sampled, config, spec, startup + sampled.startup)))
+    counted = trial.count(found)
+    sampled = trial.label_sample(counted, spec, config, execution)
+    if sampled.data is not None and runs_here(config.beam_args):
+        startup += trial.try_out(plan, sampled.data)
+    print("\n".join(describe(counted, sampled, config, spec, startup)))
     ratio = len(sampled.failed) / max(len(counted.sample), 1)
     if ratio > config.max_failure_ratio:
         console.say(
@@ -112,111 +80,6 @@ def _standing(plan: Plan) -> str:
     if plan.note is not None or plan.run.earlier_runs:
         words += "; what has been labeled before is not taken off the figures below"
     return console.printable(words)
-
-
-def count(found: Sequence[Input], seconds: float = SECONDS_TO_COUNT) -> Counted:
-    """List the inputs for as long as that, and draw a sample of what is listed.
-
-    Raises:
-      InputError: the listing failed.
-    """
-    deadline = time.monotonic() + seconds
-    draw = random.Random(0)
-    files = sized = total = 0
-    complete = True
-    sample: list[ImageRef] = []
-    for ref in _records(itertools.chain.from_iterable(map(inputs.list_images, found))):
-        if len(sample) < SAMPLE_SIZE:
-            sample.append(ref)
-        elif (place := draw.randint(0, files)) < SAMPLE_SIZE:
-            sample[place] = ref
-        files += 1
-        size = storage.size_in(ref.version) if ref.place is None else None
-        if size is not None:
-            sized, total = sized + 1, total + size
-        if time.monotonic() > deadline:
-            complete = False
-            break
-    return Counted(files, sized, total, complete, sample)
-
-
-def _records(refs: Iterator[ImageRef]) -> Iterator[ImageRef]:
-    for ref in refs:
-        yield from tfrecords.list_records(ref)
-
-
-def label_sample(
-    counted: Counted, spec: ModelSpec, config: LabelConfig, execution: devices.Execution
-) -> Sampled:
-    """Read, decode and label the sample as the run would, but in one go.
-
-    Raises:
-      ModelError: the model cannot be loaded, or not be executed so.
-      PredictionError: it fails on all images.
-      InputError: a TFRecord file cannot be read.
-    """
-    handler = transforms.handler_for(spec, config.top_k, config.batch_size, execution)
-    sizes: list[int] = []
-    limits = limits_of(config)
-    decode = functools.partial(
-        _read_and_decode, decode=transforms.decoder_for(spec, limits), limits=limits, sizes=sizes
-    )
-    results = transforms.in_threads(
-        functools.partial(transforms.decode_or_fail, decode=decode, run_id=""), _loaded(counted)
-    )
-    failed = [result for result in results if isinstance(result, Failure)]
-    decoded = [result for result in results if isinstance(result, DecodedImage)]
-    started = time.perf_counter()
-    model = handler.load_model()
-    startup = time.perf_counter() - started
-    if not decoded:
-        return Sampled([], failed, sizes, startup, StageSeconds())
-    # Filled up to what the run has in a batch, which may be more than the sample is.
-    images = max(len(decoded), min(config.batch_size, counted.files))
-    pixels = [image.pixels for image in itertools.islice(itertools.cycle(decoded), images)]
-    calls: list[float] = []
-    while not calls or (sum(calls) < _SECONDS_TO_PREDICT and len(calls) < 10):
-        started = time.perf_counter()
-        answers = [
-            answer
-            for at in range(0, images, config.batch_size)
-            for answer in handler.run_inference(pixels[at : at + config.batch_size], model)
-        ]
-        calls.append(time.perf_counter() - started)
-    usual = statistics.median(calls[1:] or calls)
-    rows = [
-        transforms.label_image(image.info, answer, spec=spec, run_id="2026-01-01T00-00-00Z-123456")
-        for image, answer in zip(decoded, answers, strict=False)
-    ]
-    labeled = [row for row in rows if isinstance(row, Labeled)]
-    failed += [row for row in rows if isinstance(row, Failure)]
-    stages = StageSeconds(
-        read=statistics.mean(image.info.seconds.read for image in decoded),
-        decode=statistics.mean(image.info.seconds.decode for image in decoded),
-        predict=usual / images,
-    )
-    return Sampled(labeled, failed, sizes, startup + max(calls[0] - usual, 0), stages)
-
-
-def _loaded(counted: Counted) -> list[ImageRef]:
-    """The sample, with the bytes of what is in TFRecord files."""
-    refs = [ref for ref in counted.sample if ref.place is None]
-    records = sorted((ref for ref in counted.sample if ref.place), key=lambda ref: ref.place or ())
-    for file, group in itertools.groupby(records, lambda ref: (ref.place or ("",))[0]):
-        refs.extend(tfrecords.load_records(file, group))
-    return refs
-
-
-def _read_and_decode(
-    ref: ImageRef, *, decode: transforms.Decode, limits: Limits, sizes: list[int]
-) -> DecodedImage:
-    """As the run does it, and the size noted."""
-    started = time.perf_counter()
-    data = transforms.read_image(ref, limits)
-    read = time.perf_counter() - started
-    sizes.append(len(data))
-    info, pixels = decode(ref._replace(data=data))
-    return DecodedImage(info._replace(seconds=info.seconds._replace(read=read)), pixels)
 
 
 def describe(
@@ -255,7 +118,7 @@ def describe(
         f"an image {stages.read * 1000:.1f} ms reading, {stages.decode * 1000:.1f} ms of a core "
         f"decoding, {stages.predict * 1000:.1f} ms predicting"
     )
-    each, why = seconds_each(stages)
+    each, why = seconds_each(stages.read, sampled.overlapped)
     seconds = startup + counted.files * each
     machine = "this machine" if runs_in_one_process(config.beam_args) else "one worker like this"
     yield (
@@ -265,36 +128,50 @@ def describe(
     yield f"         {why}"
     if not runs_in_one_process(config.beam_args):
         yield "         with N workers, an N-th of it, and the time until they are there"
-    now, more = _peak(), _held(spec, config)
-    yield f"memory   {_bytes(now)} at its peak here, about {_bytes(now + more)} in the run"
-    rows = statistics.mean(len(row.to_json()) + 1 for row in sampled.labeled)
-    yield f"results  {least}about {_bytes(round(rows * counted.files))}"
+    rows = statistics.mean(len(row.to_json()) + 1 for row in sampled.labeled) * counted.files
+    now, more = _peak(), _held_ahead(spec, config)
+    if runs_here(config.beam_args):
+        more += round(rows * _TIMES_IN_MEMORY)
+    yield f"memory   {_bytes(now)} at its peak here, {least}about {_bytes(now + more)} in the run"
+    yield f"results  {least}about {_bytes(rows)}"
     if config.price_per_hour is not None:
         million = per_million(seconds, counted.files, config.price_per_hour)
         cost = seconds / 3600 * config.price_per_hour
         yield f"cost     {least}{cost:.4f}, at that rate {million:,.4f} for a million images"
 
 
-def seconds_each(stages: StageSeconds) -> tuple[float, str]:
-    """How long an image holds up those behind it, and in words why."""
-    read = stages.read / transforms.READ_THREADS
-    decode = stages.decode / devices.cores()
-    if devices.has_gpu():
-        each = max(read, decode, stages.predict)
-        why = "taken to be that of the slowest stage, as all of them overlap"
-    else:
-        each = max(read, decode + stages.predict)
-        why = "decoding and predicting share the cores"
-    why = (
-        f"{why}; {transforms.READ_THREADS} images are read at a time, and {devices.cores()} decoded"
+def seconds_each(read: float, overlapped: float) -> tuple[float, str]:
+    """How long an image holds up those behind it, and in words why.
+
+    Args:
+      read: seconds that reading one takes.
+      overlapped: of decoding and predicting, which share the cores, unless the model has a GPU.
+    """
+    at_a_time = transforms.READ_THREADS
+    if read / at_a_time > overlapped:
+        return read / at_a_time, f"if reading, {at_a_time} at a time, takes the longest, as here"
+    return overlapped, (
+        "if decoding and predicting at once take the longest, as here; "
+        f"{at_a_time} images are read meanwhile"
     )
-    return max(each, 1e-9), why
 
 
-def _held(spec: ModelSpec, config: LabelConfig) -> int:
+def _held_ahead(spec: ModelSpec, config: LabelConfig) -> int:
     """Bytes of the pixels that the run holds ahead of the model, and the check did not."""
     ahead = transforms.read_ahead(config.batch_size) - min(SAMPLE_SIZE, config.batch_size)
     return ahead * spec.height * spec.width * 3
+
+
+def _age() -> float:
+    """Seconds since this process began, all but importing where it has just begun.
+
+    Where the system does not tell, the time that it computed, which importing mostly is.
+    """
+    try:
+        began = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return time.process_time()
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - began / os.sysconf("SC_CLK_TCK")
 
 
 def _peak() -> int:

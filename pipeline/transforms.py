@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
 from queue import SimpleQueue
@@ -314,6 +315,15 @@ def _as_ref(ref: str | ImageRef) -> ImageRef:
 def in_threads(function: Callable[[T], U], values: Sequence[T]) -> list[U]:
     """A function on each of some values, by the threads that read and decode."""
     return list(_THREADS.map(function, values))
+
+
+@contextlib.contextmanager
+def meanwhile(function: Callable[[T], Any], values: Iterable[T]) -> Iterator[None]:
+    """While in here, those threads call a function on some values; ends when they have."""
+    futures = [_THREADS.submit(function, value) for value in values]
+    yield
+    for future in futures:
+        future.result()
 
 
 def read_image(ref: ImageRef, limits: Limits) -> bytes:

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from models import COLORS, image_file
 
-from pipeline import check, claims, inputs
+from pipeline import check, claims, inputs, trial
 from pipeline.__main__ import main
-from pipeline.records import StageSeconds
 from pipeline.tensorflow_import import tf
 
 
@@ -48,8 +47,8 @@ def test_what_it_says(tmp_path, photos, color_model, capsys):
         rf"inputs   3 images, {size} bytes\n"
         r"sample   3 images: 3 labeled, 0 failed\n"
         r"an image [\d.]+ ms reading, [\d.]+ ms of a core decoding, [\d.]+ ms predicting\n"
-        r"time     \d+ s on this machine: \d+ s to start, then [\d,.]+ images/s\n"
-        r" +\w.*; 64 images are read at a time, and \d+ decoded\n"
+        r"time     \d+ \w+ on this machine: \d+ \w+ to start, then [\d,.]+ images/s\n"
+        r"         if [^\n]* the longest, as here[^\n]*\n"
         r"memory   [\d.]+ [MG]B at its peak here, about [\d.]+ [MG]B in the run\n"
         r"results  about [\d.]+ kB\n"
         r"cost     [\d.]+, at that rate [\d,.]+ for a million images\n",
@@ -120,9 +119,9 @@ def test_images_in_tfrecord_files(tmp_path, color_model, capsys):
 
 
 def test_counting_ends_in_time_and_says_so(tmp_path, photos, color_model, capsys, monkeypatch):
-    counted = check.count([inputs.understand(photos)], seconds=-1)
+    counted = trial.count([inputs.understand(photos)], seconds=-1)
     assert (counted.files, counted.complete) == (1, False)
-    monkeypatch.setattr(check, "count", lambda _: counted)
+    monkeypatch.setattr(trial, "count", lambda _: counted)
     assert run(input=photos, model=color_model, output=tmp_path / "out", price_per_hour=1) == 0
     said = capsys.readouterr().out
     for line in ("inputs   ", "time     ", "results  ", "cost     "):
@@ -131,10 +130,10 @@ def test_counting_ends_in_time_and_says_so(tmp_path, photos, color_model, capsys
 
 def test_the_sample_is_of_all_images_and_the_same_again(tmp_path):
     found = [inputs.understand(write_colors(tmp_path / "p", 300))]
-    counted = check.count(found)
+    counted = trial.count(found)
     assert (counted.files, counted.sized, counted.complete) == (300, 300, True)
-    assert len(set(counted.sample)) == check.SAMPLE_SIZE
-    assert check.count(found) == counted
+    assert len(set(counted.sample)) == trial.SAMPLE_SIZE
+    assert trial.count(found) == counted
     listed = list(inputs.list_images(found[0]))
     assert any(ref in counted.sample for ref in listed[200:])
 
@@ -229,19 +228,11 @@ def test_mistakes_are_said_in_one_line(tmp_path, photos, color_model, capsys, fl
 # The arithmetic
 
 
-def test_what_an_image_costs_on_a_cpu(monkeypatch):
-    monkeypatch.setattr(check.devices, "has_gpu", lambda: False)
-    monkeypatch.setattr(check.devices, "cores", lambda: 2)
-    assert check.seconds_each(StageSeconds(0.064, 0.004, 0.005))[0] == pytest.approx(0.007)
-    assert check.seconds_each(StageSeconds(0.64, 0.004, 0.005))[0] == pytest.approx(0.01)
-
-
-def test_what_an_image_costs_with_a_gpu(monkeypatch):
-    monkeypatch.setattr(check.devices, "has_gpu", lambda: True)
-    monkeypatch.setattr(check.devices, "cores", lambda: 2)
-    each, why = check.seconds_each(StageSeconds(0.064, 0.004, 0.0005))
-    assert each == pytest.approx(0.002)
-    assert why.startswith("taken to be that of the slowest stage")
+def test_what_holds_an_image_up():
+    each, why = check.seconds_each(read=0.064, overlapped=0.005)
+    assert (each, why.startswith("if decoding and predicting")) == (0.005, True)
+    each, why = check.seconds_each(read=0.64, overlapped=0.005)
+    assert (each, why.startswith("if reading, 64 at a time")) == (0.01, True)
 
 
 def test_time_is_that_of_a_worker_where_there_are_several(tmp_path, photos, color_model, capsys):

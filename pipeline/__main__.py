@@ -24,6 +24,7 @@ from pipeline.options import (
     parse_label,
     parse_report,
 )
+from pipeline.redaction import without_secret_flags
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -113,7 +114,7 @@ def _interrupt(standard_error: int, number: int, _: object) -> NoReturn:
         state = f": {counts.done:,} images done, {counts.failed:,} failed"
     if counts.kept:
         state += f", the rows of {counts.kept:,} kept"
-    command = shlex.join(_without_if_exists(sys.orig_argv))
+    command = shlex.join(without_secret_flags(_without_if_exists(sys.orig_argv)))
     say(f"interrupted{state}; to go on, give the same command again: {command}")
     os._exit(128 + number)
 

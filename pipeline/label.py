@@ -19,7 +19,7 @@ from pipeline.devices import Execution
 from pipeline.model import inspect
 from pipeline.options import LabelConfig, limits_of
 from pipeline.records import Failure, Labeled
-from pipeline.redaction import name_of, redact_all
+from pipeline.redaction import name_of, redact_all, without_secret_flags
 from pipeline.report import job as report
 from pipeline.running import (
     beam_options,
@@ -243,7 +243,10 @@ def summarize(
             "classes": len(run.spec.labels),
         },
         "settings": run.settings,
-        "options": redact_all(dataclasses.asdict(run.config)),
+        "options": redact_all(
+            dataclasses.asdict(run.config)
+            | {"beam_args": without_secret_flags(run.config.beam_args)}
+        ),
         "versions": versions(),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import urllib.parse
+from collections.abc import Iterable
 from typing import Any
 
 # User and password: all that stands before the last @ of an authority. No slash may be among it,
@@ -112,6 +113,23 @@ def _name(parameter: str, equals: re.Pattern[str]) -> str:
         return ""
     name = urllib.parse.unquote(parameter[: match.start()])
     return name.lower().replace("-", "_")
+
+
+# Beam's flags that are keys: --s3_secret_access_key, --s3_session_token and the like.
+_SECRET_FLAG = re.compile(r"--\w*(secret|token|password|access_key)\w*")
+
+
+def without_secret_flags(arguments: Iterable[str]) -> list[str]:
+    """Arguments of a command without the flags that are keys, and without their values."""
+    kept: list[str] = []
+    is_value = False
+    for argument in arguments:
+        flag, has_value, _ = argument.partition("=")
+        secret = _SECRET_FLAG.fullmatch(flag) is not None
+        if not secret and not (is_value and not argument.startswith("--")):
+            kept.append(argument)
+        is_value = secret and not has_value
+    return kept
 
 
 def redact_all(value: Any) -> Any:

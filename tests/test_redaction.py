@@ -4,7 +4,7 @@ import time
 import pytest
 
 from pipeline import console
-from pipeline.redaction import name_of, redact
+from pipeline.redaction import name_of, redact, without_secret_flags
 
 S3_V4 = (
     "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA%2F20260101%2Fus-east-1%2Fs3"
@@ -146,3 +146,8 @@ def test_say_is_safe_to_read(capsys):
 )
 def test_the_name_of_an_image(uri, name):
     assert name_of(uri) == name
+
+
+def test_flags_that_are_keys_are_left_out():
+    argv = ["label", "--s3_secret_access_key=S", "--s3_session_token", "S", "--top_k", "3"]
+    assert without_secret_flags([*argv, "--s3_access_key_id", "S"]) == ["label", "--top_k", "3"]

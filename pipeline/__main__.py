@@ -8,6 +8,7 @@ import importlib
 import io
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -24,7 +25,7 @@ from pipeline.options import (
     parse_label,
     parse_report,
 )
-from pipeline.redaction import without_secret_flags
+from pipeline.redaction import without_flags, without_secret_flags
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -114,18 +115,11 @@ def _interrupt(standard_error: int, number: int, _: object) -> NoReturn:
         state = f": {counts.done:,} images done, {counts.failed:,} failed"
     if counts.kept:
         state += f", the rows of {counts.kept:,} kept"
-    command = shlex.join(without_secret_flags(_without_if_exists(sys.orig_argv)))
+    # What was to be done with older results has been done; these are now to be gone on with.
+    argv = without_flags(sys.orig_argv, re.compile("--if_exists"))
+    command = shlex.join(without_secret_flags(argv))
     say(f"interrupted{state}; to go on, give the same command again: {command}")
     os._exit(128 + number)
-
-
-def _without_if_exists(argv: list[str]) -> list[str]:
-    """What was to be done with older results has been done; these are now to be gone on with."""
-    return [
-        argument
-        for before, argument in zip(["", *argv], argv, strict=False)
-        if not argument.startswith("--if_exists") and before != "--if_exists"
-    ]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import Counter
 from datetime import datetime, timezone
@@ -17,9 +16,9 @@ from pipeline.already_done import SetAsideDone
 from pipeline.costs import bottleneck, per_million
 from pipeline.devices import Execution
 from pipeline.model import inspect
-from pipeline.options import LabelConfig, limits_of
+from pipeline.options import LabelConfig, limits_of, written
 from pipeline.records import Failure, Labeled
-from pipeline.redaction import name_of, redact_all, without_secret_flags
+from pipeline.redaction import name_of
 from pipeline.report import job as report
 from pipeline.running import (
     beam_options,
@@ -243,10 +242,7 @@ def summarize(
             "classes": len(run.spec.labels),
         },
         "settings": run.settings,
-        "options": redact_all(
-            dataclasses.asdict(run.config)
-            | {"beam_args": without_secret_flags(run.config.beam_args)}
-        ),
+        "options": written(run.config),
         "versions": versions(),
     }
 

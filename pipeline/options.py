@@ -6,13 +6,14 @@ import argparse
 import difflib
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline import __version__
 from pipeline.devices import PRECISIONS
 from pipeline.errors import UsageError
 from pipeline.limits import DEFAULT_LIMITS, Limits
+from pipeline.redaction import redact_all, without_secret_flags
 
 LABEL_DESCRIPTION = """\
 Label images with a TensorFlow Hub classifier or another SavedModel.
@@ -96,6 +97,12 @@ class ReportConfig:
 def limits_of(config: LabelConfig | FinetuneConfig) -> Limits:
     """What no image may take more of."""
     return Limits(config.max_image_bytes, config.max_image_pixels, config.read_timeout_seconds)
+
+
+def written(config: LabelConfig | FinetuneConfig) -> dict[str, Any]:
+    """The flags as a summary has them: without secrets."""
+    beam_args = without_secret_flags(config.beam_args)
+    return redact_all(asdict(config) | {"beam_args": beam_args})
 
 
 class _Parser(argparse.ArgumentParser):

@@ -121,14 +121,19 @@ _SECRET_FLAG = re.compile(r"--\w*(secret|token|password|access_key)\w*")
 
 def without_secret_flags(arguments: Iterable[str]) -> list[str]:
     """Arguments of a command without the flags that are keys, and without their values."""
+    return without_flags(arguments, _SECRET_FLAG)
+
+
+def without_flags(arguments: Iterable[str], pattern: re.Pattern[str]) -> list[str]:
+    """Arguments of a command without the flags that a pattern matches, and their values."""
     kept: list[str] = []
     is_value = False
     for argument in arguments:
         flag, has_value, _ = argument.partition("=")
-        secret = _SECRET_FLAG.fullmatch(flag) is not None
-        if not secret and not (is_value and not argument.startswith("--")):
+        dropped = pattern.fullmatch(flag) is not None
+        if not dropped and not (is_value and not argument.startswith("--")):
             kept.append(argument)
-        is_value = secret and not has_value
+        is_value = dropped and not has_value
     return kept
 
 

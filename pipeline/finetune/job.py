@@ -26,9 +26,9 @@ from pipeline.finetune.pictures import Example, draw_confusion, draw_curves, dra
 from pipeline.finetune.report import render_report
 from pipeline.finetune.training import History, Part, Phase, adam, class_weights, softmax
 from pipeline.model import ExtractorSpec, as_function, inspect_extractor, load
-from pipeline.options import FinetuneConfig, limits_of
+from pipeline.options import FinetuneConfig, limits_of, written
 from pipeline.records import Reason
-from pipeline.redaction import name_of, redact_all, without_secret_flags
+from pipeline.redaction import name_of, redact_all
 from pipeline.running import beam_options, new_pipeline, run_pipeline, versions
 from pipeline.tensorflow_import import tf
 
@@ -413,10 +413,7 @@ def summarize(
         "epochs": [epoch._asdict() for epoch in trained.history.epochs],
         "steps": [step._asdict() for step in trained.history.steps],
         "model": redact_all(dataclasses.asdict(run.spec)),
-        "options": redact_all(
-            dataclasses.asdict(run.config)
-            | {"beam_args": without_secret_flags(run.config.beam_args)}
-        ),
+        "options": written(run.config),
         "versions": versions(),
     }
 

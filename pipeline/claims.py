@@ -24,6 +24,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipeline import console, outputs, storage
 from pipeline.errors import OutputError
+from pipeline.records import TIME
 
 CLAIM = ".claim"
 
@@ -181,7 +182,7 @@ def _holder() -> dict[str, Any]:
         "token": secrets.token_hex(8),
         "host": socket.gethostname(),
         "process": os.getpid(),
-        "since": f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
+        "since": f"{datetime.now(timezone.utc):{TIME}}",
     }
 
 

@@ -17,7 +17,7 @@ from pipeline.costs import bottleneck, per_million
 from pipeline.devices import Execution
 from pipeline.model import inspect
 from pipeline.options import LabelConfig, limits_of, written
-from pipeline.records import Failure, Labeled
+from pipeline.records import TIME, Failure, Labeled
 from pipeline.redaction import name_of
 from pipeline.report import job as report
 from pipeline.running import (
@@ -219,8 +219,8 @@ def summarize(
         "taken_over": taken_over,
         "failure_reasons": _by_count(all_failed.reasons),
         "labels": _by_count(all_labeled.labels),
-        "started_at": f"{run.started:{outputs.TIME}}",
-        "finished_at": f"{finished:{outputs.TIME}}",
+        "started_at": f"{run.started:{TIME}}",
+        "finished_at": f"{finished:{TIME}}",
         "seconds": round(seconds, 3),
         "images_per_second": round(images / seconds, 2),
         "stage_seconds_per_image": {

@@ -242,7 +242,7 @@ def _label_parser(command: str, description: str) -> argparse.ArgumentParser:
         "--incremental",
         action="store_true",
         help="give each run a dated folder in the output, and label only what is new, was changed, "
-        "or failed for reasons that may pass, since the earlier runs there with the same model",
+        "or could not be read or predicted, since the earlier runs there with the same model",
     )
     runs.add_argument(
         "--checkpoint_every",

@@ -23,11 +23,12 @@ FAILURES = "failures"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 
+# Globs of the shards of ``WriteRows``: files of other names in the folder are somebody else's.
+LABEL_SHARDS = f"{LABELS}-*-of-*.jsonl"
+FAILURE_SHARDS = f"{FAILURES}-*-of-*.jsonl"
+
 # What the name of a run's folder begins with, with --incremental.
 RUN_FOLDER = "run="
-
-# In summaries: UTC, ISO 8601.
-TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class WriteRows(beam.PTransform):
@@ -112,6 +113,11 @@ def part(folder: str, name: str) -> str:
     return FileSystems.join(folder, f"{name}-{uuid.uuid4().hex}.jsonl")
 
 
+def absolute(given: str) -> str:
+    """The absolute path or URI of a folder, without a slash at its end."""
+    return given.rstrip("/") if storage.is_remote(given) else storage.local_path(given)
+
+
 def prepare(given: str, keep: bool = True) -> str:
     """Make the output folder, try to write there, and return its absolute path or URI.
 
@@ -122,7 +128,7 @@ def prepare(given: str, keep: bool = True) -> str:
     Raises:
       OutputError: it cannot be written.
     """
-    output = given.rstrip("/") if storage.is_remote(given) else storage.local_path(given)
+    output = absolute(given)
     if any(character in output for character in "*?["):
         # Beam finds the shards that it is to rename by a glob, in which these would be wildcards.
         raise OutputError(f"--output {given}: must not have any of * ? [ in it")

@@ -14,6 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+# Of times in rows and summaries, and in names of runs; both UTC.
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+TIME_IN_NAMES = "%Y-%m-%dT%H-%M-%SZ"
+
 
 class Reason(str, Enum):
     """Why an image has no label. A closed set: every failure has one of these."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import platform
 import re
+import secrets
+from datetime import datetime
 from importlib.metadata import version
 
 import apache_beam as beam
@@ -12,6 +14,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 
 from pipeline import __version__, progress
 from pipeline.errors import LabelingError, RunError, UsageError
+from pipeline.records import TIME_IN_NAMES
 from pipeline.resizing import Resizer
 
 # Beam's DirectRunner may hand over to a runner that it downloads, depending on the pipeline.
@@ -86,6 +89,15 @@ def _run_error(error: LabelingError | RuntimeError) -> Exception:
 def _is_not_ours(record: logging.LogRecord) -> bool:
     """Whether a log record is of an error that is not said in one line at the end."""
     return not (record.exc_info and isinstance(record.exc_info[1], (LabelingError, OSError)))
+
+
+def new_run_id(started: datetime) -> str:
+    """A name for a run; those of later ones are greater.
+
+    Args:
+      started: UTC.
+    """
+    return f"{started:{TIME_IN_NAMES}}-{secrets.token_hex(3)}"
 
 
 def versions() -> dict[str, str]:

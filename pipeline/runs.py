@@ -14,8 +14,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
-import secrets
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -30,15 +30,16 @@ from pipeline.errors import OutputError
 from pipeline.inputs import Input
 from pipeline.model import ModelSpec
 from pipeline.options import LabelConfig
+from pipeline.records import TIME, TIME_IN_NAMES
 from pipeline.redaction import name_of
+from pipeline.running import new_run_id
 
 UNFINISHED = ".unfinished"
 _RUN = "run.json"
 _RUN_FOLDER = outputs.RUN_FOLDER
-_TIME = "%Y-%m-%dT%H-%M-%SZ"
 
 _ROWS = (outputs.LABELS, outputs.FAILURES)
-_SHARDS = tuple(f"{name}-*-of-*.jsonl" for name in _ROWS)
+_SHARDS = (outputs.LABEL_SHARDS, outputs.FAILURE_SHARDS)
 # The rows of a run, and what else says that there is one.
 _WITH_ROWS = (outputs.SUMMARY, *_SHARDS, f"{UNFINISHED}/*.jsonl")
 _SIGNS = (*_WITH_ROWS, f"{UNFINISHED}/{_RUN}")
@@ -119,8 +120,7 @@ def plan(
       OutputError: there is something that ``--if_exists`` does not allow to touch.
     """
     settings = _settings(config, inputs, spec)
-    run_id = f"{started:{_TIME}}-{secrets.token_hex(3)}"
-    run = Run(config, inputs, spec, execution, output, run_id, started, settings)
+    run = Run(config, inputs, spec, execution, output, new_run_id(started), started, settings)
     try:
         return _increment(run) if config.incremental else _alone(run)
     except storage.STORE_ERRORS as error:
@@ -216,9 +216,7 @@ def _increment(run: Run) -> Plan:
             f"{len(whole) - len(counts)} of {len(whole)} earlier runs do not count: another model, "
             "or other flags, labeled their images"
         )
-    globs = [
-        FileSystems.join(folder, f"{name}-*.jsonl") for folder in sorted(counts) for name in _ROWS
-    ]
+    globs = [FileSystems.join(folder, shards) for folder in sorted(counts) for shards in _SHARDS]
     run = dataclasses.replace(run, earlier_runs=tuple(globs))
     unwanted = []
     for folder, note in sorted(unfinished.items(), reverse=True):
@@ -236,10 +234,11 @@ def _increment(run: Run) -> Plan:
                 f"warning: {folder} stays unfinished: another command began it; give that again, "
                 "or --if_exists=overwrite to delete what is unfinished"
             )
-    started = run.started
-    while outputs.find(FileSystems.join(output, f"{_RUN_FOLDER}{started:{_TIME}}"), *_SIGNS):
-        started += timedelta(seconds=1)
-    folder = FileSystems.join(output, f"{_RUN_FOLDER}{started:{_TIME}}")
+    for second in itertools.count():  # a run may have begun in the same one
+        started = run.started + timedelta(seconds=second)
+        folder = FileSystems.join(output, f"{_RUN_FOLDER}{started:{TIME_IN_NAMES}}")
+        if not outputs.find(folder, *_SIGNS):
+            break
     return Plan(dataclasses.replace(run, folder=folder), tuple(unwanted))
 
 
@@ -249,7 +248,7 @@ def _start(run: Run) -> Run:
         Path(run.unfinished).mkdir(parents=True, exist_ok=True)
     note = {
         "run_id": run.run_id,
-        "started_at": f"{run.started:{outputs.TIME}}",
+        "started_at": f"{run.started:{TIME}}",
         "settings": run.settings,
     }
     outputs.write_file(FileSystems.join(run.unfinished, _RUN), json.dumps(note, indent=2).encode())
@@ -262,7 +261,7 @@ def _go_on(run: Run, note: dict[str, Any]) -> Run:
     At any moment in here, what there is can be gone on with again: a summary is gone before the
     first of its rows are.
     """
-    started = datetime.strptime(note["started_at"], outputs.TIME).replace(tzinfo=timezone.utc)
+    started = datetime.strptime(note["started_at"], TIME).replace(tzinfo=timezone.utc)
     run = _start(dataclasses.replace(run, run_id=note["run_id"], started=started))
     outputs.remove(run.folder, [outputs.SUMMARY, outputs.REPORT])
     for path in outputs.find(run.folder, *_SHARDS):

@@ -36,7 +36,7 @@ class Tally:
     def add(self, record: ImageRef | Labeled | Failure) -> Tally:
         """Count one more record, in place."""
         self.images += 1
-        self.checksum = (self.checksum + _hash(_uri(record))) % 2**64
+        self.checksum = (self.checksum + hash_of(_uri(record))) % 2**64
         if isinstance(record, Failure):
             self.reasons[record.reason] += 1
         elif isinstance(record, Labeled):
@@ -97,8 +97,11 @@ def _uri(record: ImageRef | Labeled | Failure) -> str:
     return name_of(record.uri) if isinstance(record, ImageRef) else record.image
 
 
-def _hash(uri: str) -> int:
-    return int.from_bytes(hashlib.blake2b(uri.encode(), digest_size=8).digest(), "big")
+def hash_of(name: str) -> int:
+    """64 bits that look random but are the same every time."""
+    # A row that somebody has changed may have lone surrogates in it.
+    data = name.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
 def _sum(left: StageSeconds, right: StageSeconds) -> StageSeconds:

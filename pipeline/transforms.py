@@ -25,6 +25,7 @@ from pipeline.errors import ImageError, ModelError
 from pipeline.handlers import SavedModelHandler
 from pipeline.limits import DEFAULT_LIMITS, Limits
 from pipeline.records import (
+    TIME,
     Answer,
     DecodedImage,
     Failure,
@@ -39,7 +40,7 @@ from pipeline.records import (
 from pipeline.redaction import name_of, redact
 
 if TYPE_CHECKING:
-    from pipeline.model import ModelSpec
+    from pipeline.model import ExtractorSpec, ModelSpec
 
 NAMESPACE = "labeling"
 
@@ -175,15 +176,20 @@ def read_ahead(batch_size: int) -> int:
     return max(READ_AHEAD, 2 * batch_size)
 
 
-def decoder_for(spec: ModelSpec, limits: Limits) -> Decode:
-    """What makes of an image what a model takes."""
-    decode = functools.partial(
+def pixels_for(spec: ExtractorSpec, limits: Limits) -> Decode:
+    """What makes of an image the pixels that a model was made for."""
+    return functools.partial(
         read_and_decode,
         height=spec.height,
         width=spec.width,
         resample=spec.resample,
         limits=limits,
     )
+
+
+def decoder_for(spec: ModelSpec, limits: Limits) -> Decode:
+    """What makes of an image what a classifier takes."""
+    decode = pixels_for(spec, limits)
     if spec.example_output is None:
         return decode
     return functools.partial(read_as_example, decode=decode, decodes=spec.decodes, limits=limits)
@@ -392,7 +398,7 @@ def label_image(
         model=name_of(spec.handle),
         model_fingerprint=spec.fingerprint,
         run_id=run_id,
-        labeled_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        labeled_at=datetime.now(timezone.utc).strftime(TIME),
         version=info.version,
         seconds=info.seconds._replace(predict=answer.seconds),
     )

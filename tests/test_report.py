@@ -35,7 +35,8 @@ from pipeline.report.rows import (
     read_summary,
     shares_of_labels,
 )
-from pipeline.report.sampling import Least, hash_of
+from pipeline.report.sampling import Least
+from pipeline.summary import hash_of
 
 HTML = '<script>alert("1")</script>&\''
 MOST_BYTES = 1_500_000

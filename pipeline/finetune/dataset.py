@@ -229,8 +229,4 @@ def _version(uri: str) -> str:
     """Of an image on this machine; to ask a store for each of a list's would take too long."""
     if storage.is_remote(uri) or not posixpath.isabs(uri):
         return ""
-    try:
-        stat = Path(uri).stat()
-    except OSError:
-        return ""  # fails in sight when it is read
-    return f"{stat.st_size} {stat.st_mtime}"
+    return storage.version(uri)  # if it is not there, it fails in sight when it is read

@@ -34,7 +34,7 @@ from pipeline.model import ExtractorSpec, load_extractor
 from pipeline.records import Answer, DecodedImage, Failure, ImageInfo
 from pipeline.summary import CountRecords, Tally, reconcile
 from pipeline.tensorflow_import import tf
-from pipeline.transforms import DecodeImages, read_and_decode
+from pipeline.transforms import DecodeImages, pixels_for
 
 COMPLETE = "complete.json"
 
@@ -131,13 +131,7 @@ def build(
     limits: Limits,
 ) -> None:
     """Wire the pipeline that fills a store. ``complete.json`` comes last, if the counts add up."""
-    decode = functools.partial(
-        read_and_decode,
-        height=spec.height,
-        width=spec.width,
-        resample=spec.resample,
-        limits=limits,
-    )
+    decode = pixels_for(spec, limits)
     refs = pipeline | "Find" >> FindLabeledImages(sources)
     decoded, failures = (
         refs | "Spread" >> beam.Reshuffle() | "Decode" >> DecodeImages(decode, run_id="")

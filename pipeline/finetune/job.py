@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import secrets
 import shutil
 import tempfile
 import time
@@ -27,9 +26,9 @@ from pipeline.finetune.report import render_report
 from pipeline.finetune.training import History, Part, Phase, adam, class_weights, softmax
 from pipeline.model import ExtractorSpec, as_function, inspect_extractor, load
 from pipeline.options import FinetuneConfig, limits_of, written
-from pipeline.records import Reason
+from pipeline.records import TIME, Reason
 from pipeline.redaction import name_of, redact_all
-from pipeline.running import beam_options, new_pipeline, run_pipeline, versions
+from pipeline.running import beam_options, new_pipeline, new_run_id, run_pipeline, versions
 from pipeline.tensorflow_import import tf
 
 # Failures of reading that another run may not meet.
@@ -143,8 +142,7 @@ def check(config: FinetuneConfig) -> Run:
         )
     if config.unfreeze:
         WholeNetwork(spec, Head(spec.outputs, len(survey.labels)))  # raises if it cannot be trained
-    run_id = f"{started:%Y-%m-%dT%H-%M-%SZ}-{secrets.token_hex(3)}"
-    return Run(config, sources, survey, spec, output, run_id, started)
+    return Run(config, sources, survey, spec, output, new_run_id(started), started)
 
 
 def train(run: Run) -> Trained:
@@ -406,8 +404,8 @@ def summarize(
         "labels": list(run.survey.labels),
         "test": evaluation.to_json(),
         "reload_difference": difference,
-        "started_at": f"{run.started:%Y-%m-%dT%H:%M:%SZ}",
-        "finished_at": f"{finished:%Y-%m-%dT%H:%M:%SZ}",
+        "started_at": f"{run.started:{TIME}}",
+        "finished_at": f"{finished:{TIME}}",
         "seconds": round((finished - run.started).total_seconds(), 3),
         "stage_seconds": trained.seconds,
         "epochs": [epoch._asdict() for epoch in trained.history.epochs],

@@ -39,12 +39,10 @@ def run(config: ReportConfig) -> int:
     from pipeline.running import beam_options
 
     FileSystems.set_options(beam_options(config.beam_args))
-    given = config.folder
-    folder = given.rstrip("/") if storage.is_remote(given) else storage.local_path(given)
     try:
-        print(make(folder))
+        print(make(outputs.absolute(config.folder)))
     except storage.STORE_ERRORS as error:
-        raise OutputError(f"{given} cannot be read or written: {error}") from error
+        raise OutputError(f"{config.folder} cannot be read or written: {error}") from error
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from typing import Any, Generic, TypeVar
 
@@ -12,8 +11,8 @@ T = TypeVar("T")
 class Least(Generic[T]):
     """The items with the least keys of all that were offered, in whatever order they came.
 
-    With ``hash_of`` as the key it is a random sample that is the same whenever the rows are, also
-    if they are spread over other files or are in another order.
+    With ``summary.hash_of`` of their names as keys they are a random sample, the same one whenever
+    the rows are the same, also if they are spread over other files or are in another order.
 
     Args:
       size: the most that are kept.
@@ -59,10 +58,3 @@ class _Reversed:
     def __eq__(self, other: object) -> bool:
         # Items are never compared, not even those of equal keys.
         return False
-
-
-def hash_of(name: str) -> int:
-    """64 bits that look random but are the same every time."""
-    # File names on Linux need not be UTF-8; Python has their other bytes as surrogates.
-    data = name.encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pipeline import outputs
 from pipeline.console import printable
+from pipeline.records import TIME
 
 NAME_CHARACTERS = 120
 LABEL_CHARACTERS = 60
@@ -54,7 +54,7 @@ def label(given: str) -> str:
 def time(given: Any) -> str:
     """A summary's time, for people: 24 November 2026, 18:28 UTC."""
     try:
-        moment = datetime.strptime(str(given), outputs.TIME)
+        moment = datetime.strptime(str(given), TIME)
     except ValueError:
         return text(given)
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"

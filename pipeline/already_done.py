@@ -7,15 +7,18 @@ skipped.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.io.textio import ReadAllFromText
+from apache_beam.io.fileio import MatchAll
 
 from pipeline import progress
-from pipeline.errors import RunError
-from pipeline.records import Failure, ImageRef, Labeled, from_json
+from pipeline.errors import InputError, RunError
+from pipeline.formats import as_text, read_rows, suffix_of
+from pipeline.inputs import Input, list_images
+from pipeline.records import Failure, ImageRef, Labeled, from_json, from_row
 from pipeline.redaction import name_of
 
 
@@ -43,12 +46,16 @@ class SetAsideDone(beam.PTransform):
       attempts: globs of files with rows of this run's earlier attempts, where an image may have
         several.
       earlier_runs: globs of files with rows of runs whose images need not be labeled again.
+      truth: a table with the true classes of images, if there is one.
     """
 
-    def __init__(self, attempts: Sequence[str], earlier_runs: Sequence[str]):
+    def __init__(
+        self, attempts: Sequence[str], earlier_runs: Sequence[str], truth: Input | None = None
+    ):
         super().__init__()
         self._attempts = attempts
         self._earlier_runs = earlier_runs
+        self._truth = truth
 
     def expand(self, refs: beam.PCollection[ImageRef]) -> SortedImages:
         """Join by the images' names; the shuffle also spreads the images over workers."""
@@ -57,6 +64,13 @@ class SetAsideDone(beam.PTransform):
             "attempts": refs.pipeline | "Attempts" >> _ReadRows(self._attempts, whole=True),
             "earlier": refs.pipeline | "EarlierRuns" >> _ReadRows(self._earlier_runs, whole=False),
         }
+        if self._truth is not None:
+            sources["truth"] = (
+                refs.pipeline
+                | "Truth" >> beam.Create([self._truth])
+                | "ReadTruth" >> beam.FlatMap(list_images)
+                | "TruthByName" >> beam.Map(_truth_by_name)
+            )
         outputs = (
             sources
             | "Join" >> beam.CoGroupByKey()
@@ -71,7 +85,12 @@ class SetAsideDone(beam.PTransform):
 def _by_name(ref: ImageRef) -> tuple[str, tuple[Any, ...]]:
     """The name as the key; a URI that is the same is not shuffled twice."""
     name = name_of(ref.uri)
-    return name, ("" if ref.uri == name else ref.uri, ref.version, ref.place)
+    uri = "" if ref.uri == name else ref.uri
+    return name, (uri, ref.version, ref.place, ref.label, ref.carried)
+
+
+def _truth_by_name(ref: ImageRef) -> tuple[str, str | None]:
+    return name_of(ref.uri), as_text(ref.carried["label"])
 
 
 class _ReadRows(beam.PTransform):
@@ -83,37 +102,44 @@ class _ReadRows(beam.PTransform):
         self._whole = whole
 
     def expand(self, pipeline: Any) -> beam.PCollection[tuple[str, Any]]:
-        """Beam's own reader, which takes the files apart where they are large."""
+        """The files are spread over the workers."""
         return (
             pipeline
             | beam.Create(self._globs)
-            | ReadAllFromText(with_filename=True)
-            | "Parse" >> beam.MapTuple(functools.partial(_parse, whole=self._whole))
+            | MatchAll()
+            | "Paths" >> beam.Map(lambda file: file.path)
+            | "Whole" >> beam.Filter(suffix_of)  # another attempt may have died writing one
+            | beam.Reshuffle()
+            | "Read" >> beam.FlatMap(functools.partial(_read, whole=self._whole))
         )
 
 
-def _parse(path: str, line: str, whole: bool) -> tuple[str, str | tuple[str, str, bool]]:
-    """The image, and its row, or what ``sort_images`` is to know of an earlier run's.
+def _read(path: str, whole: bool) -> Iterator[tuple[str, str | tuple[str, str, bool]]]:
+    """Of each row of a file the image, and the row, or what ``sort_images`` is to know of it.
 
     Raises:
-      RunError: it is no row.
+      RunError: there is something else in it.
     """
     try:
-        row = from_json(line)
+        for row in map(from_row, read_rows(path)):
+            for_good = isinstance(row, Labeled) or row.is_for_good
+            yield row.image, row.to_json() if whole else (row.run_id, row.version, for_good)
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
-            f"{path} is damaged: a line of it is no row; delete the file, and its images are "
-            "labeled again"
+            f"{path} is damaged: there is something in it that is no row ({error}); delete the "
+            "file, and its images are labeled again"
         ) from error
-    for_good = isinstance(row, Labeled) or row.is_for_good
-    return row.image, line if whole else (row.run_id, row.version, for_good)
 
 
 def _tag_sorted(group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
     name, values = group
+    labels = {label for label in values.get("truth", ()) if label is not None}
+    if len(labels) > 1:
+        raise InputError(f"--truth: {name} has several classes: {', '.join(sorted(labels))}")
+    truth = next(iter(labels), None)
     refs = [
-        ImageRef(uri or name, version=version, place=place)
-        for uri, version, place in values["found"]
+        ImageRef(uri or name, truth or label, version, carried, place)
+        for uri, version, place, label, carried in values["found"]
     ]
     sorted_ = list(sort_images(refs, values["attempts"], values["earlier"]))
     new = sum(tag == "new" for tag, _ in sorted_)
@@ -136,7 +162,7 @@ def sort_images(
       earlier: for each row its run id, its version, and whether it stays true of that version.
     """
     # A version that is known is greater than one that is not.
-    refs = sorted(found, key=lambda ref: (ref.version, ref.uri))
+    refs = sorted(found, key=lambda ref: (ref.version, ref.uri, json.dumps(ref.carried)))
     places = {ref.place: ref for ref in refs}
     for number, place in enumerate(sorted(places, key=lambda place: place or ("", 0))):
         ref = places[place]
@@ -145,8 +171,10 @@ def sort_images(
             attempts = earlier = ()
         yield "found", ref
         row = _row_of_attempts(attempts, ref.version)
-        if row is not None:
-            yield ("labeled" if isinstance(row, Labeled) else "failed"), row
+        if isinstance(row, Labeled):
+            yield "labeled", row._replace(truth=ref.label, carried=ref.carried)
+        elif row is not None:
+            yield "failed", row._replace(carried=ref.carried)
         elif _is_done(earlier, ref.version):
             yield "skipped", ref
         else:

@@ -1,4 +1,4 @@
-"""Finds the images: folders, globs, files and lists → an ``ImageRef`` for each.
+"""Finds the images: folders, globs, files, lists and tables → an ``ImageRef`` for each.
 
 The launcher only looks whether there is anything to find; the listing itself is a step of the
 pipeline, so that it is streamed and runs where the pipeline runs.
@@ -13,6 +13,7 @@ import os
 import posixpath
 import re
 import urllib.parse
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
@@ -22,7 +23,7 @@ import apache_beam as beam
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import progress, sample, storage, tfrecords
+from pipeline import bigquery, progress, sample, storage, tables, tfrecords
 from pipeline.errors import ImageError, InputError
 from pipeline.records import ImageRef
 
@@ -51,6 +52,9 @@ IMAGE_SUFFIXES = [
 ]
 
 
+# The --truth that is no table, but the name of the folder that an image is in.
+PARENT = "parent"
+
 # How many stores or servers are asked for versions at a time.
 _ASKING_THREADS = 64
 
@@ -60,17 +64,30 @@ class InputKind(Enum):
 
     URI = "one image"
     LIST = "a text file with one URI a line"
+    TABLE = "a file with a row for each image"
+    QUERY = "a query of BigQuery that yields such rows"
     PATTERN = "a glob"
     FOLDER = "a folder, with all its subfolders"
 
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """An ``--input``, understood. ``uri`` is absolute; ``given`` is what the user wrote."""
+    """An ``--input``, understood.
+
+    ``uri`` is absolute, or the query; ``given`` is what the user wrote. ``uri_column``: of a table,
+    what names the image. ``carry``: its columns that are to go along with the images.
+    """
 
     kind: InputKind
     uri: str
     given: str
+    uri_column: str = "image"
+    carry: tuple[str, ...] = ()
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether there are any."""
+        return self.kind in (InputKind.TABLE, InputKind.QUERY)
 
 
 class FindImages(beam.PTransform):
@@ -80,22 +97,34 @@ class FindImages(beam.PTransform):
       inputs: what ``understand`` returned.
       ask_for_versions: whether stores and servers are asked for the versions of what stands in
         lists, which takes a request for each.
+      folder_is_label: whether the folder that an image is in is named like its true class.
     """
 
-    def __init__(self, inputs: Sequence[Input], ask_for_versions: bool = False):
+    def __init__(
+        self,
+        inputs: Sequence[Input],
+        ask_for_versions: bool = False,
+        folder_is_label: bool = False,
+    ):
         super().__init__()
         self._inputs = inputs
         self._ask_for_versions = ask_for_versions
+        self._folder_is_label = folder_is_label
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[ImageRef]:
         """List every input; TFRecord files are listed record by record."""
-        return (
+        refs = (
             begin
             | "Inputs" >> beam.Create(self._inputs)
             | "List" >> beam.FlatMap(list_images, self._ask_for_versions)
             | "Records" >> beam.FlatMap(tfrecords.list_records)
             | "Count" >> beam.Map(_count)
         )
+        return refs | "Truth" >> beam.Map(_with_folder_as_label) if self._folder_is_label else refs
+
+
+def _with_folder_as_label(ref: ImageRef) -> ImageRef:
+    return ref._replace(label=posixpath.basename(posixpath.dirname(ref.uri)) or None)
 
 
 def _count(ref: ImageRef) -> ImageRef:
@@ -103,23 +132,65 @@ def _count(ref: ImageRef) -> ImageRef:
     return ref
 
 
-def understand(given: str) -> Input:
+def understand(given: str, uri_column: str = "image", carry: tuple[str, ...] = ()) -> Input:
     """Find out what an ``--input`` is, and that there is at least one image behind it.
 
+    Args:
+      given: what the user wrote.
+      uri_column: see ``Input``.
+      carry: likewise.
+
     Raises:
-      InputError: nothing is there, or it cannot be listed.
+      InputError: nothing is there, it cannot be listed, or has no such columns.
     """
     if given == "sample":
         return Input(InputKind.FOLDER, str(sample.IMAGES_DIR), given)
+    query = bigquery.query_in(given)
+    if query is not None:
+        try:
+            bigquery.check_query(query, (uri_column, *carry))
+        except (ValueError, *bigquery.ERRORS) as error:
+            raise InputError(f"--input {given}: {bigquery.said(error)}") from error
+        return Input(InputKind.QUERY, query, given, uri_column, carry)
     if storage.is_http(given):
-        is_list = given.lower().partition("?")[0].endswith(".txt")
-        kind = InputKind.LIST if is_list else InputKind.URI
-        found = Input(kind, given, given)
+        found = Input(_kind_of_file(given), given, given)
     else:
         found = _understand_file(given)
+    if found.has_columns:
+        found = dataclasses.replace(found, uri_column=uri_column, carry=carry)
     if next(list_images(found), None) is None:
         raise InputError(_nothing_found(found))
     return found
+
+
+def understand_truth(given: str, uri_column: str) -> Input:
+    """Find out that a ``--truth`` is a table with the column ``label``, which becomes carried.
+
+    Raises:
+      InputError: it is not.
+    """
+    if not tables.is_table(given):
+        raise InputError(
+            f"--truth {given}: is neither a .csv, .jsonl or .parquet file nor {PARENT!r}, for the "
+            "folders that the images are in"
+        )
+    uri = given if storage.is_remote(given) else storage.local_path(given)
+    truth = Input(InputKind.TABLE, uri, given, uri_column, ("label",))
+    try:
+        if next(list_images(truth), None) is None:
+            raise InputError("there are no rows in it")
+    except InputError as error:
+        message = str(error).removeprefix(f"--input {given}: ")
+        raise InputError(f"--truth {given}: {message}") from error
+    return truth
+
+
+def _kind_of_file(uri: str) -> InputKind:
+    """Of a file on this machine, in a bucket or at a server, by its name."""
+    if tables.is_table(uri):
+        return InputKind.TABLE
+    path = uri.partition("?")[0] if storage.is_http(uri) else uri
+    return InputKind.LIST if path.lower().endswith(".txt") else InputKind.URI
 
 
 def _understand_file(given: str) -> Input:
@@ -131,8 +202,7 @@ def _understand_file(given: str) -> Input:
         if os.path.isdir(uri) or uri.endswith("/") or is_bucket:
             return Input(InputKind.FOLDER, uri.rstrip("/"), given)
         if FileSystems.exists(uri):
-            is_list = uri.lower().endswith(".txt")
-            return Input(InputKind.LIST if is_list else InputKind.URI, uri, given)
+            return Input(_kind_of_file(uri), uri, given)
     except storage.STORE_ERRORS as error:
         raise InputError(f"--input {given}: cannot be reached: {error}") from error
     if any(character in uri for character in "*?["):
@@ -151,6 +221,8 @@ def _nothing_found(empty: Input) -> str:
         )
     if empty.kind is InputKind.LIST:
         return f"--input {empty.given}: no URIs found in this list (one a line)"
+    if empty.kind is InputKind.TABLE:
+        return f"--input {empty.given}: there are no rows in it"
     return f"--input {empty.given}: nothing found that matches this pattern"
 
 
@@ -168,9 +240,11 @@ def list_images(source: Input, ask_for_versions: bool = False) -> Iterator[Image
     """
     try:
         if source.kind is InputKind.URI:
-            refs = _with_versions(iter([source.uri]), ask_for_versions)
+            refs = _with_versions(iter([ImageRef(source.uri)]), ask_for_versions)
         elif source.kind is InputKind.LIST:
-            refs = _with_versions(_read_list(source.uri), ask_for_versions)
+            refs = _with_versions(map(ImageRef, _read_list(source.uri)), ask_for_versions)
+        elif source.has_columns:
+            refs = _with_versions(_read_rows(source), ask_for_versions)
         else:
             listing = _match if source.kind is InputKind.PATTERN else list_folder
             refs = (
@@ -181,22 +255,40 @@ def list_images(source: Input, ask_for_versions: bool = False) -> Iterator[Image
             yield ref._replace(uri=printable(ref.uri))
     except re.error as error:
         raise InputError(f"--input {source.given}: is not a valid glob: {error}") from error
+    except bigquery.ERRORS as error:
+        raise InputError(f"--input {source.given}: {bigquery.said(error)}") from error
     except storage.STORE_ERRORS as error:
         raise InputError(f"--input {source.given}: cannot be listed: {error}") from error
-    except ImageError as error:
+    except (ImageError, EOFError, zlib.error) as error:
         raise InputError(f"--input {source.given}: cannot be read: {error}") from error
 
 
-def _with_versions(uris: Iterator[str], ask_for_versions: bool) -> Iterator[ImageRef]:
+def _read_rows(source: Input) -> Iterator[ImageRef]:
+    """The images that the rows of a table or query name, with the columns to carry."""
+    columns = (source.uri_column, *source.carry)
+    is_table = source.kind is InputKind.TABLE
+    rows = tables.read_table(source.uri, columns) if is_table else bigquery.rows(source.uri)
+    for number, row in enumerate(rows, 1):
+        entry = row[source.uri_column]
+        if not isinstance(entry, str) or not entry:
+            raise InputError(
+                f"--input {source.given}: row {number} has no {source.uri_column!r}; name the "
+                "column of the images' URIs with --uri_column"
+            )
+        uri = absolute(entry, source.uri if is_table else "")
+        yield ImageRef(uri, carried={name: row[name] for name in source.carry})
+
+
+def _with_versions(refs: Iterator[ImageRef], ask_for_versions: bool) -> Iterator[ImageRef]:
     """Of files on this machine always, of others if they are to be asked for, many at a time."""
     with ThreadPoolExecutor(_ASKING_THREADS) as pool:
-        while some := list(itertools.islice(uris, _ASKING_THREADS if ask_for_versions else 1)):
-            remote = [uri for uri in some if ask_for_versions and storage.is_remote(uri)]
+        while some := list(itertools.islice(refs, _ASKING_THREADS if ask_for_versions else 1)):
+            remote = [ref.uri for ref in some if ask_for_versions and storage.is_remote(ref.uri)]
             versions = dict(zip(remote, pool.map(storage.version, remote), strict=True))
-            for uri in some:
-                if not storage.is_remote(uri):
-                    versions[uri] = storage.version(uri)
-                yield ImageRef(uri, version=versions.get(uri, ""))
+            for ref in some:
+                if not storage.is_remote(ref.uri):
+                    versions[ref.uri] = storage.version(ref.uri)
+                yield ref._replace(version=versions.get(ref.uri, ""))
 
 
 def list_folder(uri: str) -> Iterator[FileMetadata]:

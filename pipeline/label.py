@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.pvalue import AsIter, AsSingleton
+from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 
-from pipeline import claims, console, devices, inputs, outputs, runs, tfrecords
+from pipeline import bigquery, claims, console, devices, formats, inputs, outputs, runs, tfrecords
 from pipeline.already_done import SetAsideDone
+from pipeline.copies import CopyByLabel
 from pipeline.costs import bottleneck, per_million
 from pipeline.devices import Execution
+from pipeline.errors import InputError
 from pipeline.model import inspect
 from pipeline.options import LabelConfig, limits_of, written
-from pipeline.records import TIME, Failure, Labeled
+from pipeline.records import TIME, Labeled
 from pipeline.redaction import name_of
 from pipeline.report import job as report
 from pipeline.running import (
@@ -45,10 +48,10 @@ def run(config: LabelConfig) -> int:
     """
     pipeline = new_pipeline(config.beam_args)
     started = datetime.now(timezone.utc)
-    found, execution, output = check(config)
-    with claims.held(output):
+    checked = check(config)
+    with claims.held(checked.output):
         spec = inspect(config.model, config.labels_file, config.resample, config.signature)
-        run = runs.begin(runs.plan(config, found, spec, execution, output, started))
+        run = runs.begin(runs.plan(config, *checked, spec, started))
         console.say(
             f"labeling with {config.model}, {spec.height}×{spec.width} pixels, "
             f"{len(spec.labels)} classes"
@@ -70,28 +73,48 @@ def run(config: LabelConfig) -> int:
     return 0
 
 
-def check(
-    config: LabelConfig, keep_output: bool = True
-) -> tuple[list[inputs.Input], Execution, str]:
+class Checked(NamedTuple):
+    """What ``check`` has found out.
+
+    ``inputs``; ``truth``: the table with the true classes, if there is one; ``execution``: where
+    the model is to run; ``output``: the folder's absolute path or URI.
+    """
+
+    inputs: list[inputs.Input]
+    truth: inputs.Input | None
+    execution: Execution
+    output: str
+
+
+def check(config: LabelConfig, keep_output: bool = True) -> Checked:
     """Prove, as cheaply as possible, that the run can work, but for its model.
 
     Args:
       config: the command line.
       keep_output: whether the output folder is to stay if it is made for that.
 
-    Returns:
-      The inputs, where the model is to run, and the output folder's absolute path or URI.
-
     Raises:
       UsageError: it cannot; the message says why and what to do.
     """
     # For buckets that need credentials or a project.
     FileSystems.set_options(beam_options(config.beam_args))
-    found = [inputs.understand(given) for given in config.input]
+    found = [inputs.understand(given, config.uri_column, config.carry) for given in config.input]
+    if config.carry and not any(source.has_columns for source in found):
+        raise InputError(
+            "--carry: no --input has columns; it is for .csv, .jsonl and .parquet files, and for "
+            "bigquery: queries"
+        )
+    truth = None
+    if config.truth not in (None, inputs.PARENT):
+        truth = inputs.understand_truth(config.truth, config.uri_column)
     execution = Execution(config.precision, config.xla, config.require_gpu)
     if runs_here(config.beam_args):
         devices.check(execution)
-    return found, execution, outputs.prepare(config.output, keep_output)
+    if config.output_table is not None:
+        bigquery.check_table(config.output_table, config.carry)
+    if config.copy_to is not None:
+        outputs.prepare(config.copy_to, keep_output, "--copy_to")
+    return Checked(found, truth, execution, outputs.prepare(config.output, keep_output))
 
 
 def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
@@ -105,8 +128,13 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
     config = run.config
     found, new, skipped, labeled_before, failed_before = (
         pipeline
-        | "Find" >> inputs.FindImages(run.inputs, ask_for_versions=config.incremental)
-        | "SetAsideDone" >> SetAsideDone(run.attempts, run.earlier_runs)
+        | "Find"
+        >> inputs.FindImages(
+            run.inputs,
+            ask_for_versions=config.incremental,
+            folder_is_label=config.truth == inputs.PARENT,
+        )
+        | "SetAsideDone" >> SetAsideDone(run.attempts, run.earlier_runs, run.truth)
     )
     loaded = new | "Load" >> tfrecords.LoadRecords()
     labeled, failures = loaded | "LabelImages" >> LabelImages(
@@ -118,6 +146,10 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         run_id=run.run_id,
         spread=False,
         keep=outputs.KeepRows(run.unfinished, config.checkpoint_every),
+    )
+    labeled, labeled_before = (
+        rows | name >> beam.Map(Labeled.with_threshold, config.threshold)
+        for name, rows in (("Threshold", labeled), ("ThresholdBefore", labeled_before))
     )
     tallies = {
         "found": found,
@@ -134,45 +166,60 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
     if run.attempts:  # else there are none, and the rows need not be held until all are there
         labeled = (labeled, labeled_before) | "AllLabeled" >> beam.Flatten()
         failures = (failures, failed_before) | "AllFailures" >> beam.Flatten()
-    label_files = (
-        labeled
-        | "LabelRows" >> beam.Map(Labeled.to_json).with_output_types(str)
-        | "WriteLabels" >> outputs.WriteRows(run.folder, outputs.LABELS)
-    )
-    failure_files = (
-        failures
-        | "FailureRows" >> beam.Map(Failure.to_json).with_output_types(str)
-        | "WriteFailures" >> outputs.WriteRows(run.folder, outputs.FAILURES)
-    )
+    files = [
+        rows
+        | f"Write_{name}"
+        >> outputs.WriteRows(run.folder, name, config.output_format, config.gzip, config.carry)
+        for name, rows in ((outputs.LABELS, labeled), (outputs.FAILURES, failures))
+    ]
+    copied: Any = {}
+    if config.copy_to is not None:
+        copies = labeled | CopyByLabel(outputs.absolute(config.copy_to), limits_of(config))
+        copied = AsDict(copies | "CountCopies" >> beam.combiners.Count.PerElement())
     # A side input is complete before its reader begins, so the summary comes after all rows.
     _ = (
         pipeline
         | "Run" >> beam.Create([run])
         | "Summarize"
         >> beam.Map(
-            write_summary,
+            finish,
             started,
-            AsIter((label_files, failure_files) | beam.Flatten()),
+            AsIter(files | beam.Flatten()),
+            copied,
             **counts,
         )
     )
 
 
-def write_summary(run: Run, started: datetime, written: Any, **counts: Tally) -> None:
-    """Reconcile the counts, then write ``summary.json``: the run's last file.
+def finish(
+    run: Run, started: datetime, files: Iterable[str], copied: Mapping[bool, int], **counts: Tally
+) -> None:
+    """Reconcile the counts, put the rows into a table, and write ``summary.json``, the last file.
 
     Args:
       run: what was run.
       started: of this attempt, UTC.
-      written: paths of the shards; only waited for.
+      files: paths of the shards.
+      copied: how many images could be copied, and how many could not.
       **counts: as ``summarize`` takes them.
 
     Raises:
       ReconciliationError: what went in did not come out; there is no summary then.
+      RunError: the table does not take the rows; likewise.
     """
-    del written
-    summary = json.dumps(summarize(run, started, **counts), indent=2)
-    outputs.write_file(FileSystems.join(run.folder, outputs.SUMMARY), summary.encode() + b"\n")
+    summary = summarize(run, started, **counts)
+    if run.config.copy_to is not None:
+        summary |= {"copied": copied.get(True, 0), "not_copied": copied.get(False, 0)}
+    if run.config.output_table is not None:
+        labels = [path for path in files if path.startswith(f"{run.folder}/{outputs.LABELS}-")]
+        bigquery.load(
+            run.config.output_table,
+            labels,
+            run.config.carry,
+            [run.run_id, *run.replaced],
+        )
+    content = json.dumps(summary, indent=2).encode() + b"\n"
+    outputs.write_file(FileSystems.join(run.folder, outputs.SUMMARY), content)
 
 
 def summarize(
@@ -217,6 +264,7 @@ def summarize(
         "failed": all_failed.images,
         "skipped": skipped.images,
         "taken_over": taken_over,
+        "below_threshold": all_labeled.below_threshold,
         "failure_reasons": _by_count(all_failed.reasons),
         "labels": _by_count(all_labeled.labels),
         "started_at": f"{run.started:{TIME}}",
@@ -260,8 +308,20 @@ def describe(summary: dict[str, Any], output: str) -> str:
     if summary["failed"]:
         reasons = list(summary["failure_reasons"].items())[:5]
         lines.append("failures: " + ", ".join(f"{count:,} {reason}" for reason, count in reasons))
-    for name in (f"{outputs.LABELS}-*.jsonl", f"{outputs.FAILURES}-*.jsonl", outputs.SUMMARY):
-        lines.append(FileSystems.join(output, name))
+    if summary["below_threshold"]:
+        lines.append(f"{summary['below_threshold']:,} without a label, below --threshold")
+    options = summary["options"]
+    if options["copy_to"] is not None:
+        not_copied = f", {summary['not_copied']:,} could not be" if summary["not_copied"] else ""
+        lines.append(f"{summary['copied']:,} copied to {options['copy_to']}{not_copied}")
+    if options["output_table"] is not None:
+        lines.append(options["output_table"])
+    shards = [
+        f"{name}-*{formats.suffix(format_, options['gzip'])}"
+        for format_ in options["output_format"]
+        for name in (outputs.LABELS, outputs.FAILURES)
+    ]
+    lines += [FileSystems.join(output, name) for name in (*shards, outputs.SUMMARY)]
     return "\n".join(lines)
 
 

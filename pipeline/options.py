@@ -13,6 +13,7 @@ from pipeline import __version__
 from pipeline.devices import PRECISIONS
 from pipeline.errors import UsageError
 from pipeline.limits import DEFAULT_LIMITS, Limits
+from pipeline.records import FAILURE_COLUMNS, FORMATS, LABELED_COLUMNS
 from pipeline.redaction import redact_all, without_secret_flags
 
 LABEL_DESCRIPTION = """\
@@ -43,9 +44,17 @@ class LabelConfig:
     input: tuple[str, ...]
     model: str
     output: str
+    uri_column: str
+    carry: tuple[str, ...]
+    truth: str | None
     labels_file: str | None
     signature: str | None
     top_k: int
+    threshold: float
+    output_format: tuple[str, ...]
+    gzip: bool
+    output_table: str | None
+    copy_to: str | None
     batch_size: int
     precision: str
     xla: bool
@@ -179,14 +188,24 @@ def parse_command(argv: list[str]) -> tuple[str, list[str]]:
 def _label_parser(command: str, description: str) -> argparse.ArgumentParser:
     parser = _new_parser(command, description)
     # Before the flag is added, so that its help does not say "default: None".
-    parser.set_defaults(labels_file=None, signature=None, price_per_hour=None)
+    parser.set_defaults(
+        carry=(),
+        truth=None,
+        labels_file=None,
+        signature=None,
+        output_table=None,
+        copy_to=None,
+        price_per_hour=None,
+    )
     _add_required(
         parser,
-        input_help="folder (with its subfolders), glob, image, .txt list of URIs, or 'sample'; on "
-        "this machine, in a bucket (gs://, s3://) or at http(s); may be repeated",
+        input_help="folder (with its subfolders), glob, image, .txt list of URIs, .csv, .jsonl or "
+        ".parquet table, .tfrecord, or 'sample'; on this machine, in a bucket (gs://, s3://) or at "
+        "http(s); or 'bigquery:SELECT …'; may be repeated",
         model_help="SavedModel folder, .tar.gz of one, bucket path, http(s) TensorFlow Hub handle, "
         "or 'sample'",
     )
+    _add_columns(parser)
     labeling = parser.add_argument_group("how to label")
     labeling.add_argument(
         "--labels_file",
@@ -208,6 +227,14 @@ def _label_parser(command: str, description: str) -> argparse.ArgumentParser:
     labeling.add_argument(
         "--batch_size", type=_batch_size, default=64, metavar="N", help="images a call of the model"
     )
+    labeling.add_argument(
+        "--threshold",
+        type=_ratio,
+        default=0.0,
+        metavar="R",
+        help="an image whose best score is below has no label, but predictions",
+    )
+    _add_writing(parser)
     device = parser.add_argument_group("what the model runs on")
     device.add_argument(
         "--precision",
@@ -254,6 +281,59 @@ def _label_parser(command: str, description: str) -> argparse.ArgumentParser:
     )
     _add_reading(parser)
     return parser
+
+
+def _add_columns(parser: argparse.ArgumentParser) -> None:
+    columns = parser.add_argument_group("tables of images, and what is known of them")
+    columns.add_argument(
+        "--uri_column", default="image", metavar="NAME", help="of the images' paths or URIs"
+    )
+    columns.add_argument(
+        "--carry",
+        type=_carried,
+        metavar="NAME,NAME",
+        help="columns to take over into the rows of the output (default: none)",
+        default=argparse.SUPPRESS,
+    )
+    columns.add_argument(
+        "--truth",
+        type=_name,
+        metavar="FILE",
+        help="table with the images' true classes in the column 'label', or 'parent' if each image "
+        "is in a folder named like its class; the report then says how good the labels are "
+        "(default: none)",
+        default=argparse.SUPPRESS,
+    )
+
+
+def _add_writing(parser: argparse.ArgumentParser) -> None:
+    writing = parser.add_argument_group("what to write")
+    writing.add_argument(
+        "--output_format",
+        type=_formats,
+        default="jsonl",
+        metavar="FORMAT,FORMAT",
+        help=f"of the rows, one or several of {', '.join(FORMATS)}",
+    )
+    writing.add_argument(
+        "--gzip", action="store_true", help="compress them (Parquet always is, by itself)"
+    )
+    writing.add_argument(
+        "--output_table",
+        type=_name,
+        metavar="PROJECT:DATASET.TABLE",
+        help="of BigQuery, to put the labels into, too; made if need be, with a partition a day "
+        "(default: none)",
+        default=argparse.SUPPRESS,
+    )
+    writing.add_argument(
+        "--copy_to",
+        type=_text,
+        metavar="FOLDER",
+        help="to put the images into, too, in one folder a label (hard links on the same disk) "
+        "(default: none)",
+        default=argparse.SUPPRESS,
+    )
 
 
 def _finetune_parser() -> argparse.ArgumentParser:
@@ -401,6 +481,28 @@ def _text(text: str) -> str:
     except UnicodeEncodeError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8") from error
     return _name(text)
+
+
+def _carried(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    for number, name in enumerate(names):
+        if not name:
+            raise argparse.ArgumentTypeError(f"{text!r} has an empty name")
+        if name in names[:number]:
+            raise argparse.ArgumentTypeError(f"{name} is named twice")
+        if name in (*LABELED_COLUMNS, *FAILURE_COLUMNS):
+            raise argparse.ArgumentTypeError(f"the rows have a column {name} of their own")
+    return names
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    names = dict.fromkeys(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in FORMATS:
+            raise argparse.ArgumentTypeError(
+                f"{name!r} is no format; there are {', '.join(FORMATS)}"
+            )
+    return tuple(names)
 
 
 def _batch_size(text: str) -> int:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.io.textio import WriteToText
 
 from pipeline import progress, storage
 from pipeline.errors import OutputError
+from pipeline.formats import Schema, suffix_of, suffixes, writer
 from pipeline.records import Failure, Labeled
 
 LABELS = "labels"
@@ -23,33 +23,46 @@ FAILURES = "failures"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 
-# Globs of the shards of ``WriteRows``: files of other names in the folder are somebody else's.
-LABEL_SHARDS = f"{LABELS}-*-of-*.jsonl"
-FAILURE_SHARDS = f"{FAILURES}-*-of-*.jsonl"
+_RECORDS = {LABELS: Labeled, FAILURES: Failure}
 
 # What the name of a run's folder begins with, with --incremental.
 RUN_FOLDER = "run="
 
 
 class WriteRows(beam.PTransform):
-    """Expects rows as JSON lines, outputs the paths of the shards, ``NAME-SSSSS-of-NNNNN.jsonl``.
+    """Expects ``Labeled``s or ``Failure``s, outputs the paths of the shards.
 
-    The shards are written under temporary names and renamed when all are whole. There is at least
-    one, empty if there are no rows; but none then on S3, where Beam cannot write an empty file.
+    The shards, ``NAME-SSSSS-of-NNNNN.FORMAT``, are written under temporary names and renamed when
+    all are whole.
 
     Args:
       output: the folder.
-      name: what the shards' names begin with.
+      name: what the shards' names begin with, ``LABELS`` or ``FAILURES``.
+      formats: of ``records.FORMATS``.
+      gzipped: whether the files are to be, of those formats that do not compress by themselves.
+      carried: the columns that come along with the images.
     """
 
-    def __init__(self, output: str, name: str):
+    def __init__(
+        self,
+        output: str,
+        name: str,
+        formats: Sequence[str] = ("jsonl",),
+        gzipped: bool = False,
+        carried: Sequence[str] = (),
+    ):
         super().__init__()
         self._prefix = FileSystems.join(output, name)
+        self._formats = formats
+        self._gzipped = gzipped
+        self._schema = Schema(_RECORDS[name], tuple(carried))
 
-    def expand(self, lines: beam.PCollection[str]) -> beam.PCollection[str]:
-        """Beam's own text sink."""
-        on_s3 = self._prefix.lower().startswith("s3://")
-        return lines | WriteToText(self._prefix, file_name_suffix=".jsonl", skip_if_empty=on_s3)
+    def expand(self, records: beam.PCollection[Labeled | Failure]) -> beam.PCollection[str]:
+        """Beam's own sinks."""
+        return [
+            records | format_ >> writer(format_, self._prefix, self._gzipped, self._schema)
+            for format_ in self._formats
+        ] | beam.Flatten()
 
 
 class KeepRows(beam.PTransform):
@@ -108,9 +121,9 @@ def keep_all_rows() -> None:
         keeper.keep()
 
 
-def part(folder: str, name: str) -> str:
+def part(folder: str, name: str, suffix: str = ".jsonl") -> str:
     """A new path for some of the rows of that name."""
-    return FileSystems.join(folder, f"{name}-{uuid.uuid4().hex}.jsonl")
+    return FileSystems.join(folder, f"{name}-{uuid.uuid4().hex}{suffix}")
 
 
 def absolute(given: str) -> str:
@@ -118,12 +131,13 @@ def absolute(given: str) -> str:
     return given.rstrip("/") if storage.is_remote(given) else storage.local_path(given)
 
 
-def prepare(given: str, keep: bool = True) -> str:
-    """Make the output folder, try to write there, and return its absolute path or URI.
+def prepare(given: str, keep: bool = True, flag: str = "--output") -> str:
+    """Make a folder for output, try to write there, and return its absolute path or URI.
 
     Args:
-      given: ``--output``.
+      given: what the user wrote.
       keep: False removes again the folders that were made for it.
+      flag: that the user gave it as.
 
     Raises:
       OutputError: it cannot be written.
@@ -131,9 +145,9 @@ def prepare(given: str, keep: bool = True) -> str:
     output = absolute(given)
     if any(character in output for character in "*?["):
         # Beam finds the shards that it is to rename by a glob, in which these would be wildcards.
-        raise OutputError(f"--output {given}: must not have any of * ? [ in it")
+        raise OutputError(f"{flag} {given}: must not have any of * ? [ in it")
     if storage.is_http(output):
-        raise OutputError(f"--output {given}: http(s) cannot be written; give a folder or a bucket")
+        raise OutputError(f"{flag} {given}: http(s) cannot be written; give a folder or a bucket")
     made = [] if keep or storage.is_remote(output) else _missing(Path(output))
     try:
         storage.check_access(output)
@@ -142,9 +156,9 @@ def prepare(given: str, keep: bool = True) -> str:
         probe = FileSystems.join(output, f".writable-{uuid.uuid4().hex}")
         write_file(probe, b"\n", keep=False)  # not empty, which Beam cannot write to S3
     except ValueError as error:  # a scheme that no installed filesystem serves
-        raise OutputError(f"--output {given}: {error}") from error
+        raise OutputError(f"{flag} {given}: {error}") from error
     except storage.STORE_ERRORS as error:
-        raise OutputError(f"--output {given}: cannot be written: {error}") from error
+        raise OutputError(f"{flag} {given}: cannot be written: {error}") from error
     finally:
         for folder in made:
             with contextlib.suppress(OSError):  # another run has put something there
@@ -185,11 +199,33 @@ def find(folder: str, *patterns: str) -> list[str]:
     return sorted(file.path for match in FileSystems.match(globs) for file in match.metadata_list)
 
 
+def find_shards(folder: str, *names: str) -> list[str]:
+    """The shards that ``WriteRows`` wrote to a folder; what else is there is somebody else's.
+
+    Args:
+      folder: where they are.
+      *names: ``LABELS``, ``FAILURES`` or both.
+    """
+    paths = find(folder, *(f"{name}-*-of-*" for name in names))
+    return [path for path in paths if suffix_of(path)]
+
+
+def in_one_format(shards: Sequence[str]) -> list[str]:
+    """Of shards in several formats, which all have the same rows, those in the first of them."""
+    found = {suffix_of(path): path for path in shards}
+    first = next((suffix for suffix in suffixes() if suffix in found), None)
+    return [path for path in shards if suffix_of(path) == first]
+
+
 def remove(folder: str, patterns: Sequence[str]) -> None:
     """Delete the files that match globs relative to a folder."""
-    found = find(folder, *patterns)
-    if found:
-        FileSystems.delete(found)
+    delete(find(folder, *patterns))
+
+
+def delete(paths: Sequence[str]) -> None:
+    """Delete files; none is fine, too."""
+    if paths:
+        FileSystems.delete(list(paths))
 
 
 def remove_temporary_files(folder: str) -> None:

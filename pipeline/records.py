@@ -9,14 +9,27 @@ The fields of ``Labeled`` and ``Failure``, in order, are the columns of the outp
 from __future__ import annotations
 
 import json
+import types
+import typing
+from collections.abc import Mapping
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NewType
 
 import numpy as np
 
 # Of times in rows and summaries, and in names of runs; both UTC.
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 TIME_IN_NAMES = "%Y-%m-%dT%H-%M-%SZ"
+
+# Of files of rows; those that are read the fastest first.
+FORMATS = ("jsonl", "parquet", "tfrecord", "csv")
+
+# A time in that notation.
+Timestamp = NewType("Timestamp", str)
+
+# Columns of a list that go along with its images, as JSON has them.
+Carried = Mapping[str, Any]
+_NOTHING: Carried = {}
 
 
 class Reason(str, Enum):
@@ -69,13 +82,15 @@ class ImageRef(NamedTuple):
 
     ``uri``: an absolute path or a URI, unique within a run. ``label``: its true class, where that
     is known and wanted. ``version``: changes when the file does, as far as that was to be found out
-    without reading it. ``place``: for a record of a TFRecord file, the file and its position there.
-    ``data``: the image's bytes, where they came along with the name.
+    without reading it. ``carried``: of a list that names it. ``place``: for a record of a TFRecord
+    file, the file and its position there. ``data``: the image's bytes, where they came along with
+    the name.
     """
 
     uri: str
     label: str | None = None
     version: str = ""
+    carried: Carried = _NOTHING
     place: tuple[str, int] | None = None
     data: bytes | None = None
 
@@ -96,8 +111,8 @@ class ImageInfo(NamedTuple):
     """What is known of a decoded image besides its pixels; its key in RunInference.
 
     ``width`` and ``height``: of the original in pixels, as displayed (EXIF orientation applied).
-    ``content``: the SHA-256 of the file in hexadecimal, if the image has a ``label``. ``version``:
-    see ``ImageRef``.
+    ``content``: the SHA-256 of the file in hexadecimal, if the image has a ``label``. ``version``
+    and ``carried``: see ``ImageRef``.
     """
 
     uri: str
@@ -107,6 +122,7 @@ class ImageInfo(NamedTuple):
     label: str | None = None
     content: str = ""
     version: str = ""
+    carried: Carried = _NOTHING
 
 
 class DecodedImage(NamedTuple):
@@ -150,16 +166,17 @@ class Prediction(NamedTuple):
 
 
 class Labeled(NamedTuple):
-    """A labeled image: one row of ``labels-*.jsonl``.
+    """A labeled image: one row of ``labels-*``.
 
     ``predictions`` holds the best classes, best first; ``label``, ``class_id`` and ``score`` repeat
-    the first of them. ``labeled_at`` is UTC, ISO 8601. ``version`` is the file's, see ``ImageRef``.
-    ``seconds`` is not written.
+    the first of them, but ``label`` and ``class_id`` are None where the score is below a threshold.
+    ``labeled_at`` is UTC. ``version`` is the file's, see ``ImageRef``. ``truth`` is the true class,
+    where that is known. ``carried``: columns of their own. ``seconds`` is not written.
     """
 
     image: str
-    label: str
-    class_id: int
+    label: str | None
+    class_id: int | None
     score: float
     predictions: tuple[Prediction, ...]
     width: int
@@ -167,23 +184,36 @@ class Labeled(NamedTuple):
     model: str
     model_fingerprint: str
     run_id: str
-    labeled_at: str
+    labeled_at: Timestamp
     version: str = ""
+    truth: str | None = None
+    carried: Carried = _NOTHING
     seconds: StageSeconds = StageSeconds()
+
+    def to_row(self) -> dict[str, Any]:
+        """The row as JSON has it."""
+        row = {name: getattr(self, name) for name in LABELED_COLUMNS}
+        row["predictions"] = [prediction._asdict() for prediction in self.predictions]
+        return {**row, **self.carried}
 
     def to_json(self) -> str:
         """The row as one line of JSON, ASCII only, without a line end."""
-        row = self._asdict()
-        del row["seconds"]
-        row["predictions"] = [prediction._asdict() for prediction in self.predictions]
-        return json.dumps(row)
+        return json.dumps(self.to_row())
+
+    def with_threshold(self, threshold: float) -> Labeled:
+        """The same with a label only if the score, in [0, 1], is not below the threshold."""
+        best = self.predictions[0]
+        if self.score < threshold:
+            return self._replace(label=None, class_id=None)
+        return self._replace(label=best.label, class_id=best.class_id)
 
 
 class Failure(NamedTuple):
-    """An image without a label: one row of ``failures-*.jsonl``.
+    """An image without a label: one row of ``failures-*``.
 
     ``stage``: ``read``, ``decode`` or ``predict``. ``reason``: a value of ``Reason``.
-    ``message``: for people. ``version``: of the file, see ``ImageRef``.
+    ``message``: for people. ``version``: of the file, see ``ImageRef``. ``carried``: columns of
+    their own.
     """
 
     image: str
@@ -192,10 +222,15 @@ class Failure(NamedTuple):
     message: str
     run_id: str
     version: str = ""
+    carried: Carried = _NOTHING
+
+    def to_row(self) -> dict[str, Any]:
+        """The row as JSON has it."""
+        return {**{name: getattr(self, name) for name in FAILURE_COLUMNS}, **self.carried}
 
     def to_json(self) -> str:
         """The row as one line of JSON, ASCII only, without a line end."""
-        return json.dumps(self._asdict())
+        return json.dumps(self.to_row())
 
     @property
     def is_for_good(self) -> bool:
@@ -207,14 +242,52 @@ class Failure(NamedTuple):
         return reason.stage == "decode" or reason is Reason.TOO_LARGE
 
 
-def from_json(line: str) -> Labeled | Failure:
-    """The row that ``to_json`` of either wrote.
+class Column(NamedTuple):
+    """A column of the output.
+
+    ``kind``: ``str``, ``int``, ``float`` or ``Timestamp``; for a list of records, the record's
+    class. ``nullable``: whether values may be None.
+    """
+
+    name: str
+    kind: Any
+    nullable: bool
+
+
+def columns_of(record: type) -> tuple[Column, ...]:
+    """The columns of ``Labeled``, ``Failure`` or ``Prediction``; those that are carried follow."""
+    hints = typing.get_type_hints(record)
+    return tuple(
+        _column(name, hint) for name, hint in hints.items() if name not in ("carried", "seconds")
+    )
+
+
+def _column(name: str, hint: Any) -> Column:
+    arguments = typing.get_args(hint)
+    if isinstance(hint, types.UnionType):
+        return Column(name, arguments[0], True)
+    return Column(name, arguments[0] if arguments else hint, False)
+
+
+LABELED_COLUMNS = tuple(column.name for column in columns_of(Labeled))
+FAILURE_COLUMNS = tuple(column.name for column in columns_of(Failure))
+
+
+def from_row(row: Mapping[str, Any]) -> Labeled | Failure:
+    """The record of which ``to_row`` made a row; of older rows, too, which have fewer columns.
 
     Raises:
       ValueError, TypeError or KeyError: it is not such a row.
     """
-    row = json.loads(line)
+    columns = FAILURE_COLUMNS if "reason" in row else LABELED_COLUMNS
+    known = {name: row[name] for name in columns if name in row}
+    carried = {name: value for name, value in row.items() if name not in columns}
     if "reason" in row:
-        return Failure(**row)
+        return Failure(**known, carried=carried)
     predictions = tuple(Prediction(**prediction) for prediction in row["predictions"])
-    return Labeled(**row | {"predictions": predictions})
+    return Labeled(**known | {"predictions": predictions}, carried=carried)
+
+
+def from_json(line: str) -> Labeled | Failure:
+    """The record that is the row in a line of JSON; errors as above."""
+    return from_row(json.loads(line))

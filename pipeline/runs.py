@@ -3,7 +3,7 @@
 A run's folder, while it is not whole:
 
     .unfinished/run.json                which run it is
-    .unfinished/labels-*.jsonl          the rows so far, with failures-*.jsonl beside them
+    .unfinished/labels-*                the rows so far, with failures-* beside them
     labels-00000-of-00001.jsonl …       for the moment before ``summary.json`` is written
 
 With ``--incremental`` the output has a folder for each run, ``run=2026-11-24T02-00-00Z``.
@@ -24,13 +24,13 @@ from typing import Any, NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import console, outputs, storage
+from pipeline import console, formats, outputs, storage
 from pipeline.devices import Execution
 from pipeline.errors import OutputError
 from pipeline.inputs import Input
 from pipeline.model import ModelSpec
 from pipeline.options import LabelConfig
-from pipeline.records import TIME, TIME_IN_NAMES
+from pipeline.records import FORMATS, TIME, TIME_IN_NAMES
 from pipeline.redaction import name_of
 from pipeline.running import new_run_id
 
@@ -39,12 +39,8 @@ _RUN = "run.json"
 _RUN_FOLDER = outputs.RUN_FOLDER
 
 _ROWS = (outputs.LABELS, outputs.FAILURES)
-_SHARDS = (outputs.LABEL_SHARDS, outputs.FAILURE_SHARDS)
-# The rows of a run, and what else says that there is one.
-_WITH_ROWS = (outputs.SUMMARY, *_SHARDS, f"{UNFINISHED}/*.jsonl")
-_SIGNS = (*_WITH_ROWS, f"{UNFINISHED}/{_RUN}")
-# All that is of a run in its folder, its summary apart.
-_REST = (*_SHARDS, f"{UNFINISHED}/*", outputs.REPORT)
+# All that is of a run in its folder, its summary and its shards apart.
+_REST = (f"{UNFINISHED}/*", outputs.REPORT)
 
 # Flags on which the rows depend, besides the model, its labels and the inputs.
 _FLAGS = ("top_k", "precision", "max_image_bytes", "max_image_pixels")
@@ -59,26 +55,30 @@ class Run:
     Attributes:
       config: the command line.
       inputs: its ``--input``s.
-      spec: of its model.
+      truth: the table with the true classes, if there is one.
       execution: where the model runs.
+      spec: of the model.
       folder: that gets the results.
       run_id: goes into every row.
       started: UTC, at first, if this is not the first attempt.
       settings: what the rows depend on.
       attempts: globs of the rows of this run's earlier attempts.
       earlier_runs: globs of the rows of runs whose images need not be labeled again.
+      replaced: the ids of runs that are deleted for it.
     """
 
     config: LabelConfig
     inputs: Sequence[Input]
-    spec: ModelSpec
+    truth: Input | None
     execution: Execution
+    spec: ModelSpec
     folder: str
     run_id: str
     started: datetime
     settings: dict[str, Any]
     attempts: tuple[str, ...] = ()
     earlier_runs: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
 
     @property
     def unfinished(self) -> str:
@@ -101,9 +101,10 @@ class Plan(NamedTuple):
 def plan(
     config: LabelConfig,
     inputs: Sequence[Input],
-    spec: ModelSpec,
+    truth: Input | None,
     execution: Execution,
     output: str,
+    spec: ModelSpec,
     started: datetime,
 ) -> Plan:
     """Find out where a run stands, and change nothing.
@@ -111,16 +112,18 @@ def plan(
     Args:
       config: the command line.
       inputs: its ``--input``s.
-      spec: of its model.
-      execution: where the model runs.
+      truth: see ``Run``.
+      execution: likewise.
       output: absolute.
+      spec: of the model.
       started: UTC.
 
     Raises:
       OutputError: there is something that ``--if_exists`` does not allow to touch.
     """
     settings = _settings(config, inputs, spec)
-    run = Run(config, inputs, spec, execution, output, new_run_id(started), started, settings)
+    run_id = new_run_id(started)
+    run = Run(config, inputs, truth, execution, spec, output, run_id, started, settings)
     try:
         return _increment(run) if config.incremental else _alone(run)
     except storage.STORE_ERRORS as error:
@@ -173,19 +176,19 @@ def _alone(run: Run) -> Plan:
             f"--output {run.folder}: has runs of --incremental; add that flag, or give another "
             "folder"
         )
-    if not outputs.find(run.folder, *_SIGNS):
+    if not _is_there(run.folder):
         return Plan(run)
-    if run.config.if_exists == "overwrite":
-        return Plan(run, unwanted=(run.folder,))
     note = _note(FileSystems.join(run.folder, UNFINISHED, _RUN)) or _note(
         FileSystems.join(run.folder, outputs.SUMMARY)
     )
+    if run.config.if_exists == "overwrite":
+        return _instead_of(run, {run.folder: note})
     remedy = "give another folder, or --if_exists=overwrite to delete them first"
     if note is None or run.config.if_exists == "fail":
         raise OutputError(f"--output {run.folder}: already has results of a run; {remedy}")
     changed = _changed(note["settings"], run.settings)
-    if changed and not outputs.find(run.folder, *_WITH_ROWS):
-        return Plan(run, unwanted=(run.folder,))
+    if changed and not _has_rows(run.folder):
+        return _instead_of(run, {run.folder: note})
     if changed:
         raise OutputError(
             f"--output {run.folder}: already has results of another command ({changed}); {remedy}"
@@ -196,7 +199,7 @@ def _alone(run: Run) -> Plan:
 def _increment(run: Run) -> Plan:
     """The run of one folder among others, or an unfinished one's next attempt."""
     output = run.folder
-    if outputs.find(output, *_SIGNS):
+    if _is_there(output):
         raise OutputError(
             f"--output {output}: has results of a run without --incremental; give another folder"
         )
@@ -207,7 +210,7 @@ def _increment(run: Run) -> Plan:
         if folder not in whole
     }
     counts = {
-        folder
+        folder: note
         for folder, note in whole.items()
         if note is not None and not _changed(note["settings"], run.settings, _MAKE_OTHER_ROWS)
     }
@@ -216,17 +219,21 @@ def _increment(run: Run) -> Plan:
             f"{len(whole) - len(counts)} of {len(whole)} earlier runs do not count: another model, "
             "or other flags, labeled their images"
         )
-    globs = [FileSystems.join(folder, shards) for folder in sorted(counts) for shards in _SHARDS]
+    globs = [
+        FileSystems.join(folder, shards)
+        for folder, note in sorted(counts.items())
+        for shards in _shards_of(note or {})
+    ]
     run = dataclasses.replace(run, earlier_runs=tuple(globs))
-    unwanted = []
+    unwanted = {}
     for folder, note in sorted(unfinished.items(), reverse=True):
         if run.config.if_exists == "fail":
             raise OutputError(
                 f"--output {output}: {folder} is not finished; give --if_exists=resume to finish "
                 "it, or --if_exists=overwrite to delete it first"
             )
-        if run.config.if_exists == "overwrite" or not outputs.find(folder, *_WITH_ROWS):
-            unwanted.append(folder)
+        if run.config.if_exists == "overwrite" or not _has_rows(folder):
+            unwanted[folder] = note
         elif note is not None and not _changed(note["settings"], run.settings):
             return Plan(dataclasses.replace(run, folder=folder), note=note)
         else:
@@ -237,9 +244,35 @@ def _increment(run: Run) -> Plan:
     for second in itertools.count():  # a run may have begun in the same one
         started = run.started + timedelta(seconds=second)
         folder = FileSystems.join(output, f"{_RUN_FOLDER}{started:{TIME_IN_NAMES}}")
-        if not outputs.find(folder, *_SIGNS):
+        if not _is_there(folder):
             break
-    return Plan(dataclasses.replace(run, folder=folder), tuple(unwanted))
+    return _instead_of(dataclasses.replace(run, folder=folder), unwanted)
+
+
+def _instead_of(run: Run, unwanted: dict[str, dict[str, Any] | None]) -> Plan:
+    """The run, once those of some folders are deleted, which left these notes."""
+    ids = (note["run_id"] for note in unwanted.values() if note is not None)
+    return Plan(dataclasses.replace(run, replaced=tuple(ids)), tuple(unwanted))
+
+
+def _shards_of(note: dict[str, Any]) -> list[str]:
+    """Globs, in a run's folder, of its rows in one of the formats that its summary says it has."""
+    options = note.get("options") or {}
+    written = options.get("output_format") or ["jsonl"]
+    first = min(written, key=FORMATS.index)
+    suffix = formats.suffix(first, bool(options.get("gzip")))
+    return [f"{name}-*-of-*{suffix}" for name in _ROWS]
+
+
+def _has_rows(folder: str) -> bool:
+    """Whether there are rows of a run in a folder, or its summary, if there were none."""
+    kept = (f"{UNFINISHED}/{name}-*" for name in _ROWS)
+    return bool(outputs.find(folder, outputs.SUMMARY, *kept) or outputs.find_shards(folder, *_ROWS))
+
+
+def _is_there(folder: str) -> bool:
+    """Whether a run has begun in a folder."""
+    return bool(outputs.find(folder, f"{UNFINISHED}/{_RUN}")) or _has_rows(folder)
 
 
 def _start(run: Run) -> Run:
@@ -264,18 +297,23 @@ def _go_on(run: Run, note: dict[str, Any]) -> Run:
     started = datetime.strptime(note["started_at"], TIME).replace(tzinfo=timezone.utc)
     run = _start(dataclasses.replace(run, run_id=note["run_id"], started=started))
     outputs.remove(run.folder, [outputs.SUMMARY, outputs.REPORT])
-    for path in outputs.find(run.folder, *_SHARDS):
+    shards = outputs.find_shards(run.folder, *_ROWS)
+    taken = outputs.in_one_format(shards)
+    for path in taken:
         name, _, _ = path.rpartition("/")[2].partition("-")
-        FileSystems.rename([path], [outputs.part(run.unfinished, name)])
+        part = outputs.part(run.unfinished, name, formats.suffix_of(path) or "")
+        FileSystems.rename([path], [part])
+    outputs.delete([path for path in shards if path not in taken])
     outputs.remove_temporary_files(run.folder)
     console.say(f"going on with the run of {note['started_at']} in {run.folder}")
-    globs = [FileSystems.join(run.unfinished, f"{name}-*.jsonl") for name in _ROWS]
+    globs = [FileSystems.join(run.unfinished, f"{name}-*") for name in _ROWS]
     return dataclasses.replace(run, attempts=tuple(globs))
 
 
 def _clear(folder: str) -> None:
     """Delete a run, the summary first, so that no reader takes the rest for whole."""
     outputs.remove(folder, [outputs.SUMMARY])
+    outputs.delete(outputs.find_shards(folder, *_ROWS))
     outputs.remove(folder, _REST)
     outputs.remove_temporary_files(folder)
     if not storage.is_remote(folder):

@@ -238,6 +238,24 @@ def version(uri: str, timeout_seconds: float = DEFAULT_LIMITS.read_timeout_secon
         return ""
 
 
+def is_unchanged(
+    uri: str, seen: str, timeout_seconds: float = DEFAULT_LIMITS.read_timeout_seconds
+) -> bool:
+    """Whether a row's image is that of a file, and the file is as it was labeled.
+
+    The name of a TFRecord file's record is whatever its writer wanted: a file that has nothing to
+    do with the run must not be taken for it. The record's version is that of the TFRecord file.
+
+    Args:
+      uri: the image's name.
+      seen: its version, "" if that was not to be found out.
+      timeout_seconds: for asking a store or server.
+    """
+    if seen:
+        return version(uri, timeout_seconds) == seen
+    return is_remote(uri)  # what is on this machine always has a version
+
+
 def version_of(metadata: FileMetadata) -> str:
     """What ``version`` says of this file, from what a listing says of it.
 

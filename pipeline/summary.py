@@ -24,6 +24,7 @@ class Tally:
         another doubled, which the count does not.
       reasons: failures by reason.
       labels: labeled images by label.
+      below_threshold: labeled images without a label.
       seconds: what the labeled images cost, by stage.
     """
 
@@ -31,6 +32,7 @@ class Tally:
     checksum: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
+    below_threshold: int = 0
     seconds: StageSeconds = field(default_factory=StageSeconds)
 
     def add(self, record: ImageRef | Labeled | Failure) -> Tally:
@@ -40,7 +42,10 @@ class Tally:
         if isinstance(record, Failure):
             self.reasons[record.reason] += 1
         elif isinstance(record, Labeled):
-            self.labels[record.label] += 1
+            if record.label is None:
+                self.below_threshold += 1
+            else:
+                self.labels[record.label] += 1
             self.seconds = _sum(self.seconds, record.seconds)
         return self
 
@@ -50,6 +55,7 @@ class Tally:
         self.checksum = (self.checksum + other.checksum) % 2**64
         self.reasons += other.reasons
         self.labels += other.labels
+        self.below_threshold += other.below_threshold
         self.seconds = _sum(self.seconds, other.seconds)
         return self
 

@@ -35,6 +35,7 @@ from pipeline.records import (
     Prediction,
     Reason,
     StageSeconds,
+    Timestamp,
     TopK,
 )
 from pipeline.redaction import name_of, redact
@@ -274,11 +275,14 @@ def decode_or_fail(ref: str | ImageRef, *, decode: Decode, run_id: str) -> Decod
     try:
         return decode(ref)
     except ImageError as error:
-        return _failure(ref.uri, error.reason, error.message, run_id, ref.version)
+        return _failure(ref, error.reason, error.message, run_id)
 
 
-def _failure(uri: str, reason: Reason, message: str, run_id: str, version: str) -> Failure:
-    return Failure(name_of(uri), reason.stage, reason.value, redact(message), run_id, version)
+def _failure(ref: ImageRef | ImageInfo, reason: Reason, message: str, run_id: str) -> Failure:
+    name = name_of(ref.uri)
+    return Failure(
+        name, reason.stage, reason.value, redact(message), run_id, ref.version, ref.carried
+    )
 
 
 def read_and_decode(
@@ -310,6 +314,7 @@ def read_and_decode(
         label=ref.label,
         content=hashlib.sha256(data).hexdigest() if ref.label is not None else "",
         version=ref.version,
+        carried=ref.carried,
     )
     return DecodedImage(info, decoded.pixels)
 
@@ -380,7 +385,7 @@ def label_image(
 ) -> Labeled | Failure:
     """The row for one image and the model's answer to it."""
     if isinstance(answer.value, str):
-        return _failure(info.uri, Reason.PREDICTION_FAILED, answer.value, run_id, info.version)
+        return _failure(info, Reason.PREDICTION_FAILED, answer.value, run_id)
     top: TopK = answer.value
     predictions = tuple(
         Prediction(class_id, spec.labels[class_id], round(score, 6))
@@ -398,8 +403,10 @@ def label_image(
         model=name_of(spec.handle),
         model_fingerprint=spec.fingerprint,
         run_id=run_id,
-        labeled_at=datetime.now(timezone.utc).strftime(TIME),
+        labeled_at=Timestamp(datetime.now(timezone.utc).strftime(TIME)),
         version=info.version,
+        truth=info.label,
+        carried=info.carried,
         seconds=info.seconds._replace(predict=answer.seconds),
     )
 

@@ -242,7 +242,7 @@ def test_a_glob_that_is_none():
 # Single files
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "photo", "truth.csv", ".hidden.jpg", "b [1].jpg"])
+@pytest.mark.parametrize("name", ["a.jpg", "photo", "notes.pdf", ".hidden.jpg", "b [1].jpg"])
 def test_a_single_file_of_any_suffix(tmp_path, name):
     make(tmp_path, name)
     assert understand(name) == Input(InputKind.URI, f"{tmp_path}/{name}", name)

@@ -17,6 +17,7 @@ from models import COLORS, color_logits, image_file, save_hungry_model, save_mod
 
 from pipeline import label, labels, outputs, transforms
 from pipeline.__main__ import main
+from pipeline.formats import read_rows
 from pipeline.handlers import SavedModelHandler
 from pipeline.tensorflow_import import tf
 
@@ -91,7 +92,7 @@ def test_the_files_of_a_run(tmp_path, color_model):
     for row in rows(out, "labels"):
         assert list(row) == [
             *("image", "label", "class_id", "score", "predictions", "width", "height"),
-            *("model", "model_fingerprint", "run_id", "labeled_at", "version"),
+            *("model", "model_fingerprint", "run_id", "labeled_at", "version", "truth"),
         ]
         assert row["predictions"][0] == {key: row[key] for key in ("class_id", "label", "score")}
         assert len(row["predictions"]) == 2
@@ -105,6 +106,124 @@ def test_the_files_of_a_run(tmp_path, color_model):
     assert all(seconds > 0 for seconds in written["stage_seconds_per_image"].values())
     assert written["bottleneck"].startswith("start-up, ")  # of three small images
     assert written["cost_per_million_images"] is None
+
+
+def test_every_format_at_once(tmp_path, color_model, capsys):
+    flags = {"input": write_colors(tmp_path / "p"), "model": color_model, "output": tmp_path / "o"}
+    assert run("--gzip", **flags, output_format="csv,parquet,tfrecord,jsonl") == 0
+    suffixes = ("csv.gz", "jsonl.gz", "parquet", "tfrecord.gz")
+    names = [f"{name}-00000-of-00001.{s}" for name in ("failures", "labels") for s in suffixes]
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == [
+        *names,
+        "report.html",
+        "summary.json",
+    ]
+    console = capsys.readouterr().out
+    assert all(f"{tmp_path}/o/labels-*.{suffix}\n" in console for suffix in suffixes)
+    read = [list(read_rows(f"{tmp_path}/o/{name}")) for name in names[4:]]
+    assert len(read[0]) == 3
+    assert all(sorted(map(str, found)) == sorted(map(str, read[0])) for found in read)
+
+
+# What is known of the images
+
+
+def write_list(tmp_path, count=3):
+    write_colors(tmp_path / "p", count)
+    lines = [f"p/{list(COLORS)[n % 3]}-{n}.png,{n:03},{n % 2}" for n in range(count)]
+    (tmp_path / "list.csv").write_text("\n".join(["file,id,odd", *lines, "absent.png,007,1", ""]))
+    return str(tmp_path / "list.csv")
+
+
+def test_columns_of_a_list_are_carried_into_the_rows(tmp_path, color_model):
+    flags = {"input": write_list(tmp_path), "uri_column": "file", "carry": "id,odd"}
+    flags |= {"model": color_model, "output": tmp_path / "out", "max_failure_ratio": 0.5}
+    assert run(**flags) == 0
+    labeled = {row["label"]: (row["id"], row["odd"]) for row in rows(tmp_path / "out", "labels")}
+    assert labeled == {"red": ("000", "0"), "green": ("001", "1"), "blue": ("002", "0")}
+    [failed] = rows(tmp_path / "out", "failures")
+    assert (failed["reason"], failed["id"]) == ("not_found", "007")
+    # The rows of a list are an --input, too: here those that failed.
+    again = tmp_path / "out" / "failures-00000-of-00001.jsonl"
+    assert run(input=again, model=color_model, output=tmp_path / "again", carry="id") == 1
+    assert rows(tmp_path / "again", "failures")[0]["id"] == "007"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"carry": "id"}, "has no column 'image'; its columns are file, id, odd"),
+        (
+            {"uri_column": "file", "carry": "no"},
+            "has no column 'no'; its columns are file, id, odd",
+        ),
+        ({"uri_column": "odd", "carry": "label"}, "the rows have a column label of their own"),
+        ({"uri_column": "file", "truth": "p"}, "is neither a .csv, .jsonl or .parquet file nor"),
+        ({"uri_column": "file", "truth": "list.csv"}, "--truth list.csv: has no column 'label'"),
+        ({"uri_column": "file", "truth": "no.csv"}, "--truth no.csv: cannot be listed: "),
+    ],
+)
+def test_columns_that_are_not_there(tmp_path, color_model, capsys, monkeypatch, flags, message):
+    monkeypatch.chdir(tmp_path)
+    flags |= {"input": write_list(tmp_path), "model": color_model, "output": tmp_path / "out"}
+    assert run(**flags) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_columns_of_a_folder(tmp_path, color_model, capsys):
+    flags = {"input": write_colors(tmp_path / "p"), "model": color_model, "carry": "id"}
+    assert run(**flags, output=tmp_path / "out") == 2
+    assert "--carry: no --input has columns" in capsys.readouterr().err
+
+
+def test_the_truth_of_a_table(tmp_path, color_model):
+    flags = {"input": write_colors(tmp_path / "p"), "model": color_model}
+    (tmp_path / "truth.csv").write_text("image,label\np/red-0.png,red\np/green-1.png,blue\nx,y\n")
+    out = tmp_path / "out"
+    assert run(**flags, output=out, truth=tmp_path / "truth.csv") == 0
+    truth = {"red": "red", "green": "blue", "blue": None}
+    assert {row["label"]: row["truth"] for row in rows(out, "labels")} == truth
+    # The same command with another truth predicts nothing again.
+    (tmp_path / "better.jsonl").write_text('{"image": "p/green-1.png", "label": "green"}\n')
+    assert run(**flags, output=out, truth=tmp_path / "better.jsonl") == 0
+    assert summary(out)["taken_over"] == 3
+    assert {row["truth"] for row in rows(out, "labels")} == {None, "green"}
+
+
+def test_a_truth_that_contradicts_itself(tmp_path, color_model, capsys):
+    flags = {"input": write_colors(tmp_path / "p"), "model": color_model}
+    (tmp_path / "truth.csv").write_text("image,label\np/red-0.png,red\np/red-0.png,blue\n")
+    assert run(**flags, output=tmp_path / "out", truth=tmp_path / "truth.csv") == 1
+    assert "/p/red-0.png has several classes: blue, red" in capsys.readouterr().err
+
+
+def test_the_truth_of_folders(tmp_path, color_model):
+    for color in ("red", "blue"):
+        write_colors(tmp_path / "p" / color, 1)
+    out = tmp_path / "out"
+    assert run(input=tmp_path / "p", model=color_model, output=out, truth="parent") == 0
+    assert sorted((row["truth"], row["label"]) for row in rows(out, "labels")) == [
+        ("blue", "red"),
+        ("red", "red"),
+    ]
+
+
+def test_below_the_threshold_there_is_no_label(tmp_path, color_model, capsys):
+    flags = {"input": write_colors(tmp_path / "p"), "model": color_model, "output": tmp_path / "o"}
+    assert run(**flags, threshold=1.0) == 0
+    assert "\n3 without a label, below --threshold\n" in capsys.readouterr().out
+    written = rows(tmp_path / "o", "labels")
+    assert [(row["label"], row["class_id"]) for row in written] == [(None, None)] * 3
+    assert {row["predictions"][0]["label"] for row in written} == set(COLORS)
+    assert all(0.4 < row["score"] < 1 for row in written)
+    assert (summary(tmp_path / "o")["below_threshold"], summary(tmp_path / "o")["labels"]) == (
+        3,
+        {},
+    )
+    assert run(**flags, threshold=0.4) == 0
+    assert {row["label"] for row in rows(tmp_path / "o", "labels")} == set(COLORS)
+    assert summary(tmp_path / "o")["taken_over"] == 3
 
 
 def test_the_cost_of_a_million_images(tmp_path, color_model):

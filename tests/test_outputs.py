@@ -8,6 +8,7 @@ from stores import ERRORS, memory_store, public_folder, unprivileged
 
 from pipeline import outputs
 from pipeline.errors import OutputError
+from pipeline.formats import read_rows
 from pipeline.outputs import KeepRows, WriteRows, find, prepare, refuse_results, write_file
 from pipeline.records import Failure, from_json
 
@@ -125,35 +126,56 @@ def test_a_bucket_that_may_not_be_listed():
 # WriteRows
 
 
-def write_rows(output, name, rows):
-    """Run ``WriteRows``; returns nothing, checks what it outputs."""
+def failure(image):
+    return Failure(image, "read", "not_found", "why", "r", "v")
+
+
+def write_rows(output, rows, suffix="jsonl", **options):
+    """Run ``WriteRows`` with failures; returns nothing, checks what it outputs."""
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        lines = pipeline | beam.Create(rows, reshuffle=False).with_output_types(str)
-        shards = lines | WriteRows(output, name)
-        assert_that(shards, equal_to([f"{output}/{name}-00000-of-00001.jsonl"]))
+        records = pipeline | beam.Create(rows, reshuffle=False)
+        shards = records | WriteRows(output, outputs.FAILURES, **options)
+        assert_that(shards, equal_to([f"{output}/failures-00000-of-00001.{suffix}"]))
 
 
 def test_writes_rows(tmp_path):
-    write_rows(str(tmp_path), outputs.LABELS, ['{"a": 1}', '{"a": 2}', '{"ü": 3}'])
-    write_rows(str(tmp_path), outputs.FAILURES, ['{"b": 1}'])
-    written = files(tmp_path)
-    assert set(written) == {"labels-00000-of-00001.jsonl", "failures-00000-of-00001.jsonl"}
-    lines = written["labels-00000-of-00001.jsonl"].decode().split("\n")
+    write_rows(str(tmp_path), [failure("a"), failure("ü")])
+    [(name, content)] = files(tmp_path).items()
+    assert name == "failures-00000-of-00001.jsonl"
+    lines = content.decode().split("\n")
     assert lines.pop() == ""
-    assert sorted(lines) == ['{"a": 1}', '{"a": 2}', '{"ü": 3}']
-    assert written["failures-00000-of-00001.jsonl"] == b'{"b": 1}\n'
+    assert sorted(map(from_json, lines)) == [failure("a"), failure("ü")]
 
 
 def test_writes_one_empty_shard_if_there_are_no_rows(tmp_path):
-    write_rows(str(tmp_path), outputs.FAILURES, [])
+    write_rows(str(tmp_path), [])
     assert files(tmp_path) == {"failures-00000-of-00001.jsonl": b""}
+
+
+@pytest.mark.parametrize("format_", ["csv", "parquet", "tfrecord"])
+def test_a_file_without_rows_can_be_read_in_every_format(tmp_path, format_):
+    write_rows(str(tmp_path), [], format_, formats=[format_])
+    [path] = outputs.find_shards(str(tmp_path), outputs.FAILURES)
+    assert list(read_rows(path)) == []
+
+
+def test_of_several_formats_one_is_read(tmp_path):
+    names = ["labels-0-of-2.csv", "labels-1-of-2.csv", "labels-0-of-1.parquet"]
+    for name in [*names, "labels-0-of-1.txt", "labels-1.jsonl", "failures-0-of-1.csv.gz"]:
+        (tmp_path / name).touch()
+    paths = sorted(f"{tmp_path}/{name}" for name in names)
+    assert outputs.find_shards(str(tmp_path), outputs.LABELS) == paths
+    assert outputs.in_one_format(paths) == [f"{tmp_path}/labels-0-of-1.parquet"]
+    assert outputs.in_one_format([]) == []
+    everything = outputs.find_shards(str(tmp_path), outputs.LABELS, outputs.FAILURES)
+    assert everything == sorted([*paths, f"{tmp_path}/failures-0-of-1.csv.gz"])
 
 
 def test_what_is_written_is_found(tmp_path):
     output = prepare(f"{tmp_path}/out")
-    write_rows(output, outputs.LABELS, [])
+    write_rows(output, [])
     assert "already has results" in results_error_of(output)
-    assert find(output, "labels-*", "*.json") == [f"{output}/labels-00000-of-00001.jsonl"]
+    assert find(output, "failures-*", "*.json") == [f"{output}/failures-00000-of-00001.jsonl"]
 
 
 # KeepRows

@@ -42,6 +42,7 @@ def test_a_label_row():
         "run_id": "r",
         "labeled_at": "2026-11-24T02:00:07Z",
         "version": "4 5.0",
+        "truth": None,
     }
     assert list(json.loads(row))[:2] == ["image", "label"]
 

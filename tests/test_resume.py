@@ -306,7 +306,9 @@ def test_a_damaged_row_is_told_in_a_line(flags, capsys):
     shard.write_bytes(shard.read_bytes()[:-30])
     assert run(**flags) == 1
     error = capsys.readouterr().err
-    assert re.search(r"error: the run failed: \S+/labels-\w+\.jsonl is damaged: a line", error)
+    assert re.search(
+        r"error: the run failed: \S+/labels-\w+\.jsonl is damaged: there is something", error
+    )
     assert "Traceback" not in error
 
 
@@ -559,3 +561,29 @@ def test_records_of_tfrecord_files_are_gone_on_with_and_skipped(tmp_path, color_
     assert run_night(flags) == 0
     # Of two images of a name, the second is not known again.
     assert summary(nights(tmp_path / "nights")[1])["skipped"] == 10
+
+
+# Rows in other formats
+
+
+@pytest.mark.parametrize("format_", ["csv", "parquet,csv", "tfrecord"])
+def test_a_whole_run_is_gone_on_with_in_any_format(tmp_path, flags, format_):
+    assert run(**flags, output_format=format_) == 0
+    write_colors(tmp_path / "photos", 12)
+    assert run(**flags) == 0
+    out = Path(flags["output"])
+    assert files(out) == WHOLE
+    written = summary(out)
+    assert (written["found"], written["taken_over"]) == (14, 11)
+    assert run(**flags | {"output": tmp_path / "unbroken"}) == 0
+    assert comparable(out) == comparable(tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("format_", ["csv", "parquet", "tfrecord,csv"])
+def test_earlier_runs_are_read_in_any_format(tmp_path, flags, format_):
+    assert run("--incremental", "--gzip", **flags, output_format=format_) == 0
+    write_colors(tmp_path / "photos", 12)
+    assert run("--incremental", **flags) == 0
+    first, second = sorted(Path(flags["output"]).iterdir())
+    assert (summary(first)["labeled"], summary(first)["skipped"]) == (9, 0)
+    assert (summary(second)["labeled"], summary(second)["skipped"]) == (3, 11)

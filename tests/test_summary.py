@@ -8,7 +8,7 @@ from pipeline.summary import CountRecords, Tally, reconcile
 
 
 def labeled(uri, label="dog", seconds=StageSeconds(1, 2, 3)):  # noqa: B008
-    return Labeled(uri, label, 0, 1.0, (), 1, 1, "m", "f", "r", "t", "", seconds)
+    return Labeled(uri, label, 0, 1.0, (), 1, 1, "m", "f", "r", "t", seconds=seconds)
 
 
 def failed(uri, reason="empty"):

@@ -12,6 +12,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipeline import outputs, storage
 from pipeline.errors import OutputError
+from pipeline.formats import read_rows as read_rows_of
 from pipeline.report.sampling import Least
 from pipeline.summary import hash_of
 
@@ -102,7 +103,7 @@ def _sample(folder: str, label_counts: Mapping[str, int]) -> Rows:
     by_label = {label: Least[Picture](n) for label, n in shares_of_labels(label_counts).items()}
     uncertain = Least[Picture](UNCERTAIN)
     failures: dict[str, Least[Failed]] = {}
-    for row in _read(folder, outputs.LABEL_SHARDS):
+    for row in _read(folder, outputs.LABELS):
         rows.labeled += 1
         label, score = row["label"], row["score"]
         rows.scores[min(int(score * SCORE_BINS), SCORE_BINS - 1)] += 1
@@ -113,7 +114,7 @@ def _sample(folder: str, label_counts: Mapping[str, int]) -> Rows:
                 sample.offer(key, _picture(row))
         if uncertain.wants((score, -1)):  # of equal scores, the hash decides
             uncertain.offer((score, hash_of(row["image"])), _picture(row))
-    for row in _read(folder, outputs.FAILURE_SHARDS):
+    for row in _read(folder, outputs.FAILURES):
         rows.failed += 1
         failed = failures.setdefault(row["reason"], Least(FAILURES_OF_A_REASON))
         failed.offer(hash_of(row["image"]), Failed(row["image"], row["message"]))
@@ -149,14 +150,12 @@ def read_summary(folder: str) -> dict[str, Any]:
     return summary
 
 
-def _read(folder: str, shards: str) -> Iterator[dict[str, Any]]:
-    for path in outputs.find(folder, shards):
-        with FileSystems.open(path) as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise OutputError(f"{path}, line {number}, is not a row: {error}") from error
+def _read(folder: str, name: str) -> Iterator[dict[str, Any]]:
+    for path in outputs.in_one_format(outputs.find_shards(folder, name)):
+        try:
+            yield from read_rows_of(path)
+        except ValueError as error:
+            raise OutputError(f"{path} has something in it that is no row: {error}") from error
 
 
 def _picture(row: dict[str, Any]) -> Picture:

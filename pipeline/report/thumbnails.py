@@ -66,7 +66,9 @@ def make_thumbnail(picture: Picture, seconds: float) -> Thumbnail | None:
       picture: which.
       seconds: for each attempt to read it from a store or server.
     """
-    if min(picture.width, picture.height) < 1 or not _is_still_there(picture, seconds):
+    if min(picture.width, picture.height) < 1:
+        return None
+    if not storage.is_unchanged(picture.image, picture.version, seconds):
         return None
     scale = min(SIDE / max(picture.width, picture.height), 1.0)
     width, height = (max(round(side * scale), 1) for side in (picture.width, picture.height))
@@ -81,17 +83,6 @@ def make_thumbnail(picture: Picture, seconds: float) -> Thumbnail | None:
     if jpeg is None:
         return None
     return Thumbnail(data_uri("image/jpeg", jpeg), width, height)
-
-
-def _is_still_there(picture: Picture, seconds: float) -> bool:
-    """Whether an image's name is that of a file, and the file is as it was labeled.
-
-    The name of a TFRecord file's record is whatever its writer wanted: a file that has nothing to
-    do with the run must not get into its page. The record's version is that of the TFRecord file.
-    """
-    if picture.version:
-        return storage.version(picture.image, seconds) == picture.version
-    return storage.is_remote(picture.image)  # what is on this machine always has a version
 
 
 def _jpeg(image: Image.Image) -> bytes | None:

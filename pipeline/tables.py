@@ -1,0 +1,128 @@
+"""Reads tables: ``.csv``, ``.jsonl`` and ``.parquet`` files, the first two gzipped or not."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import io
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline import storage
+
+_TABLE = re.compile(r"\.(?:(csv|jsonl)(?:\.gz)?|(parquet))(?=[?#]|$)", re.IGNORECASE)
+
+# Rows of a Parquet file in memory.
+_BATCH = 1000
+
+
+def is_table(uri: str) -> bool:
+    """Whether a file's name, or URL, is that of a table."""
+    return _format(uri) is not None
+
+
+def _format(uri: str) -> str | None:
+    path = re.split(r"[?#]", uri)[0] if storage.is_http(uri) else uri
+    found = _TABLE.search(path)
+    return (found[1] or found[2]).lower() if found and found.end() == len(path) else None
+
+
+def read_table(uri: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a table, one by one, with the values that JSON has for them; cells are text.
+
+    Args:
+      uri: of a file for which ``is_table`` holds.
+      columns: those wanted, None for all. Where one is absent from a row of JSON, it is None.
+
+    Raises:
+      ValueError: the file is none, or has no such column.
+      one of ``storage.STORE_ERRORS`` or ImageError: it cannot be read.
+    """
+    format_ = _format(uri)
+    with contextlib.closing(_open(uri)) as file:
+        if format_ == "parquet":
+            yield from _read_parquet(file, columns)
+        elif format_ == "csv":
+            yield from _read_csv(_lines(file), columns)
+        else:
+            for number, line in enumerate(_lines(file), 1):
+                if not line.isspace():
+                    yield _json_row(line, number, columns)
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON has it: times and decimals become text, and so do bytes."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _open(uri: str) -> BinaryIO:
+    if not storage.is_http(uri):
+        return FileSystems.open(uri)  # which unzips
+    data = storage.read_bytes(uri)
+    return io.BytesIO(gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data)
+
+
+def _lines(file: BinaryIO) -> Iterator[str]:
+    encoding = "utf-8-sig"
+    while line := file.readline():
+        yield line.decode(encoding)
+        encoding = "utf-8"
+
+
+def _read_csv(lines: Iterator[str], columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+    reader = csv.DictReader(lines, strict=True)
+    try:
+        _see_that_there_are(columns, reader.fieldnames or ())
+        for row in reader:
+            if None in row:
+                raise ValueError(f"line {reader.line_num} has more cells than the first")
+            yield row if columns is None else {name: row[name] for name in columns}
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from error
+
+
+def _read_parquet(file: BinaryIO, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+    try:
+        table = pq.ParquetFile(file)
+        _see_that_there_are(columns, table.schema_arrow.names)
+        for batch in table.iter_batches(_BATCH, columns=columns):
+            for row in batch.to_pylist():
+                yield {name: plain(value) for name, value in row.items()}
+    except pa.ArrowException as error:
+        raise ValueError(f"is not a Parquet file that can be read: {error}") from error
+
+
+def _json_row(line: str, number: int, columns: Sequence[str] | None) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"line {number} is not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"line {number} is not an object")
+    return row if columns is None else {name: plain(row.get(name)) for name in columns}
+
+
+def _see_that_there_are(columns: Sequence[str] | None, names: Sequence[str]) -> None:
+    for column in columns or ():
+        if column not in names:
+            raise ValueError(f"has no column {column!r}; its columns are {', '.join(names)}")

@@ -268,15 +268,18 @@ def _read_rows(source: Input) -> Iterator[ImageRef]:
     columns = (source.uri_column, *source.carry)
     is_table = source.kind is InputKind.TABLE
     rows = tables.read_table(source.uri, columns) if is_table else bigquery.rows(source.uri)
-    for number, row in enumerate(rows, 1):
-        entry = row[source.uri_column]
-        if not isinstance(entry, str) or not entry:
-            raise InputError(
-                f"--input {source.given}: row {number} has no {source.uri_column!r}; name the "
-                "column of the images' URIs with --uri_column"
-            )
-        uri = absolute(entry, source.uri if is_table else "")
-        yield ImageRef(uri, carried={name: row[name] for name in source.carry})
+    try:
+        for number, row in enumerate(rows, 1):
+            entry = row[source.uri_column]
+            if not isinstance(entry, str) or not entry:
+                raise ValueError(
+                    f"row {number} has no {source.uri_column!r}; name the column of the images' "
+                    "URIs with --uri_column"
+                )
+            uri = absolute(entry, source.uri if is_table else "")
+            yield ImageRef(uri, carried={name: row[name] for name in source.carry})
+    except ValueError as error:
+        raise InputError(f"--input {source.given}: {error}") from error
 
 
 def _with_versions(refs: Iterator[ImageRef], ask_for_versions: bool) -> Iterator[ImageRef]:

@@ -569,7 +569,7 @@ def test_records_of_tfrecord_files_are_gone_on_with_and_skipped(tmp_path, color_
 @pytest.mark.parametrize("format_", ["csv", "parquet,csv", "tfrecord"])
 def test_a_whole_run_is_gone_on_with_in_any_format(tmp_path, flags, format_):
     assert run(**flags, output_format=format_) == 0
-    write_colors(tmp_path / "photos", 12)
+    write_colors(tmp_path / "photos" / "new", 3)
     assert run(**flags) == 0
     out = Path(flags["output"])
     assert files(out) == WHOLE
@@ -582,7 +582,7 @@ def test_a_whole_run_is_gone_on_with_in_any_format(tmp_path, flags, format_):
 @pytest.mark.parametrize("format_", ["csv", "parquet", "tfrecord,csv"])
 def test_earlier_runs_are_read_in_any_format(tmp_path, flags, format_):
     assert run("--incremental", "--gzip", **flags, output_format=format_) == 0
-    write_colors(tmp_path / "photos", 12)
+    write_colors(tmp_path / "photos" / "new", 3)
     assert run("--incremental", **flags) == 0
     first, second = sorted(Path(flags["output"]).iterdir())
     assert (summary(first)["labeled"], summary(first)["skipped"]) == (9, 0)

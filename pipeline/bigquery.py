@@ -42,15 +42,12 @@ def check_query(query: str, columns: Sequence[str]) -> None:
     """See, without running it, that a query is one and has these columns. It costs nothing.
 
     Raises:
-      ValueError: it has not.
+      ColumnError: it has not.
       one of ``ERRORS``: it is none, or there is no access to what it is about.
     """
     with contextlib.closing(bigquery.Client()) as client:
         job = client.query(query, bigquery.QueryJobConfig(dry_run=True))
-        names = [field.name for field in job.schema or ()]
-    for column in columns:
-        if column not in names:
-            raise ValueError(f"has no column {column!r}; its columns are {', '.join(names)}")
+        tables.see_that_there_are(columns, [field.name for field in job.schema or ()])
 
 
 def rows(query: str) -> Iterator[dict[str, Any]]:

@@ -55,6 +55,8 @@ IMAGE_SUFFIXES = [
 # The --truth that is no table, but the name of the folder that an image is in.
 PARENT = "parent"
 
+_REMEDY = "--uri_column names that of the images' URIs, --carry those to take over"
+
 # How many stores or servers are asked for versions at a time.
 _ASKING_THREADS = 64
 
@@ -149,7 +151,9 @@ def understand(given: str, uri_column: str = "image", carry: tuple[str, ...] = (
     if query is not None:
         try:
             bigquery.check_query(query, (uri_column, *carry))
-        except (ValueError, *bigquery.ERRORS) as error:
+        except tables.ColumnError as error:
+            raise InputError(f"--input {given}: {error}; {_REMEDY}") from error
+        except bigquery.ERRORS as error:
             raise InputError(f"--input {given}: {bigquery.said(error)}") from error
         return Input(InputKind.QUERY, query, given, uri_column, carry)
     if storage.is_http(given):
@@ -272,12 +276,11 @@ def _read_rows(source: Input) -> Iterator[ImageRef]:
         for number, row in enumerate(rows, 1):
             entry = row[source.uri_column]
             if not isinstance(entry, str) or not entry:
-                raise ValueError(
-                    f"row {number} has no {source.uri_column!r}; name the column of the images' "
-                    "URIs with --uri_column"
-                )
+                raise tables.ColumnError(f"row {number} has no {source.uri_column!r}")
             uri = absolute(entry, source.uri if is_table else "")
             yield ImageRef(uri, carried={name: row[name] for name in source.carry})
+    except tables.ColumnError as error:
+        raise InputError(f"--input {source.given}: {error}; {_REMEDY}") from error
     except ValueError as error:
         raise InputError(f"--input {source.given}: {error}") from error
 

@@ -340,8 +340,8 @@ def _finetune_parser() -> argparse.ArgumentParser:
     parser = _new_parser("finetune", FINETUNE_DESCRIPTION)
     _add_required(
         parser,
-        input_help="folder with one folder of images for each class, .csv or .jsonl list with a "
-        "column of labels, or 'sample'; may be repeated",
+        input_help="folder with one folder of images for each class, .csv, .jsonl or .parquet "
+        "list with a column of labels, or 'sample'; may be repeated",
         model_help="feature vector that the head is put on: SavedModel folder, .tar.gz of one, "
         "bucket path, http(s) TensorFlow Hub handle, or 'sample'",
     )

@@ -24,6 +24,10 @@ _TABLE = re.compile(r"\.(?:(csv|jsonl)(?:\.gz)?|(parquet))(?=[?#]|$)", re.IGNORE
 _BATCH = 1000
 
 
+class ColumnError(ValueError):
+    """A table has no such column, or a row no value in it."""
+
+
 def is_table(uri: str) -> bool:
     """Whether a file's name, or URL, is that of a table."""
     return _format(uri) is not None
@@ -43,7 +47,8 @@ def read_table(uri: str, columns: Sequence[str] | None = None) -> Iterator[dict[
       columns: those wanted, None for all. Where one is absent from a row of JSON, it is None.
 
     Raises:
-      ValueError: the file is none, or has no such column.
+      ColumnError: it has no such column.
+      ValueError: the file is none.
       one of ``storage.STORE_ERRORS`` or ImageError: it cannot be read.
     """
     format_ = _format(uri)
@@ -92,7 +97,7 @@ def _lines(file: BinaryIO) -> Iterator[str]:
 def _read_csv(lines: Iterator[str], columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     reader = csv.DictReader(lines, strict=True)
     try:
-        _see_that_there_are(columns, reader.fieldnames or ())
+        see_that_there_are(columns, reader.fieldnames or ())
         for row in reader:
             if None in row:
                 raise ValueError(f"line {reader.line_num} has more cells than the first")
@@ -104,7 +109,7 @@ def _read_csv(lines: Iterator[str], columns: Sequence[str] | None) -> Iterator[d
 def _read_parquet(file: BinaryIO, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     try:
         table = pq.ParquetFile(file)
-        _see_that_there_are(columns, table.schema_arrow.names)
+        see_that_there_are(columns, table.schema_arrow.names)
         for batch in table.iter_batches(_BATCH, columns=columns):
             for row in batch.to_pylist():
                 yield {name: plain(value) for name, value in row.items()}
@@ -122,7 +127,12 @@ def _json_row(line: str, number: int, columns: Sequence[str] | None) -> dict[str
     return row if columns is None else {name: plain(row.get(name)) for name in columns}
 
 
-def _see_that_there_are(columns: Sequence[str] | None, names: Sequence[str]) -> None:
+def see_that_there_are(columns: Sequence[str] | None, names: Sequence[str]) -> None:
+    """See that columns are among those of a table.
+
+    Raises:
+      ColumnError: they are not.
+    """
     for column in columns or ():
         if column not in names:
-            raise ValueError(f"has no column {column!r}; its columns are {', '.join(names)}")
+            raise ColumnError(f"has no column {column!r}; its columns are {', '.join(names)}")

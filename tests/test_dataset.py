@@ -79,10 +79,11 @@ def test_other_columns_and_labels_that_are_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("l.csv", "file,label\n1.jpg,cat\n", r"row 1 has no 'image'; its columns are file, label"),
-        ("l.csv", "image,class\n1.jpg,cat\n", r"row 1 has no 'label'; .* --label_column"),
+        ("l.csv", "file,label\n1.jpg,cat\n", r"has no column 'image'; its columns are file, label"),
+        ("l.csv", "image,class\n1.jpg,cat\n", r"has no column 'label'; .* --label_column"),
         ("l.csv", "image,label\n1.jpg,cat\n2.jpg,\n", "row 2 has no 'label'"),
-        ("l.jsonl", '["1.jpg", "cat"]', "row 1 has no 'image'"),
+        ("l.jsonl", '["1.jpg", "cat"]', "line 1 is not an object"),
+        ("l.jsonl", '{"label": "cat"}', "row 1 has no 'image'; name the right columns with --im"),
         ("l.jsonl", "1.jpg cat", "cannot be read: "),
         ("l.csv", b"image,label\n\xff,cat\n", "cannot be read: "),
     ],

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
-import io
-import json
 import posixpath
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import apache_beam as beam
-import requests
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
-from pipeline import inputs, sample, storage
-from pipeline.errors import InputError
+from pipeline import inputs, sample, storage, tables
+from pipeline.errors import ImageError, InputError
 from pipeline.records import ImageRef
 
 # Of a hundred images, on average; the rest trains.
@@ -50,8 +45,8 @@ class Source:
 
     @property
     def is_list(self) -> bool:
-        """Whether it is a ``.csv`` or ``.jsonl`` file."""
-        return self.uri.lower().endswith((".csv", ".jsonl"))
+        """Whether it is a ``.csv``, ``.jsonl`` or ``.parquet`` file."""
+        return tables.is_table(self.uri)
 
 
 class Found(NamedTuple):
@@ -122,7 +117,8 @@ def understand(given: str, image_column: str, label_column: str) -> Source:
         raise InputError(f"--input {given}: there is no such file or folder")
     if not source.is_list and (storage.is_http(uri) or Path(uri).is_file()):
         raise InputError(
-            f"--input {given}: is neither a folder of class folders nor a .csv or .jsonl list"
+            f"--input {given}: is neither a folder of class folders nor a .csv, .jsonl or "
+            ".parquet list"
         )
     return source
 
@@ -187,7 +183,12 @@ def list_images(source: Source) -> Iterator[Found]:
     """
     try:
         yield from _read_list(source) if source.is_list else _list_class_folders(source)
-    except (*storage.STORE_ERRORS, csv.Error, requests.RequestException) as error:
+    except tables.ColumnError as error:
+        raise InputError(
+            f"--input {source.given}: {error}; name the right columns with --image_column and "
+            "--label_column"
+        ) from error
+    except (*storage.STORE_ERRORS, ImageError, EOFError, zlib.error) as error:
         raise InputError(f"--input {source.given}: cannot be read: {error}") from error
 
 
@@ -202,27 +203,14 @@ def _list_class_folders(source: Source) -> Iterator[Found]:
 
 def _read_list(source: Source) -> Iterator[Found]:
     """Rows with an image and its class; relative paths are relative to the list's folder."""
-    with FileSystems.open(source.uri, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-        lines = io.TextIOWrapper(io.BytesIO(file.read()), "utf-8-sig", newline="")
-    rows = csv.DictReader(lines) if source.uri.lower().endswith(".csv") else _json_rows(lines)
-    for number, row in enumerate(rows, 1):
-        image, label = row.get(source.image_column), row.get(source.label_column)
+    columns = (source.image_column, source.label_column)
+    for number, row in enumerate(tables.read_table(source.uri, columns), 1):
+        image, label = (row[column] for column in columns)
         if not isinstance(image, str) or not image or label in (None, ""):
             missing = source.label_column if image else source.image_column
-            raise InputError(
-                f"--input {source.given}: row {number} has no {missing!r}; its columns are "
-                f"{', '.join(map(str, row))}; name the right ones with --image_column and "
-                "--label_column"
-            )
+            raise tables.ColumnError(f"row {number} has no {missing!r}")
         uri = inputs.absolute(image, source.uri)
         yield Found(uri, str(label), _version(uri))
-
-
-def _json_rows(lines: Iterable[str]) -> Iterator[dict[str, object]]:
-    for line in lines:
-        if line.strip():
-            row = json.loads(line)
-            yield row if isinstance(row, dict) else {}
 
 
 def _version(uri: str) -> str:

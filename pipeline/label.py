@@ -59,10 +59,10 @@ def run(config: LabelConfig) -> int:
         build(pipeline, run, started)
         run_pipeline(pipeline)
         runs.complete(run)
-        page = report.write(run.folder)
+        lines = report.write(run.folder)
         with FileSystems.open(FileSystems.join(run.folder, outputs.SUMMARY)) as file:
             summary = json.load(file)
-    print(describe(summary, run.folder), *filter(None, [page]), sep="\n")
+    print(describe(summary, run.folder), *lines, sep="\n")
     ratio = summary["failed"] / max(summary["labeled"] + summary["failed"], 1)
     if ratio > config.max_failure_ratio:
         console.say(

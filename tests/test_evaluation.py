@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.finetune.evaluation import ClassScores, evaluate, wilson_interval
+from pipeline.evaluation import ClassScores, evaluate, wilson_interval
 
 
 def certain(*answers, classes):

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from pipeline.finetune.evaluation import evaluate
+from pipeline.evaluation import evaluate
 from pipeline.finetune.report import render_report
 
 CURVES, GRID, CONFUSION = b"\x89PNG curves", b"\x89PNG grid \xff\xfe", b"\x89PNG confusion"

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
-from pipeline.finetune.evaluation import evaluate
+from pipeline.evaluation import evaluate
 from pipeline.finetune.history import EpochRecord, StepRecord
 from pipeline.finetune.pictures import (
     RIGHT,

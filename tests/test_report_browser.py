@@ -79,7 +79,7 @@ def report(tmp_path_factory, color_model):
     for name in ("a" * 200, "<b>bold", "two  words", "تصوير", "blue\u202egpj"):
         (photos / f"{name}.png").write_bytes(image_file("blue", size=(300, 40)))
         (photos / f"{name}.jpg").write_bytes(b"<html>" + name.encode())
-    assert run("--incremental", **flags, max_failure_ratio=1) == 0
+    assert run("--incremental", **flags, max_failure_ratio=1, truth="parent") == 0
     return sorted((folder / "out").iterdir())[-1] / "report.html"
 
 
@@ -105,13 +105,14 @@ def test_all_parts_are_there_and_fit(tmp_path, report, width):
     assert found["width"] <= width
     assert found["wide"] == []
     assert found["hidden"] == []
-    assert found["loaded"] == found["images"] == 10
+    assert found["loaded"] == found["images"] == 15
     assert found["headings"] == [
-        *("Labels of 5 images", "Labels", "Scores", "Least certain", "Class mix"),
+        *("Labels of 5 images", "Against the truth", "Labels", "Scores", "Least certain"),
+        "Class mix",
         *("Failures", "The run"),
     ]
     assert found["background"] == "rgb(255, 255, 255)"
-    assert found["reachable"] == 8
+    assert found["reachable"] == 12
     assert found["requests"] == []
     assert "CONSOLE" not in log
 

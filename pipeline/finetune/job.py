@@ -17,9 +17,9 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipeline import cache, console, images, outputs, storage
 from pipeline.errors import ImageError, InputError, RunError
+from pipeline.evaluation import Evaluation, evaluate
 from pipeline.finetune import dataset, export, features
 from pipeline.finetune.dataset import TEST, TRAIN, VALIDATION, Source, Survey
-from pipeline.finetune.evaluation import Evaluation, evaluate
 from pipeline.finetune.networks import Head, WholeNetwork, number_of_weights
 from pipeline.finetune.pictures import Example, draw_confusion, draw_curves, draw_grid
 from pipeline.finetune.report import render_report

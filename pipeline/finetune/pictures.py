@@ -21,7 +21,7 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from pipeline.finetune.evaluation import Evaluation
+from pipeline.evaluation import Evaluation
 from pipeline.finetune.history import EpochRecord, StepRecord
 
 DPI = 100

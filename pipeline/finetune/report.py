@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import pages
-from pipeline.finetune.evaluation import Evaluation
+from pipeline.evaluation import Evaluation
 
 
 def render_report(

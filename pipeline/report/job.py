@@ -12,6 +12,7 @@ from pipeline.report.mix import class_mix, previous_run
 from pipeline.report.page import render
 from pipeline.report.rows import read_rows, read_summary
 from pipeline.report.thumbnails import load_thumbnails
+from pipeline.report.truth import in_words, quality
 
 # What can go wrong with a page, which is no part of the results: a store, a row that somebody has
 # changed, a full disk or memory, no more threads.
@@ -40,37 +41,42 @@ def run(config: ReportConfig) -> int:
 
     FileSystems.set_options(beam_options(config.beam_args))
     try:
-        print(make(outputs.absolute(config.folder)))
+        print(*make(outputs.absolute(config.folder)), sep="\n")
     except storage.STORE_ERRORS as error:
         raise OutputError(f"{config.folder} cannot be read or written: {error}") from error
     return 0
 
 
-def write(folder: str) -> str | None:
-    """The path of the page of a run that has just ended; None, and a warning, if that failed."""
+def write(folder: str) -> list[str]:
+    """What ``make`` returns, of a run that has just ended; nothing, and a warning, if it failed."""
     try:
         return make(folder)
     except _FAILURES as error:
         path = FileSystems.join(folder, outputs.REPORT)
         console.say(f"warning: {path} cannot be written: {str(error) or type(error).__name__}")
-        return None
+        return []
 
 
-def make(folder: str) -> str:
-    """Read a run's folder, write its page, and return the page's path.
+def make(folder: str) -> list[str]:
+    """Read a run's folder, and write its page.
 
     Args:
       folder: absolute path or URI.
+
+    Returns:
+      Lines for the console: how good the labels are, where that is known, and the page's path.
 
     Raises:
       OutputError: the folder is not one of a whole run.
     """
     summary = read_summary(folder)
     rows = read_rows(folder, summary["labels"])
-    pictures = [*rows.uncertain, *(one for some in rows.by_label.values() for one in some)]
+    pictures = [*rows.mistakes, *rows.uncertain, *rows.unlabeled]
+    pictures += (one for some in rows.by_label.values() for one in some)
+    found = quality(rows.judged)
     previous = previous_run(folder)
     mix = class_mix(summary["labels"], previous and previous[1]["labels"])
-    page = render(summary, rows, load_thumbnails(pictures), mix, previous)
+    page = render(summary, rows, found, load_thumbnails(pictures), mix, previous)
     path = FileSystems.join(folder, outputs.REPORT)
     outputs.write_file(path, page.encode(), mime_type="text/html")
-    return path
+    return [path] if found is None else [in_words(found), path]

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import pages
-from pipeline.report import histogram, texts
+from pipeline.report import calibration, histogram, texts
 from pipeline.report.mix import Mix
 from pipeline.report.rows import Picture, Rows
 from pipeline.report.thumbnails import Thumbnail
+from pipeline.report.truth import Quality
 
 
 def render(
     summary: Mapping[str, Any],
     rows: Rows,
+    quality: Quality | None,
     thumbnails: Mapping[str, Thumbnail],
     mix: Mix,
     previous: tuple[str, Mapping[str, Any]] | None,
@@ -25,6 +27,7 @@ def render(
     Args:
       summary: the content of ``summary.json``.
       rows: what is kept of its rows.
+      quality: how good they are, where that is known.
       thumbnails: by image; those that are absent become placeholders.
       mix: of its labels.
       previous: the name and summary of the run that ``mix`` compares it with.
@@ -44,6 +47,12 @@ def render(
             for label, pictures in rows.by_label.items()
             if pictures
         ],
+        unlabeled=[_figure(picture, thumbnails) for picture in rows.unlabeled],
+        below_threshold=summary.get("below_threshold") or 0,
+        quality=quality,
+        calibration=calibration.points(quality.judged) if quality else [],
+        square=calibration.SIDE,
+        mistakes=[_figure(picture, thumbnails) for picture in rows.mistakes],
         uncertain=[_figure(picture, thumbnails) for picture in rows.uncertain],
         failures=_failures(summary, rows),
         bars=histogram.bars(rows.scores),

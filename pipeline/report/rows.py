@@ -14,11 +14,13 @@ from pipeline import outputs, storage
 from pipeline.errors import OutputError
 from pipeline.formats import read_rows as read_rows_of
 from pipeline.report.sampling import Least
+from pipeline.report.truth import Judged
 from pipeline.summary import hash_of
 
 # How many images are shown, which with the thumbnails' size bounds the page's.
 BY_LABEL = 96
 UNCERTAIN = 24
+MISTAKES = 12
 LABELS = 32
 IMAGES_OF_A_LABEL = 6
 FAILURES_OF_A_REASON = 5
@@ -30,17 +32,19 @@ SCORE_BINS = 1000
 class Picture(NamedTuple):
     """A labeled image that may be shown.
 
-    ``others``: labels and scores of the next best classes. ``width``, ``height``: of the original.
-    ``version``: of the file that was labeled.
+    ``label``: None below the threshold. ``others``: labels and scores of the next best classes.
+    ``width``, ``height``: of the original. ``version``: of the file that was labeled. ``truth``:
+    its true class, if it is known.
     """
 
     image: str
-    label: str
+    label: str | None
     score: float
     others: tuple[tuple[str, float], ...]
     width: int
     height: int
     version: str
+    truth: str | None = None
 
 
 class Failed(NamedTuple):
@@ -59,7 +63,10 @@ class Rows:
       failed: likewise.
       scores: rows by their first label's score, in ``SCORE_BINS`` parts.
       by_label: the most frequent labels, each with a random sample of its images.
+      unlabeled: of those below the threshold, a random sample.
       uncertain: the images with the lowest scores, lowest first.
+      mistakes: the wrong ones with the highest scores, highest first.
+      judged: all of them against the truth.
       failures: the reasons, each with a random sample of its failures.
     """
 
@@ -67,7 +74,10 @@ class Rows:
     failed: int = 0
     scores: Counter[int] = field(default_factory=Counter)
     by_label: dict[str, list[Picture]] = field(default_factory=dict)
+    unlabeled: list[Picture] = field(default_factory=list)
     uncertain: list[Picture] = field(default_factory=list)
+    mistakes: list[Picture] = field(default_factory=list)
+    judged: Judged = field(default_factory=Judged)
     failures: dict[str, list[Failed]] = field(default_factory=dict)
 
 
@@ -100,7 +110,11 @@ def read_rows(folder: str, label_counts: Mapping[str, int]) -> Rows:
 
 def _sample(folder: str, label_counts: Mapping[str, int]) -> Rows:
     rows = Rows()
-    by_label = {label: Least[Picture](n) for label, n in shares_of_labels(label_counts).items()}
+    by_label: dict[str | None, Least[Picture]] = {
+        label: Least(images) for label, images in shares_of_labels(label_counts).items()
+    }
+    by_label[None] = Least(IMAGES_OF_A_LABEL)
+    mistakes = Least[Picture](MISTAKES)
     uncertain = Least[Picture](UNCERTAIN)
     failures: dict[str, Least[Failed]] = {}
     for row in _read(folder, outputs.LABELS):
@@ -114,12 +128,18 @@ def _sample(folder: str, label_counts: Mapping[str, int]) -> Rows:
                 sample.offer(key, _picture(row))
         if uncertain.wants((score, -1)):  # of equal scores, the hash decides
             uncertain.offer((score, hash_of(row["image"])), _picture(row))
+        rows.judged.add(row)
+        is_wrong = row.get("truth") not in (None, row["predictions"][0]["label"])
+        if is_wrong and mistakes.wants((-score, -1)):
+            mistakes.offer((-score, hash_of(row["image"])), _picture(row))
     for row in _read(folder, outputs.FAILURES):
         rows.failed += 1
         failed = failures.setdefault(row["reason"], Least(FAILURES_OF_A_REASON))
         failed.offer(hash_of(row["image"]), Failed(row["image"], row["message"]))
-    rows.by_label = {label: sample.items() for label, sample in by_label.items()}
+    rows.unlabeled = by_label.pop(None).items()
+    rows.by_label = {str(label): sample.items() for label, sample in by_label.items()}
     rows.uncertain = uncertain.items()
+    rows.mistakes = mistakes.items()
     rows.failures = {reason: failed.items() for reason, failed in failures.items()}
     return rows
 
@@ -159,7 +179,10 @@ def _read(folder: str, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _picture(row: dict[str, Any]) -> Picture:
-    others = tuple((other["label"], other["score"]) for other in row["predictions"][1:3])
+    first = 0 if row["label"] is None else 1
+    others = tuple(
+        (other["label"], other["score"]) for other in row["predictions"][first : first + 2]
+    )
     return Picture(
         row["image"],
         row["label"],
@@ -168,4 +191,5 @@ def _picture(row: dict[str, Any]) -> Picture:
         row["width"],
         row["height"],
         row.get("version", ""),
+        row.get("truth"),
     )

@@ -46,8 +46,10 @@ def base_name(image: str) -> str:
     return name(image.rstrip("/").rpartition("/")[2] or image)
 
 
-def label(given: str) -> str:
-    """A label, which need not be a short one."""
+def label(given: str | None) -> str:
+    """A label, which need not be a short one; None is none."""
+    if given is None:
+        return "no label"
     return text(given, LABEL_CHARACTERS) or "(no name)"
 
 

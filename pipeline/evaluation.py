@@ -92,13 +92,19 @@ def evaluate(truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]
     np.add.at(confusion, (truth, predicted), 1)
     right = confusion.diagonal()
     successes = int(right.sum())
+    confidence = probabilities.max(axis=1)
+    bins = [calibration_bin(score) for score in confidence.tolist()]
     return Evaluation(
         images=images,
         accuracy=successes / images,
         interval=wilson_interval(successes, images),
-        calibration_error=_calibration_error(probabilities.max(axis=1), predicted == truth),
+        calibration_error=calibration_error(
+            np.bincount(bins, predicted == truth, CALIBRATION_BINS).tolist(),
+            np.bincount(bins, confidence, CALIBRATION_BINS).tolist(),
+            images,
+        ),
         classes=tuple(
-            ClassScores(label, of_it, _share(hits, predicted_as_it), _share(hits, of_it))
+            class_scores(label, of_it, predicted_as_it, hits)
             for label, of_it, predicted_as_it, hits in zip(
                 labels,
                 confusion.sum(axis=1).tolist(),
@@ -129,11 +135,25 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
     return low / (1 + 2 * shift), min(1.0, high / (1 + 2 * shift))
 
 
-def _calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Guo et al. 2017, equation 3; float and bool ``[N]``. Bins are open below, closed above."""
-    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS) - 1, 0, CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins.astype(int), weights=right - confidence)
-    return float(np.abs(gaps).sum() / len(confidence))
+def calibration_bin(confidence: float) -> int:
+    """Which of ``CALIBRATION_BINS`` equal parts of [0, 1]; they are open below, closed above."""
+    return min(max(math.ceil(confidence * CALIBRATION_BINS) - 1, 0), CALIBRATION_BINS - 1)
+
+
+def calibration_error(right: Sequence[float], confidence: Sequence[float], images: int) -> float:
+    """The expected calibration error: Guo et al. 2017, arXiv:1706.04599, equation 3.
+
+    Args:
+      right: of each bin, how many answers are right; ``[CALIBRATION_BINS]``.
+      confidence: the sum of the answers' probabilities; likewise.
+      images: in all bins.
+    """
+    return sum(abs(r - c) for r, c in zip(right, confidence, strict=True)) / images
+
+
+def class_scores(label: str, of_it: int, predicted_as_it: int, hits: int) -> ClassScores:
+    """From the numbers of images that are of a class, predicted as it, and both."""
+    return ClassScores(label, of_it, _share(hits, predicted_as_it), _share(hits, of_it))
 
 
 def _share(part: int, whole: int) -> float | None:

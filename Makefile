@@ -25,7 +25,7 @@ demo: .venv/installed
 		--output demo/labeled-by-trained
 
 test: .venv/installed-tests
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term
 
 lint: .venv/installed-tests
 	$(BIN)/ruff check .

@@ -38,10 +38,13 @@ setup(
         'apache-beam[gcp,aws]>=2.75,<2.77; python_version < "3.11"',
         # No wheels for ARM on Linux, where Pillow does its work.
         'cykooz-resizer>=4,<5; platform_machine != "aarch64"',
+        "google-cloud-bigquery>=3.30,<4",
         "jinja2>=3.1,<4",
         "matplotlib>=3.10,<4",
         "numpy>=2.1,<2.5",
         "pillow>=12.1.1,<13",
+        "pyarrow>=18,<26",
+        "pyyaml>=6,<7",
         "requests>=2.32,<3",
         "rich>=14,<16",
         "setuptools<82",  # tensorflow-hub imports its pkg_resources

@@ -9,7 +9,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline import __version__
+from pipeline import __version__, config_file
 from pipeline.devices import PRECISIONS
 from pipeline.errors import UsageError
 from pipeline.limits import DEFAULT_LIMITS, Limits
@@ -155,11 +155,20 @@ def parse_report(argv: list[str]) -> ReportConfig:
     return ReportConfig(flags.folder, tuple(rest))
 
 
+def as_yaml(config: LabelConfig | FinetuneConfig) -> str:
+    """A file for ``--config`` with these flags, without secrets."""
+    is_label = isinstance(config, LabelConfig)
+    parser = _label_parser("label", LABEL_DESCRIPTION) if is_label else _finetune_parser()
+    return config_file.render(parser, written(config))
+
+
 def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> dict[str, Any]:
-    flags, rest = parser.parse_known_args(argv)
+    flags, rest = parser.parse_known_args(config_file.expand(parser, argv))
     if rest:
         _check_beam_args(rest, parser)
-    return vars(flags) | {"input": tuple(flags.input), "beam_args": tuple(rest)}
+    values = vars(flags) | {"input": tuple(flags.input), "beam_args": tuple(rest)}
+    values.pop("config", None)
+    return values
 
 
 def parse_command(argv: list[str]) -> tuple[str, list[str]]:
@@ -407,6 +416,14 @@ def _add_required(parser: argparse.ArgumentParser, input_help: str, model_help: 
     flag("--input", type=_name, action="extend", nargs="+", metavar="URI", help=input_help)
     flag("--model", type=_name, metavar="HANDLE", help=model_help)
     flag("--output", type=_text, metavar="FOLDER", help="folder or bucket path for the results")
+    required.add_argument(
+        config_file.FLAG,
+        type=_name,
+        metavar="FILE",
+        help=f"YAML with flags, as a run leaves it in {config_file.NAME}; those that are also on "
+        "the command line count from there (default: none)",
+        default=argparse.SUPPRESS,
+    )
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
@@ -512,35 +529,45 @@ def _batch_size(text: str) -> int:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number") from None
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return value
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not a number") from None
+
+
 def _price(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not a price")
     return value
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
     return value
 
 
 def _rate(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value
 
 
 def _ratio(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value

@@ -2,6 +2,7 @@
 
 A run's folder, while it is not whole:
 
+    run.yaml                            its flags, for --config
     .unfinished/run.json                which run it is
     .unfinished/labels-*                the rows so far, with failures-* beside them
     labels-00000-of-00001.jsonl …       for the moment before ``summary.json`` is written
@@ -24,12 +25,12 @@ from typing import Any, NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import console, formats, outputs, storage
+from pipeline import config_file, console, formats, outputs, storage
 from pipeline.devices import Execution
 from pipeline.errors import OutputError
 from pipeline.inputs import Input
 from pipeline.model import ModelSpec
-from pipeline.options import LabelConfig
+from pipeline.options import LabelConfig, as_yaml
 from pipeline.records import FORMATS, TIME, TIME_IN_NAMES
 from pipeline.redaction import name_of
 from pipeline.running import new_run_id
@@ -40,7 +41,7 @@ _RUN_FOLDER = outputs.RUN_FOLDER
 
 _ROWS = (outputs.LABELS, outputs.FAILURES)
 # All that is of a run in its folder, its summary and its shards apart.
-_REST = (f"{UNFINISHED}/*", outputs.REPORT)
+_REST = (f"{UNFINISHED}/*", config_file.NAME, outputs.REPORT)
 
 # Flags on which the rows depend, besides the model, its labels and the inputs.
 _FLAGS = ("top_k", "precision", "max_image_bytes", "max_image_pixels")
@@ -285,6 +286,8 @@ def _start(run: Run) -> Run:
         "settings": run.settings,
     }
     outputs.write_file(FileSystems.join(run.unfinished, _RUN), json.dumps(note, indent=2).encode())
+    flags = as_yaml(run.config).encode()
+    outputs.write_file(FileSystems.join(run.folder, config_file.NAME), flags)
     return run
 
 

@@ -81,6 +81,7 @@ def test_the_files_of_a_run(tmp_path, color_model):
         "failures-00000-of-00001.jsonl",
         "labels-00000-of-00001.jsonl",
         "report.html",
+        "run.yaml",
         "summary.json",
     ]
     written = summary(out)
@@ -116,6 +117,7 @@ def test_every_format_at_once(tmp_path, color_model, capsys):
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == [
         *names,
         "report.html",
+        "run.yaml",
         "summary.json",
     ]
     console = capsys.readouterr().out

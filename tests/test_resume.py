@@ -40,6 +40,7 @@ WHOLE = [
     "failures-00000-of-00001.jsonl",
     "labels-00000-of-00001.jsonl",
     "report.html",
+    "run.yaml",
     "summary.json",
 ]
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import cache, console, images, outputs, storage
+from pipeline import cache, config_file, console, images, outputs, storage
 from pipeline.errors import ImageError, InputError, RunError
 from pipeline.evaluation import Evaluation, evaluate
 from pipeline.finetune import dataset, export, features
@@ -25,7 +25,7 @@ from pipeline.finetune.pictures import Example, draw_confusion, draw_curves, dra
 from pipeline.finetune.report import render_report
 from pipeline.finetune.training import History, Part, Phase, adam, class_weights, softmax
 from pipeline.model import ExtractorSpec, as_function, inspect_extractor, load
-from pipeline.options import FinetuneConfig, limits_of, written
+from pipeline.options import FinetuneConfig, as_yaml, limits_of, written
 from pipeline.records import TIME, Reason
 from pipeline.redaction import name_of, redact_all
 from pipeline.running import beam_options, new_pipeline, new_run_id, run_pipeline, versions
@@ -367,6 +367,7 @@ def write_results(
     title = f"{len(labels)} classes: {', '.join(labels[:5])}{', …' if len(labels) > 5 else ''}"
     page = render_report(title, facts, evaluation, curves, grid, confusion)
     (folder / "report.html").write_text(page, encoding="utf-8")
+    (folder / config_file.NAME).write_text(as_yaml(run.config), encoding="utf-8")
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 

@@ -263,7 +263,7 @@ def _label_parser(command: str, description: str) -> argparse.ArgumentParser:
         type=_price,
         metavar="PRICE",
         help="of the machine that it runs on, or of all of them; summary.json then has the cost "
-        "of a million images",
+        "of a million images (default: none)",
         default=argparse.SUPPRESS,
     )
     runs = parser.add_argument_group("runs that were, or are to come")

@@ -88,7 +88,7 @@ def test_required_flags(flag):
     ("argv", "message"),
     [
         (["--batch_size", "0"], "--batch_size: 0 is not a positive number"),
-        (["--batch_size", "x"], "--batch_size: invalid"),
+        (["--batch_size", "x"], "--batch_size: x is not a whole number"),
         (["--batch_size", "4097"], "--batch_size: 4097 is more than 4096"),
         (["--input", ""], "--input: it is empty"),
         (["--model="], "--model: it is empty"),

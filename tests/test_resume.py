@@ -125,7 +125,7 @@ def test_what_is_done_is_not_read_again(flags, monkeypatch):
         return read_bytes(uri, *limits)
 
     monkeypatch.setattr(label.inputs.storage, "read_bytes", noting)
-    monkeypatch.setattr(label.report, "write", lambda folder: None)  # which reads a few for itself
+    monkeypatch.setattr(label.report, "write", lambda folder: [])  # which reads a few for itself
     assert run(**flags) == 0
     assert len(read) == 11 - len(done)
     assert not set(read) & set(done)
@@ -178,7 +178,7 @@ def test_a_whole_run_takes_in_what_is_new(flags, photos, capsys):
 
 
 def test_what_could_not_be_read_is_tried_again(tmp_path, color_model, monkeypatch):
-    monkeypatch.setattr(label.report, "write", lambda folder: None)  # which reads a few for itself
+    monkeypatch.setattr(label.report, "write", lambda folder: [])  # which reads a few for itself
     with HttpServer({"/a.png": Answer(status=404), "/b.png": image_file("red")}) as server:
         (tmp_path / "list.txt").write_text(f"{server.url('/a.png')}\n{server.url('/b.png')}\n")
         flags = {"input": tmp_path / "list.txt", "model": color_model, "output": tmp_path / "out"}

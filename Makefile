@@ -1,5 +1,6 @@
 # make demo   label the embedded sample with the embedded model, then train one and label with that
 # make test   pass the tests
+# make prism  build Beam's own portable runner, for the tests that run on it; needs Go
 # make lint   formatting, lint and types
 # make lock   renew requirements.txt from setup.py, and tests/requirements.txt
 # make bench  measure this package against the alternatives (benchmarks/)
@@ -15,7 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 p
 
 BIN := .venv/bin
 
-.PHONY: demo test lint lock bench sample clean
+.PHONY: demo test prism lint lock bench sample clean
 
 demo: .venv/installed
 	rm -rf demo
@@ -25,7 +26,14 @@ demo: .venv/installed
 		--output demo/labeled-by-trained
 
 test: .venv/installed-tests
-	$(BIN)/python -m pytest -n auto --cov --cov-report=term
+	$(BIN)/python -m pytest -n logical --cov --cov-report=term
+
+prism: $(BIN)/prism
+
+# Of the version of Beam that is installed. Without cgo, as it needs no compiler of C then.
+$(BIN)/prism: .venv/installed
+	CGO_ENABLED=0 GOBIN="$(CURDIR)/$(BIN)" go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$$( \
+		$(BIN)/python -c "import apache_beam; print(apache_beam.__version__)")
 
 lint: .venv/installed-tests
 	$(BIN)/ruff check .

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
 
 from pipeline import progress, storage
 from pipeline.errors import OutputError
@@ -58,9 +60,12 @@ class WriteRows(beam.PTransform):
         self._schema = Schema(_RECORDS[name], tuple(carried))
 
     def expand(self, records: beam.PCollection[Labeled | Failure]) -> beam.PCollection[str]:
-        """Beam's own sinks."""
+        """Beam's own sinks. Their paths come after the end of time, where Prism gets stuck."""
         return [
-            records | format_ >> writer(format_, self._prefix, self._gzipped, self._schema)
+            records
+            | format_ >> writer(format_, self._prefix, self._gzipped, self._schema)
+            | f"{format_}_in_time"
+            >> beam.Map(lambda path: TimestampedValue(path, MIN_TIMESTAMP)).with_output_types(str)
             for format_ in self._formats
         ] | beam.Flatten()
 

@@ -39,6 +39,8 @@ lint: .venv/installed-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/shellcheck launch/*.sh launch/nightly/*.sh
+	$(BIN)/hadolint launch/Dockerfile
 
 lock: .venv/installed-tests
 	$(BIN)/uv pip compile setup.py --universal --python-version 3.10 --upgrade \

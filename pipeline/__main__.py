@@ -105,7 +105,11 @@ def _interrupt(standard_error: int, number: int, _: object) -> NoReturn:
     for again in (signal.SIGINT, signal.SIGTERM):
         signal.signal(again, lambda number, _: os._exit(128 + number))
     progress.end()
-    for module, name in (("pipeline.outputs", "keep_all_rows"), ("pipeline.claims", "release")):
+    for module, name in (
+        ("pipeline.running", "cancel"),
+        ("pipeline.outputs", "keep_all_rows"),
+        ("pipeline.claims", "release"),
+    ):
         function = getattr(sys.modules.get(module), name, None)
         if function is not None:  # else it has not been imported yet, and there is nothing to do
             function()

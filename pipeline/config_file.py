@@ -121,11 +121,15 @@ def render(parser: argparse.ArgumentParser, values: Mapping[str, Any]) -> str:
         if actions:
             blocks.append(f"# {(group.title or '').upper()}")
         for action in actions:
-            formatter = parser._get_formatter()
-            explained = formatter._expand_help(action)
-            blocks.append(f"{_comment(explained)}\n{_line(action.dest, values[action.dest])}")
+            comment = _comment(explanation(parser, action))
+            blocks.append(f"{comment}\n{_line(action.dest, values[action.dest])}")
     blocks.append(f"# Flags of Apache Beam\n{_line(BEAM, list(values['beam_args']))}")
     return "\n\n".join(blocks) + "\n"
+
+
+def explanation(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
+    """What ``--help`` says of a flag, with its default."""
+    return parser._get_formatter()._expand_help(action)
 
 
 def _comment(text: str) -> str:

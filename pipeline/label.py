@@ -32,7 +32,7 @@ from pipeline.running import (
     versions,
 )
 from pipeline.runs import Run
-from pipeline.summary import CountRecords, Tally, reconcile
+from pipeline.summary import CountRecords, Tally, headline, reconcile
 from pipeline.transforms import LabelImages
 
 
@@ -57,8 +57,8 @@ def run(config: LabelConfig) -> int:
             f"{len(spec.labels)} classes"
         )
         build(pipeline, run, started)
-        run_pipeline(pipeline)
-        runs.complete(run)
+        if not run_pipeline(pipeline):
+            return 0  # the job is to be started from its description
         lines = report.write(run.folder)
         with FileSystems.open(FileSystems.join(run.folder, outputs.SUMMARY)) as file:
             summary = json.load(file)
@@ -194,7 +194,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
 def finish(
     run: Run, started: datetime, files: Iterable[str], copied: Mapping[bool, int], **counts: Tally
 ) -> None:
-    """Reconcile the counts, put the rows into a table, and write ``summary.json``, the last file.
+    """Reconcile the counts, put the rows into a table, write ``summary.json``, and tidy up.
 
     Args:
       run: what was run.
@@ -220,6 +220,7 @@ def finish(
         )
     content = json.dumps(summary, indent=2).encode() + b"\n"
     outputs.write_file(FileSystems.join(run.folder, outputs.SUMMARY), content)
+    runs.complete(run)
 
 
 def summarize(
@@ -297,12 +298,7 @@ def summarize(
 
 def describe(summary: dict[str, Any], output: str) -> str:
     """What the console says at the end: counts and rate, the top failure reasons, the paths."""
-    skipped = f" + {summary['skipped']:,} skipped" if summary["skipped"] else ""
-    lines = [
-        f"{summary['found']:,} found = {summary['labeled']:,} labeled + {summary['failed']:,} "
-        f"failed{skipped} in {summary['seconds']:.1f} s ({summary['images_per_second']:.1f} "
-        "images/s)"
-    ]
+    lines = [headline(summary)]
     if summary["taken_over"]:
         lines.append(f"{summary['taken_over']:,} of them by earlier attempts of this run")
     if summary["failed"]:

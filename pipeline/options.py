@@ -6,8 +6,9 @@ import argparse
 import difflib
 import functools
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline import __version__, config_file
 from pipeline.devices import PRECISIONS
@@ -160,6 +161,46 @@ def as_yaml(config: LabelConfig | FinetuneConfig) -> str:
     is_label = isinstance(config, LabelConfig)
     parser = _label_parser("label", LABEL_DESCRIPTION) if is_label else _finetune_parser()
     return config_file.render(parser, written(config))
+
+
+class Flag(NamedTuple):
+    """A flag of label, for those who make commands of it. ``is_switch``: it has no value."""
+
+    name: str
+    help: str
+    required: bool
+    is_switch: bool
+
+
+def label_flags() -> list[Flag]:
+    """All flags of label, in the order of ``--help``, with their defaults in the help."""
+    parser = _label_parser("label", LABEL_DESCRIPTION)
+    return [
+        Flag(
+            action.dest,
+            config_file.explanation(parser, action),
+            action.required,
+            action.nargs == 0,
+        )
+        for action in parser._actions
+        if action.dest != "help"
+    ]
+
+
+def label_arguments(parameters: Iterable[str]) -> list[str]:
+    """Arguments of label from ``--name=value``s, where a switch is true or false, or empty.
+
+    A value that is empty is none, for not every launcher can leave one out. Beam's go along.
+    """
+    switches = {f"--{flag.name}" for flag in label_flags() if flag.is_switch}
+    arguments = []
+    for parameter in parameters:
+        name, has_value, value = parameter.partition("=")
+        if name in switches and has_value:
+            arguments += [name] if value.lower() == "true" else []
+        elif value or not has_value:
+            arguments.append(parameter)
+    return arguments
 
 
 def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> dict[str, Any]:

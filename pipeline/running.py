@@ -10,9 +10,15 @@ from datetime import datetime
 from importlib.metadata import version
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+)
+from apache_beam.runners.dataflow.dataflow_runner import DataflowPipelineResult
 
-from pipeline import __version__, progress
+from pipeline import __version__, console, progress
 from pipeline.errors import LabelingError, RunError, UsageError
 from pipeline.records import TIME_IN_NAMES
 from pipeline.resizing import Resizer
@@ -57,21 +63,50 @@ def new_pipeline(beam_args: tuple[str, ...]) -> beam.Pipeline:
         raise UsageError(" ".join(str(error).split())) from error
 
 
-def run_pipeline(pipeline: beam.Pipeline) -> None:
+# The job that runs elsewhere while this process waits for it.
+_job: DataflowPipelineResult | None = None
+
+
+def run_pipeline(pipeline: beam.Pipeline) -> bool:
     """Run a pipeline to its end, with its progress on the console.
+
+    Returns:
+      False if it has only been described, for ``--template_location``.
 
     Raises:
       RunError: a step failed with an error of this package, or of the system: a full disk, say.
       RuntimeError: a step failed with another.
     """
+    global _job
     logging.getLogger("apache_beam.runners.common").addFilter(_is_not_ours)
+    cloud = pipeline.options.view_as(GoogleCloudOptions)
     try:
         with progress.shown():
-            pipeline.run().wait_until_finish()
+            result = pipeline.run()
+            if cloud.template_location:
+                return False
+            if isinstance(result, DataflowPipelineResult):
+                _job = result
+                console.say(job_url(result.job_id(), cloud.region, cloud.project))
+            result.wait_until_finish()
+            _job = None
+            return True
     except (LabelingError, RuntimeError) as error:  # runners make a RuntimeError of any other
         raise _run_error(error) from error
     except OSError as error:
         raise RunError(f"the run failed: {error}") from error
+
+
+def job_url(job: str, region: str, project: str) -> str:
+    """Where a job of Dataflow is to be watched."""
+    return f"https://console.cloud.google.com/dataflow/jobs/{region}/{job}?project={project}"
+
+
+def cancel() -> None:
+    """Cancel the job that this process waits for, as nobody else would know of it."""
+    if _job is not None:
+        console.say(f"canceling the job {_job.job_id()}")
+        _job.cancel()
 
 
 def _run_error(error: LabelingError | RuntimeError) -> Exception:

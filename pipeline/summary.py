@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import apache_beam as beam
 
@@ -112,3 +113,17 @@ def hash_of(name: str) -> int:
 
 def _sum(left: StageSeconds, right: StageSeconds) -> StageSeconds:
     return StageSeconds(*(a + b for a, b in zip(left, right, strict=True)))
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """A run in one line: its counts and its rate.
+
+    Args:
+      summary: the content of ``summary.json``.
+    """
+    skipped = f" + {summary['skipped']:,} skipped" if summary["skipped"] else ""
+    return (
+        f"{summary['found']:,} found = {summary['labeled']:,} labeled + {summary['failed']:,} "
+        f"failed{skipped} in {summary['seconds']:.1f} s ({summary['images_per_second']:.1f} "
+        "images/s)"
+    )

@@ -121,6 +121,7 @@ def test_the_page_of_a_run_with_truth(tmp_path, capsys):
     assert main(["report", folder]) == 0
     said = capsys.readouterr().out
     assert said == (
+        "10 found = 10 labeled + 0 failed in 2.5 s (4.0 images/s)\n"
         "accuracy 0.700 on 10 images (95 % interval 0.397 to 0.892), top-2 0.700\n"
         f"{folder}/report.html\n"
     )

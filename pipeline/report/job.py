@@ -13,6 +13,7 @@ from pipeline.report.page import render
 from pipeline.report.rows import read_rows, read_summary
 from pipeline.report.thumbnails import load_thumbnails
 from pipeline.report.truth import in_words, quality
+from pipeline.summary import headline
 
 # What can go wrong with a page, which is no part of the results: a store, a row that somebody has
 # changed, a full disk or memory, no more threads.
@@ -29,7 +30,7 @@ _FAILURES = (
 
 
 def run(config: ReportConfig) -> int:
-    """Make the page of an existing folder again, and print its path.
+    """Make the page of an existing folder again, and print what the run's last lines were.
 
     Returns:
       0.
@@ -41,7 +42,9 @@ def run(config: ReportConfig) -> int:
 
     FileSystems.set_options(beam_options(config.beam_args))
     try:
-        print(*make(outputs.absolute(config.folder)), sep="\n")
+        folder = outputs.absolute(config.folder)
+        lines = make(folder)
+        print(headline(read_summary(folder)), *lines, sep="\n")
     except storage.STORE_ERRORS as error:
         raise OutputError(f"{config.folder} cannot be read or written: {error}") from error
     return 0

@@ -1,0 +1,191 @@
+#!/bin/sh
+# Labels a bucket on Google Dataflow.
+#
+#   launch/dataflow.sh image                   build the image of workers and launcher (Cloud Build)
+#   launch/dataflow.sh template                publish the flex template of that image
+#   launch/dataflow.sh label FLAGS             start a job from this machine, and wait for it
+#   launch/dataflow.sh start [--wait] FLAGS    start a job from the template; with --wait, wait for it
+#
+# FLAGS are those of "python -m pipeline label"; start takes them as --name=value.
+#
+# What is asked for in the environment:
+#   PROJECT, REGION, BUCKET   where; BUCKET without gs://
+#   GPU                       empty for CPUs, or a type, such as nvidia-tesla-t4 or nvidia-l4
+#   MACHINE                   of the workers; n2-standard-4, with a GPU n1-standard-8 (g2-standard-8 for L4)
+#   MAX_WORKERS               20; the bill is at most theirs
+#   MODEL                     for image: a SavedModel folder in the repository, to be baked in as /model
+#   NO_PUBLIC_IPS             1 for workers without addresses of their own (needs Private Google Access)
+#   SUBNETWORK                regions/REGION/subnetworks/NAME, where it is not the default one
+#   JOB_NAME                  of the job; a second one of the same name is refused while the first runs
+#   SERVICE_ACCOUNT           that the workers run as, where it is not Compute Engine's own
+set -eu
+
+: "${PROJECT:?is not set: the project that pays}"
+: "${REGION:?is not set: where the bucket is, such as europe-west1}"
+: "${BUCKET:?is not set: for the template and for temporary files, without gs://}"
+GPU=${GPU:-}
+MAX_WORKERS=${MAX_WORKERS:-20}
+JOB_NAME=${JOB_NAME:-label-$(date -u +%Y%m%d-%H%M%S)}
+kind=${GPU:+gpu}
+kind=${kind:-cpu}
+case $GPU in
+    '') machine=n2-standard-4 ;;
+    nvidia-l4) machine=g2-standard-8 ;;
+    *) machine=n1-standard-8 ;;
+esac
+MACHINE=${MACHINE:-$machine}
+IMAGE=${IMAGE:-$REGION-docker.pkg.dev/$PROJECT/image-labeling/$kind:latest}
+TEMPLATE=gs://$BUCKET/templates/image-labeling-$kind.json
+here=$(cd "$(dirname "$0")" && pwd)
+
+# What makes a worker right, as flags of Beam; one a line.
+worker_flags() {
+    # The image has Python, every package and this one: nothing is installed when a worker starts.
+    echo "--sdk_container_image=$IMAGE"
+    echo "--sdk_location=container"
+    echo "--machine_type=$MACHINE"
+    # The image, the model, and what is decoded ahead.
+    echo "--disk_size_gb=50"
+    # One process on a worker, not one on each core: one copy of TensorFlow and of the model, which
+    # keep all cores busy by threads.
+    echo "--experiments=no_use_multiple_sdk_containers"
+    # Bundles at a time in that process: one predicts while others wait for images.
+    echo "--number_of_worker_harness_threads=4"
+    # As many workers as keep up with the work, and no more than these.
+    echo "--autoscaling_algorithm=THROUGHPUT_BASED"
+    echo "--max_num_workers=$MAX_WORKERS"
+    # By which the bill tells these jobs from others.
+    echo "--labels=app=image-labeling"
+    if [ -n "$GPU" ]; then
+        # For the whole job: a hint at one step would tear decoding and predicting apart.
+        echo "--dataflow_service_options=worker_accelerator=type:$GPU;count:1;install-nvidia-driver"
+    fi
+    if [ -n "${NO_PUBLIC_IPS:-}" ]; then
+        echo "--no_use_public_ips"
+    fi
+    if [ -n "${SUBNETWORK:-}" ]; then
+        echo "--subnetwork=$SUBNETWORK"
+    fi
+    if [ -n "${SERVICE_ACCOUNT:-}" ]; then
+        echo "--service_account_email=$SERVICE_ACCOUNT"
+    fi
+}
+
+build_image() {
+    # Cloud Build is given the Dockerfile's arguments by a configuration, which gcloud reads here.
+    gcloud builds submit "$here/.." --project="$PROJECT" --region="$REGION" --config=/dev/stdin <<END
+steps:
+  - name: gcr.io/cloud-builders/docker
+    args: [build, --file=launch/Dockerfile, --tag=$IMAGE, --build-arg=KIND=$kind, "--build-arg=MODEL=${MODEL:-}", .]
+images: ["$IMAGE"]
+timeout: 3600s
+END
+}
+
+publish_template() {
+    gcloud dataflow flex-template build "$TEMPLATE" --project="$PROJECT" --image="$IMAGE" \
+        --sdk-language=PYTHON --metadata-file="$here/flex_template.json"
+}
+
+label() {
+    # "$@" comes first, so that what is on the command line can be told from what is added.
+    set -- "$@" --runner=DataflowRunner "--project=$PROJECT" "--region=$REGION" \
+        "--job_name=$JOB_NAME" "--temp_location=gs://$BUCKET/tmp" \
+        "--staging_location=gs://$BUCKET/staging"
+    if [ -n "$GPU" ]; then
+        set -- "$@" --require_gpu
+    fi
+    while IFS= read -r flag; do
+        set -- "$@" "$flag"
+    done <<END
+$(worker_flags)
+END
+    exec python -m pipeline label "$@"
+}
+
+# One flag, --name=value or --name, as the template's parameter name=value.
+parameter() {
+    case $1 in
+        --*=*) echo "${1#--}" ;;
+        --*) echo "${1#--}=true" ;;
+        *)
+            echo "error: $1: start takes flags as --name=value" >&2
+            exit 2
+            ;;
+    esac
+}
+
+start() {
+    wait=
+    if [ "${1:-}" = --wait ]; then
+        wait=1
+        shift
+    fi
+    parameters=
+    output=
+    for flag in "$@"; do
+        added=$(parameter "$flag")
+        case $added in output=*) output=${added#output=} ;; esac
+        parameters="$parameters${parameters:+"~"}$added"
+    done
+    if [ -n "$GPU" ]; then
+        parameters="$parameters${parameters:+"~"}require_gpu=true"
+        added="--additional-experiments=no_use_multiple_sdk_containers,worker_accelerator=type:$GPU;count:1;install-nvidia-driver"
+    else
+        added=--additional-experiments=no_use_multiple_sdk_containers
+    fi
+    # Values may have commas in them, so parameters are told apart by tildes.
+    set -- "$JOB_NAME" --project="$PROJECT" --region="$REGION" \
+        --template-file-gcs-location="$TEMPLATE" --parameters="^~^$parameters" \
+        --worker-machine-type="$MACHINE" --max-workers="$MAX_WORKERS" \
+        --temp-location="gs://$BUCKET/tmp" --staging-location="gs://$BUCKET/staging" \
+        --additional-user-labels=app=image-labeling "$added" --format='value(job.id)'
+    if [ -n "${NO_PUBLIC_IPS:-}" ]; then
+        set -- "$@" --disable-public-ips
+    fi
+    if [ -n "${SUBNETWORK:-}" ]; then
+        set -- "$@" --subnetwork="$SUBNETWORK"
+    fi
+    if [ -n "${SERVICE_ACCOUNT:-}" ]; then
+        set -- "$@" --service-account-email="$SERVICE_ACCOUNT"
+    fi
+    job=$(gcloud dataflow flex-template run "$@")
+    echo "https://console.cloud.google.com/dataflow/jobs/$REGION/$job?project=$PROJECT"
+    if [ -n "$wait" ]; then
+        wait_for "$job" "$output"
+    fi
+}
+
+# Say how far the job is, every half a minute, until it ends; then what a run here ends with.
+wait_for() {
+    echo "waiting; Ctrl-C does not stop the job, this does:" \
+        "gcloud dataflow jobs cancel $1 --region=$REGION --project=$PROJECT" >&2
+    while :; do
+        state=$(gcloud dataflow jobs describe "$1" --project="$PROJECT" --region="$REGION" \
+            --format='value(currentState)')
+        counts=$(gcloud dataflow metrics list "$1" --project="$PROJECT" --region="$REGION" \
+            --source=user --filter='name.name ~ ^images_' --format='value[separator=" "](scalar,name.name)')
+        echo "$state" "$(echo "$counts" | tr '\n' ' ')" >&2
+        case $state in
+            JOB_STATE_DONE) break ;;
+            JOB_STATE_FAILED | JOB_STATE_CANCELLED | JOB_STATE_UPDATED | JOB_STATE_DRAINED)
+                exit 1
+                ;;
+        esac
+        sleep "${SECONDS_BETWEEN_LOOKS:-30}"
+    done
+    python -m pipeline report "$2"
+}
+
+command=${1:-}
+[ $# -eq 0 ] || shift
+case $command in
+    image) build_image ;;
+    template) publish_template ;;
+    label) label "$@" ;;
+    start) start "$@" ;;
+    *)
+        sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
+        exit 2
+        ;;
+esac

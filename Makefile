@@ -1,6 +1,7 @@
 # make demo   label the embedded sample with the embedded model, then train one and label with that
 # make test   pass the tests
 # make prism  build Beam's own portable runner, for the tests that run on it; needs Go
+# make airflow an environment with Airflow, for the test of the nightly DAG; Python 3.11 or newer
 # make lint   formatting, lint and types
 # make lock   renew requirements.txt from setup.py, and tests/requirements.txt
 # make bench  measure this package against the alternatives (benchmarks/)
@@ -16,7 +17,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 p
 
 BIN := .venv/bin
 
-.PHONY: demo test prism lint lock bench sample clean
+.PHONY: demo test prism airflow lint lock bench sample clean
 
 demo: .venv/installed
 	rm -rf demo
@@ -35,6 +36,13 @@ $(BIN)/prism: .venv/installed
 	CGO_ENABLED=0 GOBIN="$(CURDIR)/$(BIN)" go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$$( \
 		$(BIN)/python -c "import apache_beam; print(apache_beam.__version__)")
 
+airflow: .venv-airflow/installed
+
+.venv-airflow/installed: .venv/installed-tests tests/airflow/requirements.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-airflow
+	VIRTUAL_ENV=.venv-airflow $(BIN)/uv pip install --quiet -r tests/airflow/requirements.txt
+	touch $@
+
 lint: .venv/installed-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,6 +55,8 @@ lock: .venv/installed-tests
 		--custom-compile-command "make lock" -o requirements.txt
 	$(BIN)/uv pip compile tests/requirements.in --universal --python-version 3.10 --upgrade \
 		-c requirements.txt --custom-compile-command "make lock" -o tests/requirements.txt
+	$(BIN)/uv pip compile tests/airflow/requirements.in --universal --python-version 3.11 --upgrade \
+		--only-binary :all: --custom-compile-command "make lock" -o tests/airflow/requirements.txt
 
 bench: .venv/installed-tests
 	$(MAKE) -C benchmarks bench
@@ -56,7 +66,7 @@ sample: .venv/installed
 	$(BIN)/python -m pipeline.sample.write_images
 
 clean:
-	rm -rf .venv demo build dist *.egg-info
+	rm -rf .venv .venv-airflow demo build dist *.egg-info
 
 .venv/installed: requirements.txt setup.py
 	@$(or $(PYTHON),false) -c "$(CHECK)" || { echo "Python 3.10 to 3.13 with its venv module" \

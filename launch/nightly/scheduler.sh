@@ -1,0 +1,71 @@
+#!/bin/sh
+# Every night at two, on Google Cloud: Cloud Scheduler starts the flex template of launch/dataflow.sh.
+#
+#   launch/nightly/scheduler.sh apply FLAGS    create the schedule, or change it
+#   launch/nightly/scheduler.sh run            start a night now
+#   launch/nightly/scheduler.sh delete         remove the schedule
+#   launch/nightly/scheduler.sh alert          be told of nights that fail (CHANNEL)
+#
+# FLAGS are those of "python -m pipeline label", as --name=value; --incremental is added.
+#
+# A second night does not begin while one is at work: Dataflow refuses a job whose name another has.
+# What a night leaves undone when it fails, the next one does.
+#
+# What is asked for in the environment: PROJECT, REGION, BUCKET, GPU, MACHINE, MAX_WORKERS,
+# NO_PUBLIC_IPS, SUBNETWORK and SERVICE_ACCOUNT as in launch/dataflow.sh, and
+#   SCHEDULER_ACCOUNT   that starts the job; SERVICE_ACCOUNT, if it is not set
+#   SCHEDULE            '0 2 * * *'
+#   TIME_ZONE           Etc/UTC
+#   CHANNEL             of Cloud Monitoring, for alert: projects/PROJECT/notificationChannels/ID
+#
+# The least that the accounts need:
+#   SCHEDULER_ACCOUNT   roles/dataflow.developer in the project, roles/iam.serviceAccountUser on
+#                       SERVICE_ACCOUNT, roles/storage.objectViewer on BUCKET (the template)
+#   SERVICE_ACCOUNT     roles/dataflow.worker in the project, roles/storage.objectViewer on the bucket of
+#                       the images, roles/storage.objectUser on those of the output and of temporary
+#                       files, roles/artifactregistry.reader on the image; with --output_table
+#                       roles/bigquery.jobUser in the project and roles/bigquery.dataEditor on the dataset
+set -eu
+
+: "${PROJECT:?is not set: the project that pays}"
+: "${REGION:?is not set: where the bucket is, such as europe-west1}"
+JOB=${JOB:-label-nightly}
+here=$(cd "$(dirname "$0")" && pwd)
+
+apply() {
+    : "${BUCKET:?is not set: for the template and for temporary files, without gs://}"
+    : "${SERVICE_ACCOUNT:?is not set: the account that the workers run as}"
+    body=$(python3 "$here/launch_body.py" "$JOB" "$@")
+    action=create
+    headers=--headers=Content-Type=application/json
+    if gcloud scheduler jobs describe "$JOB" --project="$PROJECT" --location="$REGION" \
+        --format='value(name)' >/dev/null 2>&1; then
+        action=update
+        headers=--update-headers=Content-Type=application/json
+    fi
+    gcloud scheduler jobs "$action" http "$JOB" --project="$PROJECT" --location="$REGION" \
+        --schedule="${SCHEDULE:-0 2 * * *}" --time-zone="${TIME_ZONE:-Etc/UTC}" \
+        --uri="https://dataflow.googleapis.com/v1b3/projects/$PROJECT/locations/$REGION/flexTemplates:launch" \
+        --http-method=POST "$headers" --message-body="$body" \
+        --oauth-service-account-email="${SCHEDULER_ACCOUNT:-$SERVICE_ACCOUNT}" \
+        --max-retry-attempts=3
+}
+
+alert() {
+    : "${CHANNEL:?is not set: gcloud alpha monitoring channels list names it}"
+    gcloud alpha monitoring policies create --project="$PROJECT" \
+        --notification-channels="$CHANNEL" --policy-from-file="$here/alert_policy.json"
+}
+
+command=${1:-}
+[ $# -eq 0 ] || shift
+case $command in
+    apply) apply "$@" ;;
+    run) gcloud scheduler jobs run "$JOB" --project="$PROJECT" --location="$REGION" ;;
+    delete) gcloud scheduler jobs delete "$JOB" --project="$PROJECT" --location="$REGION" --quiet ;;
+    alert) alert ;;
+    *)
+        sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
+        exit 2
+        ;;
+esac

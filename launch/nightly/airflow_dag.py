@@ -4,7 +4,7 @@ Airflow's variables, as JSON in ``image_labeling``, say where and what:
 
     {"project": "my-project", "region": "europe-west1", "bucket": "my-bucket",
      "input": "gs://my-bucket/photos", "model": "gs://my-bucket/models/mobilenet_v2",
-     "output": "gs://my-bucket/labels", "service_account": "labeler@my-project.iam.gserviceaccount.com"}
+     "output": "gs://my-bucket/labels", "service_account": "labeler@example.com"}
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from http_server import HttpServer
 from test_label import run, write_colors
 from test_resume import comparable
 
-from pipeline import config_file, options
+from pipeline import config_file, flags
 from pipeline.errors import UsageError
 from pipeline.options import as_yaml, parse_finetune, parse_label
 
@@ -138,8 +138,8 @@ OTHERS = {
 @pytest.mark.parametrize(
     ("parse", "parser"),
     [
-        (parse_label, options._label_parser("label", "")),
-        (parse_finetune, options._finetune_parser()),
+        (parse_label, flags.label_parser()),
+        (parse_finetune, flags.finetune_parser()),
     ],
 )
 def test_every_flag_is_written_and_read_again(tmp_path, parse, parser):

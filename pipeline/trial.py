@@ -169,8 +169,16 @@ def try_out(plan: Plan, data: bytes) -> float:
         path = Path(folder, "image")
         path.write_bytes(data)
         only = Input(inputs.InputKind.URI, str(path), str(path))
+        # Nothing that is seen outside of the folder.
+        config = dataclasses.replace(plan.run.config, copy_to=None, output_table=None)
         run = dataclasses.replace(
-            plan.run, inputs=[only], folder=folder, attempts=(), earlier_runs=()
+            plan.run,
+            config=config,
+            inputs=[only],
+            truth=None,
+            folder=folder,
+            attempts=(),
+            earlier_runs=(),
         )
         pipeline = new_pipeline(run.config.beam_args)
         label.build(pipeline, run, run.started)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from bigquery_server import bigquery_server
 from models import COLORS, image_file
 
 from pipeline import check, claims, inputs, trial
@@ -136,6 +137,16 @@ def test_the_sample_is_of_all_images_and_the_same_again(tmp_path):
     assert trial.count(found) == counted
     listed = list(inputs.list_images(found[0]))
     assert any(ref in counted.sample for ref in listed[200:])
+
+
+def test_nothing_is_copied_or_put_into_a_table(tmp_path, photos, color_model):
+    flags = {"input": photos, "model": color_model, "output": tmp_path / "out"}
+    flags |= {"copy_to": tmp_path / "copies", "output_table": "project:dataset.labels"}
+    with bigquery_server() as service:
+        before = tree(tmp_path)
+        assert run(**flags) == 0
+    assert tree(tmp_path) == before
+    assert service.jobs == []
 
 
 # Where the output stands

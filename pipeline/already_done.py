@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -124,7 +125,7 @@ def _read(path: str, whole: bool) -> Iterator[tuple[str, str | tuple[str, str, b
         for row in map(from_row, read_rows(path)):
             for_good = isinstance(row, Labeled) or row.is_for_good
             yield row.image, row.to_json() if whole else (row.run_id, row.version, for_good)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, EOFError, zlib.error) as error:
         raise RunError(
             f"{path} is damaged: there is something in it that is no row ({error}); delete the "
             "file, and its images are labeled again"

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
@@ -136,6 +135,7 @@ def read_rows(path: str) -> Iterator[dict[str, Any]]:
 
     Raises:
       ValueError: there is something in it that is no row.
+      EOFError or zlib.error: it ends too early, or cannot be unzipped.
       one of ``storage.STORE_ERRORS``: it cannot be read.
     """
     ending = suffix_of(path)
@@ -279,10 +279,7 @@ def from_example(data: bytes) -> dict[str, Any]:
 
 
 def _read_examples(path: str) -> Iterator[dict[str, Any]]:
-    try:
-        with FileSystems.open(path) as file:
-            # What Beam's own ReadFromTFRecord calls, which is a transform and no function.
-            for record in iter(lambda: _TFRecordUtil.read_record(file), None):
-                yield from_example(record)
-    except (EOFError, zlib.error) as error:
-        raise ValueError(f"is damaged: {error}") from error
+    with FileSystems.open(path) as file:
+        # What Beam's own ReadFromTFRecord calls, which is a transform and no function.
+        for record in iter(lambda: _TFRecordUtil.read_record(file), None):
+            yield from_example(record)

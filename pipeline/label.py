@@ -17,7 +17,7 @@ from pipeline.already_done import SetAsideDone
 from pipeline.copies import CopyByLabel
 from pipeline.costs import bottleneck, per_million
 from pipeline.devices import Execution
-from pipeline.errors import InputError
+from pipeline.errors import InputError, OutputError
 from pipeline.model import inspect
 from pipeline.options import LabelConfig, limits_of, written
 from pipeline.records import TIME, Labeled
@@ -113,6 +113,12 @@ def check(config: LabelConfig, keep_output: bool = True) -> Checked:
     if config.output_table is not None:
         bigquery.check_table(config.output_table, config.carry)
     if config.copy_to is not None:
+        for source in found:
+            if f"{outputs.absolute(config.copy_to)}/".startswith(f"{source.uri}/"):
+                raise OutputError(
+                    f"--copy_to {config.copy_to}: is in --input {source.given}, where the copies "
+                    "would be labeled, too, the next time; give a folder elsewhere"
+                )
         outputs.prepare(config.copy_to, keep_output, "--copy_to")
     return Checked(found, truth, execution, outputs.prepare(config.output, keep_output))
 

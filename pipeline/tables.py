@@ -14,11 +14,15 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline import storage
 
-_TABLE = re.compile(r"\.(?:(csv|jsonl)(?:\.gz)?|(parquet))(?=[?#]|$)", re.IGNORECASE)
+_TABLE = re.compile(r"\.(?:(csv|jsonl)(?:\.gz)?|(parquet))$", re.IGNORECASE)
+
+# Of a cell; Python's own limit is 128 KB.
+csv.field_size_limit(2**31 - 1)
 
 # Rows of a Parquet file in memory.
 _BATCH = 1000
@@ -34,9 +38,12 @@ def is_table(uri: str) -> bool:
 
 
 def _format(uri: str) -> str | None:
-    path = re.split(r"[?#]", uri)[0] if storage.is_http(uri) else uri
-    found = _TABLE.search(path)
-    return (found[1] or found[2]).lower() if found and found.end() == len(path) else None
+    found = _TABLE.search(_path(uri))
+    return (found[1] or found[2]).lower() if found else None
+
+
+def _path(uri: str) -> str:
+    return re.split(r"[?#]", uri)[0] if storage.is_http(uri) else uri
 
 
 def read_table(uri: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -52,7 +59,7 @@ def read_table(uri: str, columns: Sequence[str] | None = None) -> Iterator[dict[
       one of ``storage.STORE_ERRORS`` or ImageError: it cannot be read.
     """
     format_ = _format(uri)
-    with contextlib.closing(_open(uri)) as file:
+    with _open(uri) as file:
         if format_ == "parquet":
             yield from _read_parquet(file, columns)
         elif format_ == "csv":
@@ -80,11 +87,20 @@ def plain(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
-def _open(uri: str) -> BinaryIO:
-    if not storage.is_http(uri):
-        return FileSystems.open(uri)  # which unzips
-    data = storage.read_bytes(uri)
-    return io.BytesIO(gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data)
+@contextlib.contextmanager
+def _open(uri: str) -> Iterator[BinaryIO]:
+    with contextlib.ExitStack() as stack:
+        if storage.is_http(uri):
+            file: Any = io.BytesIO(storage.read_bytes(uri))
+        else:
+            file = FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED)
+        stack.enter_context(file)
+        # Beam would unzip, too, and take a file that ends too early for a whole one.
+        yield stack.enter_context(gzip.GzipFile(fileobj=file)) if _is_gzipped(uri) else file
+
+
+def _is_gzipped(uri: str) -> bool:
+    return _path(uri).lower().endswith(".gz")
 
 
 def _lines(file: BinaryIO) -> Iterator[str]:
@@ -97,7 +113,10 @@ def _lines(file: BinaryIO) -> Iterator[str]:
 def _read_csv(lines: Iterator[str], columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     reader = csv.DictReader(lines, strict=True)
     try:
-        see_that_there_are(columns, reader.fieldnames or ())
+        names = reader.fieldnames or ()
+        if len(set(names)) < len(names):
+            raise ValueError(f"names a column twice: {', '.join(names)}")
+        see_that_there_are(columns, names)
         for row in reader:
             if None in row:
                 raise ValueError(f"line {reader.line_num} has more cells than the first")

@@ -158,7 +158,7 @@ def test_a_run_that_copies(tmp_path, color_model, capsys):
     assert [labeled["label"] for labeled in rows(tmp_path / "out", "labels")] == [None] * 4
 
 
-@pytest.mark.parametrize("given", ["https://host/out", "{folder}/file/x"])
+@pytest.mark.parametrize("given", ["https://host/out", "{folder}/file/x", "{folder}/p/x"])
 def test_where_nothing_can_be_copied_to(tmp_path, color_model, capsys, given):
     (tmp_path / "file").touch()
     given = given.format(folder=tmp_path)

@@ -37,6 +37,19 @@ def test_csv(tmp_path, gzipped):
     assert list(read_table(str(path), ["id"])) == [{"id": "007"}, {"id": "8"}]
 
 
+def test_a_gzipped_file_that_ends_too_early(tmp_path):
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(gzip.compress(CSV.encode())[:-12])
+    with pytest.raises(EOFError):
+        list(read_table(str(path)))
+
+
+def test_a_huge_cell(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(f"image,note\na.jpg,{'x' * 300_000}\n")
+    assert list(read_table(str(path), ["image"])) == [{"image": "a.jpg"}]
+
+
 def test_over_http():
     with HttpServer({"/t.csv": CSV.encode(), "/t.csv.gz": gzip.compress(CSV.encode())}) as server:
         for name in ("/t.csv", "/t.csv.gz"):
@@ -68,6 +81,7 @@ def test_parquet(tmp_path):
         ("t.csv", b"image\n\xff\n", "can't decode byte 0xff"),
         ("t.csv", b"file,label\na.jpg,1\n", "has no column 'image'; its columns are file, label"),
         ("t.csv", b"", "has no column 'image'"),
+        ("t.csv", b"image,image\na.jpg,b\n", "names a column twice: image, image"),
         ("t.jsonl", b"a.jpg\n", "line 1 is not JSON: "),
         ("t.jsonl", b'{"image": "a.jpg"}\n[1]\n', "line 2 is not an object"),
         ("t.parquet", b"image\n", "is not a Parquet file that can be read: "),

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -88,7 +88,7 @@ def plain(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _open(uri: str) -> Iterator[BinaryIO]:
+def _open(uri: str) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         if storage.is_http(uri):
             file: Any = io.BytesIO(storage.read_bytes(uri))
@@ -103,7 +103,7 @@ def _is_gzipped(uri: str) -> bool:
     return _path(uri).lower().endswith(".gz")
 
 
-def _lines(file: BinaryIO) -> Iterator[str]:
+def _lines(file: Any) -> Iterator[str]:
     encoding = "utf-8-sig"
     while line := file.readline():
         yield line.decode(encoding)
@@ -125,7 +125,7 @@ def _read_csv(lines: Iterator[str], columns: Sequence[str] | None) -> Iterator[d
         raise ValueError(f"line {reader.line_num}: {error}") from error
 
 
-def _read_parquet(file: BinaryIO, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+def _read_parquet(file: Any, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     try:
         table = pq.ParquetFile(file)
         see_that_there_are(columns, table.schema_arrow.names)

@@ -106,8 +106,8 @@ def _interrupt(standard_error: int, number: int, _: object) -> NoReturn:
         signal.signal(again, lambda number, _: os._exit(128 + number))
     progress.end()
     for module, name in (
-        ("pipeline.running", "cancel"),
         ("pipeline.outputs", "keep_all_rows"),
+        ("pipeline.running", "cancel"),  # before another run may begin
         ("pipeline.claims", "release"),
     ):
         function = getattr(sys.modules.get(module), name, None)

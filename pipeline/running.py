@@ -17,6 +17,8 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 from apache_beam.runners.dataflow.dataflow_runner import DataflowPipelineResult
+from google.api_core.exceptions import GoogleAPIError
+from google.auth.exceptions import GoogleAuthError
 
 from pipeline import __version__, console, progress
 from pipeline.errors import LabelingError, RunError, UsageError
@@ -104,9 +106,13 @@ def job_url(job: str, region: str, project: str) -> str:
 
 def cancel() -> None:
     """Cancel the job that this process waits for, as nobody else would know of it."""
-    if _job is not None:
-        console.say(f"canceling the job {_job.job_id()}")
+    if _job is None:
+        return
+    console.say(f"canceling the job {_job.job_id()}")
+    try:
         _job.cancel()
+    except (GoogleAPIError, GoogleAuthError, OSError, RuntimeError) as error:
+        console.say(f"warning: the job goes on, as it cannot be canceled: {error}")
 
 
 def _run_error(error: LabelingError | RuntimeError) -> Exception:

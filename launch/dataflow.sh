@@ -76,7 +76,7 @@ build_image() {
     gcloud builds submit "$here/.." --project="$PROJECT" --region="$REGION" --config=/dev/stdin <<END
 steps:
   - name: gcr.io/cloud-builders/docker
-    args: [build, --file=launch/Dockerfile, --tag=$IMAGE, --build-arg=KIND=$kind, "--build-arg=MODEL=${MODEL:-}", .]
+    args: [build, --file=launch/Dockerfile, --tag=$IMAGE, --build-arg=KIND=$kind, --build-arg=IMAGE=$IMAGE, "--build-arg=MODEL=${MODEL:-}", .]
 images: ["$IMAGE"]
 timeout: 3600s
 END

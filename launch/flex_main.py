@@ -3,11 +3,30 @@
 A parameter that is true or false becomes a flag or none; an empty one is none.
 """
 
+import os
 import sys
 
 from pipeline.__main__ import console
 from pipeline.options import label_arguments
 
+
+def arguments(parameters: list[str], image: str) -> list[str]:
+    """What the label command is given.
+
+    Args:
+      parameters: of the template, and what its launcher adds of Beam's.
+      image: the one that this is in; the workers' is the same.
+    """
+    return [
+        "label",
+        *label_arguments(parameters),
+        f"--sdk_container_image={image}",
+        "--sdk_location=container",
+        # Bundles at a time: one predicts while others wait for images.
+        "--number_of_worker_harness_threads=4",
+    ]
+
+
 if __name__ == "__main__":
-    sys.argv[1:] = ["label", *label_arguments(sys.argv[1:])]
+    sys.argv[1:] = arguments(sys.argv[1:], os.environ["IMAGE"])
     console()

@@ -19,6 +19,7 @@ from pipeline.options import label_arguments, parse_label
 from pipeline.running import new_pipeline, run_pipeline
 
 sys.path.insert(0, str(ROOT / "launch"))
+import flex_main
 import flex_template
 
 SCRIPT = "launch/dataflow.sh"
@@ -89,7 +90,8 @@ def test_the_image(recorder):
     assert build["images"] == [GPU_IMAGE]
     assert build["steps"][0]["args"] == [
         *("build", "--file=launch/Dockerfile", f"--tag={GPU_IMAGE}"),
-        *("--build-arg=KIND=gpu", "--build-arg=MODEL=model", "."),
+        *("--build-arg=KIND=gpu", f"--build-arg=IMAGE={GPU_IMAGE}"),
+        *("--build-arg=MODEL=model", "."),
     ]
 
 
@@ -181,6 +183,15 @@ def test_the_templates_parameters_are_the_flags():
 def test_parameters_become_arguments():
     given = ["--input=a b=c", "--incremental=true", "--gzip=false", "--xla=", "--truth=", "--x"]
     assert label_arguments(given) == ["--input=a b=c", "--incremental", "--x"]
+
+
+def test_the_launcher_gives_the_workers_its_own_image(recorder):
+    """And what makes them right otherwise is what the script gives to a job that it starts."""
+    given = ["--input=a", "--incremental=true", "--runner=DataflowRunner", "--gzip="]
+    argv = flex_main.arguments(given, CPU_IMAGE)
+    assert argv[:4] == ["label", "--input=a", "--incremental", "--runner=DataflowRunner"]
+    assert recorder.run(SCRIPT, "label", *FLAGS, **WHERE).returncode == 0
+    assert set(argv[4:]) < set(recorder.calls[-1])
 
 
 def test_the_image_has_what_the_lock_has():

@@ -6,7 +6,8 @@
 #   launch/dataflow.sh label FLAGS             start a job from this machine, and wait for it
 #   launch/dataflow.sh start [--wait] FLAGS    start a job from the template; with --wait, wait for it
 #
-# FLAGS are those of "python -m pipeline label"; start takes them as --name=value.
+# FLAGS are those of "python -m pipeline label"; start takes them as --name=value. The python is the first
+# on PATH: that of .venv/bin, once that is activated.
 #
 # What is asked for in the environment:
 #   PROJECT, REGION, BUCKET   where; BUCKET without gs://
@@ -16,7 +17,8 @@
 #   MODEL                     for image: a SavedModel folder in the repository, to be baked in as /model
 #   NO_PUBLIC_IPS             1 for workers without addresses of their own (needs Private Google Access)
 #   SUBNETWORK                regions/REGION/subnetworks/NAME, where it is not the default one
-#   JOB_NAME                  of the job; a second one of the same name is refused while the first runs
+#   JOB_NAME                  of the job; made of the output's, so that Dataflow refuses a second job on
+#                             an output while the first is at work
 #   SERVICE_ACCOUNT           that the workers run as, where it is not Compute Engine's own
 set -eu
 
@@ -25,7 +27,6 @@ set -eu
 : "${BUCKET:?is not set: for the template and for temporary files, without gs://}"
 GPU=${GPU:-}
 MAX_WORKERS=${MAX_WORKERS:-20}
-JOB_NAME=${JOB_NAME:-label-$(date -u +%Y%m%d-%H%M%S)}
 kind=${GPU:+gpu}
 kind=${kind:-cpu}
 case $GPU in
@@ -87,10 +88,30 @@ publish_template() {
         --sdk-language=PYTHON --metadata-file="$here/flex_template.json"
 }
 
+# The folder that FLAGS name for the results; none if they are in a --config.
+output_of() {
+    output=
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --output=*) output=${1#--output=} ;;
+            --output) output=${2:-} ;;
+        esac
+        shift
+    done
+    echo "${output%/}"
+}
+
+# A name for the job of FLAGS: the same for the same output.
+job_name() {
+    output=$(output_of "$@")
+    echo "${JOB_NAME:-label-$(printf %s "${output:-$*}" | cksum | cut -d ' ' -f 1)}"
+}
+
 label() {
+    job=$(job_name "$@")
     # "$@" comes first, so that what is on the command line can be told from what is added.
     set -- "$@" --runner=DataflowRunner "--project=$PROJECT" "--region=$REGION" \
-        "--job_name=$JOB_NAME" "--temp_location=gs://$BUCKET/tmp" \
+        "--job_name=$job" "--temp_location=gs://$BUCKET/tmp" \
         "--staging_location=gs://$BUCKET/staging"
     if [ -n "$GPU" ]; then
         set -- "$@" --require_gpu
@@ -106,6 +127,10 @@ END
 # One flag, --name=value or --name, as the template's parameter name=value.
 parameter() {
     case $1 in
+        *"~"*)
+            echo "error: $1: has a tilde, which tells parameters apart; give it in a --config" >&2
+            exit 2
+            ;;
         --*=*) echo "${1#--}" ;;
         --*) echo "${1#--}=true" ;;
         *)
@@ -121,11 +146,22 @@ start() {
         wait=1
         shift
     fi
+    output=$(output_of "$@")
+    if [ -n "$wait" ] && [ -z "$output" ]; then
+        echo "error: --wait takes the last lines from the results; give --output=FOLDER here" >&2
+        exit 2
+    fi
+    job=$(job_name "$@")
     parameters=
-    output=
     for flag in "$@"; do
         added=$(parameter "$flag")
-        case $added in output=*) output=${added#output=} ;; esac
+        case "~$parameters" in
+            *"~${added%%=*}="*)
+                echo "error: --${added%%=*} is given twice; a template takes one value: put several" \
+                    "inputs into a list, or into a file for --config" >&2
+                exit 2
+                ;;
+        esac
         parameters="$parameters${parameters:+"~"}$added"
     done
     if [ -n "$GPU" ]; then
@@ -135,7 +171,7 @@ start() {
         added=--additional-experiments=no_use_multiple_sdk_containers
     fi
     # Values may have commas in them, so parameters are told apart by tildes.
-    set -- "$JOB_NAME" --project="$PROJECT" --region="$REGION" \
+    set -- "$job" --project="$PROJECT" --region="$REGION" \
         --template-file-gcs-location="$TEMPLATE" --parameters="^~^$parameters" \
         --worker-machine-type="$MACHINE" --max-workers="$MAX_WORKERS" \
         --temp-location="gs://$BUCKET/tmp" --staging-location="gs://$BUCKET/staging" \
@@ -169,12 +205,15 @@ wait_for() {
         case $state in
             JOB_STATE_DONE) break ;;
             JOB_STATE_FAILED | JOB_STATE_CANCELLED | JOB_STATE_UPDATED | JOB_STATE_DRAINED)
+                echo "error: the job has not ended well: $state; its log says why" >&2
                 exit 1
                 ;;
         esac
         sleep "${SECONDS_BETWEEN_LOOKS:-30}"
     done
-    python -m pipeline report "$2"
+    # With --incremental the run has a folder of its own, the latest.
+    summary=$(gcloud storage ls "$2/summary.json" "$2/run=*/summary.json" 2>/dev/null | sort | tail -n 1)
+    python -m pipeline report "${summary%/summary.json}"
 }
 
 command=${1:-}

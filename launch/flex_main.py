@@ -22,6 +22,8 @@ def arguments(parameters: list[str], image: str) -> list[str]:
         *label_arguments(parameters),
         f"--sdk_container_image={image}",
         "--sdk_location=container",
+        # The image, the model, and what is decoded ahead; gcloud has no flag for it.
+        "--disk_size_gb=50",
         # Bundles at a time: one predicts while others wait for images.
         "--number_of_worker_harness_threads=4",
     ]

@@ -22,7 +22,7 @@ def metadata() -> dict:
                 "name": flag.name,
                 "label": flag.name.replace("_", " ").capitalize(),
                 "helpText": flag.help,
-                "isOptional": not flag.required,
+                "isOptional": True,  # as --config may have any of them
                 "paramType": "TEXT",
                 **({"regexes": ["^(true|false)?$"]} if flag.is_switch else {}),
             }

@@ -17,7 +17,7 @@ from pipeline.already_done import SetAsideDone
 from pipeline.copies import CopyByLabel
 from pipeline.costs import bottleneck, per_million
 from pipeline.devices import Execution
-from pipeline.errors import InputError, OutputError
+from pipeline.errors import InputError, OutputError, RunError
 from pipeline.model import inspect
 from pipeline.options import LabelConfig, limits_of, written
 from pipeline.records import TIME, Labeled
@@ -25,6 +25,7 @@ from pipeline.redaction import name_of
 from pipeline.report import job as report
 from pipeline.running import (
     beam_options,
+    is_only_described,
     new_pipeline,
     run_pipeline,
     runs_here,
@@ -63,14 +64,22 @@ def run(config: LabelConfig) -> int:
         with FileSystems.open(FileSystems.join(run.folder, outputs.SUMMARY)) as file:
             summary = json.load(file)
     print(describe(summary, run.folder), *lines, sep="\n")
-    ratio = summary["failed"] / max(summary["labeled"] + summary["failed"], 1)
-    if ratio > config.max_failure_ratio:
-        console.say(
-            f"error: {ratio:.1%} of the images failed, more than "
-            f"--max_failure_ratio {config.max_failure_ratio} allows; the results are kept"
-        )
+    too_many = too_many_failed(summary, config.max_failure_ratio)
+    if too_many is not None:
+        console.say(f"error: {too_many}")
         return 1
     return 0
+
+
+def too_many_failed(summary: Mapping[str, Any], max_failure_ratio: float) -> str | None:
+    """A line saying so if more images failed than is allowed."""
+    ratio = summary["failed"] / max(summary["labeled"] + summary["failed"], 1)
+    if ratio <= max_failure_ratio:
+        return None
+    return (
+        f"{ratio:.1%} of the images failed, more than --max_failure_ratio {max_failure_ratio} "
+        "allows; the results are kept"
+    )
 
 
 class Checked(NamedTuple):
@@ -183,7 +192,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         copies = labeled | CopyByLabel(outputs.absolute(config.copy_to), limits_of(config))
         copied = AsDict(copies | "CountCopies" >> beam.combiners.Count.PerElement())
     # A side input is complete before its reader begins, so the summary comes after all rows.
-    _ = (
+    summary = (
         pipeline
         | "Run" >> beam.Create([run])
         | "Summarize"
@@ -195,11 +204,26 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
             **counts,
         )
     )
+    if is_only_described(pipeline):
+        # Then no process waits for the job that could say it. The summary is not to be made again
+        # when this is tried again.
+        _ = summary | "Summarized" >> beam.Reshuffle() | "Judge" >> beam.Map(judge, config)
+
+
+def judge(summary: Mapping[str, Any], config: LabelConfig) -> None:
+    """Fail the job, whose results are whole, if too many images failed.
+
+    Raises:
+      RunError: they did.
+    """
+    too_many = too_many_failed(summary, config.max_failure_ratio)
+    if too_many is not None:
+        raise RunError(too_many)
 
 
 def finish(
     run: Run, started: datetime, files: Iterable[str], copied: Mapping[bool, int], **counts: Tally
-) -> None:
+) -> dict[str, Any]:
     """Reconcile the counts, put the rows into a table, write ``summary.json``, and tidy up.
 
     Args:
@@ -208,6 +232,9 @@ def finish(
       files: paths of the shards.
       copied: how many images could be copied, and how many could not.
       **counts: as ``summarize`` takes them.
+
+    Returns:
+      The content of ``summary.json``.
 
     Raises:
       ReconciliationError: what went in did not come out; there is no summary then.
@@ -227,6 +254,7 @@ def finish(
     content = json.dumps(summary, indent=2).encode() + b"\n"
     outputs.write_file(FileSystems.join(run.folder, outputs.SUMMARY), content)
     runs.complete(run)
+    return summary
 
 
 def summarize(

@@ -130,7 +130,6 @@ class Flag(NamedTuple):
 
     name: str
     help: str
-    required: bool
     is_switch: bool
 
 
@@ -141,7 +140,6 @@ def label_flags() -> list[Flag]:
         Flag(
             action.dest,
             config_file.explanation(parser, action),
-            action.required,
             action.nargs == 0,
         )
         for action in parser._actions

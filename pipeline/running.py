@@ -8,6 +8,7 @@ import re
 import secrets
 from datetime import datetime
 from importlib.metadata import version
+from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
@@ -16,7 +17,11 @@ from apache_beam.options.pipeline_options import (
     PipelineOptions,
     StandardOptions,
 )
-from apache_beam.runners.dataflow.dataflow_runner import DataflowPipelineResult
+from apache_beam.runners.dataflow.dataflow_runner import (
+    DataflowPipelineResult,
+    DataflowRuntimeException,
+)
+from apache_beam.runners.dataflow.internal.apiclient import DataflowJobAlreadyExistsError
 from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
 
@@ -65,8 +70,19 @@ def new_pipeline(beam_args: tuple[str, ...]) -> beam.Pipeline:
         raise UsageError(" ".join(str(error).split())) from error
 
 
-# The job that runs elsewhere while this process waits for it.
-_job: DataflowPipelineResult | None = None
+class _Job(NamedTuple):
+    """A job of Dataflow that this process waits for. ``to_cancel``: a command that does it."""
+
+    result: DataflowPipelineResult
+    to_cancel: str
+
+
+_job: _Job | None = None
+
+
+def is_only_described(pipeline: beam.Pipeline) -> bool:
+    """Whether running a pipeline only writes its description, for others to start."""
+    return bool(pipeline.options.view_as(GoogleCloudOptions).template_location)
 
 
 def run_pipeline(pipeline: beam.Pipeline) -> bool:
@@ -76,8 +92,10 @@ def run_pipeline(pipeline: beam.Pipeline) -> bool:
       False if it has only been described, for ``--template_location``.
 
     Raises:
+      UsageError: Dataflow has a job of this name that is at work.
       RunError: a step failed with an error of this package, or of the system: a full disk, say.
       RuntimeError: a step failed with another.
+      DataflowRuntimeException: likewise, on Dataflow.
     """
     global _job
     logging.getLogger("apache_beam.runners.common").addFilter(_is_not_ours)
@@ -85,18 +103,27 @@ def run_pipeline(pipeline: beam.Pipeline) -> bool:
     try:
         with progress.shown():
             result = pipeline.run()
-            if cloud.template_location:
+            if is_only_described(pipeline):
                 return False
             if isinstance(result, DataflowPipelineResult):
-                _job = result
-                console.say(job_url(result.job_id(), cloud.region, cloud.project))
+                job = result.job_id()
+                _job = _Job(result, to_cancel(job, cloud.region, cloud.project))
+                console.say(job_url(job, cloud.region, cloud.project))
+                console.say(f"Ctrl-C cancels the job; if this process is killed: {_job.to_cancel}")
             result.wait_until_finish()
-            _job = None
             return True
-    except (LabelingError, RuntimeError) as error:  # runners make a RuntimeError of any other
+    except DataflowJobAlreadyExistsError as error:
+        said = str(error).partition(". ")[0]
+        raise UsageError(
+            f"--job_name {cloud.job_name}: {said}; wait until it has ended, or cancel it"
+        ) from error
+    except (LabelingError, RuntimeError, DataflowRuntimeException) as error:
+        # Runners make an error of their own of any other.
         raise _run_error(error) from error
     except OSError as error:
         raise RunError(f"the run failed: {error}") from error
+    finally:
+        _job = None
 
 
 def job_url(job: str, region: str, project: str) -> str:
@@ -104,18 +131,30 @@ def job_url(job: str, region: str, project: str) -> str:
     return f"https://console.cloud.google.com/dataflow/jobs/{region}/{job}?project={project}"
 
 
+def to_cancel(job: str, region: str, project: str) -> str:
+    """The command that cancels a job of Dataflow."""
+    return f"gcloud dataflow jobs cancel {job} --region={region} --project={project}"
+
+
 def cancel() -> None:
     """Cancel the job that this process waits for, as nobody else would know of it."""
     if _job is None:
         return
-    console.say(f"canceling the job {_job.job_id()}")
+    console.say(f"canceling the job {_job.result.job_id()}")
     try:
-        _job.cancel()
-    except (GoogleAPIError, GoogleAuthError, OSError, RuntimeError) as error:
+        _job.result.cancel()
+    except (
+        DataflowRuntimeException,
+        GoogleAPIError,
+        GoogleAuthError,
+        OSError,
+        RuntimeError,
+    ) as error:
         console.say(f"warning: the job goes on, as it cannot be canceled: {error}")
+        console.say(f"to cancel it: {_job.to_cancel}")
 
 
-def _run_error(error: LabelingError | RuntimeError) -> Exception:
+def _run_error(error: LabelingError | RuntimeError | DataflowRuntimeException) -> Exception:
     """This package's own error if there is one behind a runner's, else the runner's.
 
     Runners raise a worker's error again with the step's name added, or pass it on as text, a

@@ -1,6 +1,7 @@
 """Dataflow, as far as it goes without an account: the scripts' calls, and the job's description."""
 
 import json
+import re
 import sys
 from datetime import datetime, timezone
 
@@ -135,6 +136,7 @@ def test_start_and_wait(recorder):
             "flex-template run": ["job-7\n"],
             "jobs describe": ["JOB_STATE_QUEUED\n", "JOB_STATE_RUNNING\n", "JOB_STATE_DONE\n"],
             "metrics list": ["", "80 images_decoded\n3 images_failed\n"],
+            "storage ls": ["gs://labels/out/summary.json\n"],
             "pipeline report": ["123 found = 120 labeled + 3 failed\n"],
         }
     )
@@ -144,9 +146,41 @@ def test_start_and_wait(recorder):
     assert done.stdout.endswith("\n123 found = 120 labeled + 3 failed\n")
     assert "gcloud dataflow jobs cancel job-7 --region=europe-west1" in done.stderr
     assert "JOB_STATE_RUNNING 80 images_decoded 3 images_failed" in done.stderr
-    assert recorder.calls[-1] == ["python", "-m", "pipeline", "report", "gs://labels/out"]
+    assert recorder.calls[-2:] == [
+        [
+            *("gcloud", "storage", "ls"),
+            *("gs://labels/out/summary.json", "gs://labels/out/run=*/summary.json"),
+        ],
+        ["python", "-m", "pipeline", "report", "gs://labels/out"],
+    ]
     recorder.answer({"flex-template run": ["job-8\n"], "jobs describe": ["JOB_STATE_FAILED\n"]})
-    assert recorder.run(SCRIPT, "start", "--wait", *FLAGS, **WHERE, **quick).returncode == 1
+    done = recorder.run(SCRIPT, "start", "--wait", *FLAGS, **WHERE, **quick)
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "error: the job has not ended well: JOB_STATE_FAILED; its log says why\n"
+    )
+
+
+def test_the_last_lines_of_a_night_are_those_of_its_own_folder(recorder):
+    nights = [f"gs://labels/out/run=2026-11-2{n}T02-00-00Z/summary.json\n" for n in (4, 5)]
+    recorder.answer(
+        {"jobs describe": ["JOB_STATE_DONE\n"], "storage ls": ["".join(reversed(nights))]}
+    )
+    argv = ("start", "--wait", *FLAGS, "--incremental")
+    assert recorder.run(SCRIPT, *argv, **WHERE).returncode == 0
+    assert recorder.calls[-1][-1] == "gs://labels/out/run=2026-11-25T02-00-00Z"
+
+
+def test_jobs_with_one_output_have_one_name(recorder):
+    """So that Dataflow refuses the second while the first is at work."""
+    outputs = [["--output=gs://o"], ["--output", "gs://o/"], ["--output=gs://p"]]
+    for output in outputs:
+        assert recorder.run(SCRIPT, "label", "--top_k=1", *output, **WHERE).returncode == 0
+    assert recorder.run(SCRIPT, "start", "--output=gs://o", **WHERE).returncode == 0
+    *labels, start = recorder.calls
+    names = [word for call in labels for word in call if word.startswith("--job_name=")]
+    assert names[0] == names[1] == f"--job_name={start[4]}" != names[2]
+    assert re.fullmatch(r"label-\d+", start[4])
 
 
 @pytest.mark.parametrize(
@@ -155,6 +189,9 @@ def test_start_and_wait(recorder):
         (["label"], "PROJECT", "PROJECT: is not set: the project that pays"),
         (["label"], "BUCKET", "BUCKET: is not set"),
         (["start", "photos"], None, "error: photos: start takes flags as --name=value"),
+        (["start", "--input=a", "--input=b"], None, "error: --input is given twice; a template"),
+        (["start", "--input=a~b"], None, "error: --input=a~b: has a tilde"),
+        (["start", "--wait", "--config=c"], None, "error: --wait takes the last lines from the"),
         ([], None, "launch/dataflow.sh label FLAGS"),
         (["lable"], None, "launch/dataflow.sh label FLAGS"),
     ],
@@ -175,9 +212,8 @@ def test_the_templates_parameters_are_the_flags():
     assert written == flex_template.metadata()
     names = [parameter["name"] for parameter in written["parameters"]]
     assert {"input", "model", "output", "config", "incremental", "output_table"} <= set(names)
-    assert [p["name"] for p in written["parameters"] if not p["isOptional"]] == [
-        *("input", "model", "output")
-    ]
+    # None is asked for, as a file for --config may have it.
+    assert all(parameter["isOptional"] for parameter in written["parameters"])
 
 
 def test_parameters_become_arguments():

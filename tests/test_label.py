@@ -336,6 +336,20 @@ def test_too_many_failures(tmp_path, color_model, capsys):
     assert summary(tmp_path / "b")["failed"] == 1
 
 
+def test_too_many_failures_fail_a_job_that_nobody_waits_for(tmp_path, color_model, capsys):
+    """As that of a template, whose exit code nobody sees; its results are whole all the same."""
+    write_colors(tmp_path / "p", 9)
+    (tmp_path / "p" / "bad.jpg").touch()
+    flags = {"input": tmp_path / "p", "model": color_model, "template_location": "gs://b/job"}
+    assert run(**flags, output=tmp_path / "a") == 0
+    assert run(**flags, output=tmp_path / "b", max_failure_ratio=0.09) == 1
+    assert "10.0% of the images failed, more than --max_failure_ratio 0.09" in (
+        capsys.readouterr().err
+    )
+    assert summary(tmp_path / "b")["failed"] == 1
+    assert len(rows(tmp_path / "b", "labels")) == 9
+
+
 def test_limits_are_flags(tmp_path, color_model):
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "good.png").write_bytes(image_file("red"))

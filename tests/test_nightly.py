@@ -128,6 +128,7 @@ def test_the_other_commands(recorder):
     [
         (["apply"], "SERVICE_ACCOUNT", "SERVICE_ACCOUNT: is not set"),
         (["apply", "photos"], None, "error: photos: flags are given as --name=value"),
+        (["apply", "--input=a", "--input=b"], None, "error: --input is given twice"),
         (["alert"], None, "CHANNEL: is not set"),
         ([], None, "scheduler.sh apply FLAGS"),
     ],

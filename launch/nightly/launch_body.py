@@ -14,13 +14,18 @@ def body(job: str, flags: list[str]) -> dict:
     """The body, with ``--incremental`` added to the flags.
 
     Raises:
-      SystemExit: a flag is not of the form ``--name=value`` or ``--name``.
+      SystemExit: a flag is not of the form ``--name=value`` or ``--name``, or is given twice.
     """
     parameters = {}
     for flag in flags:
         name, has_value, value = flag.removeprefix("--").partition("=")
         if not flag.startswith("--") or not name:
             raise SystemExit(f"error: {flag}: flags are given as --name=value")
+        if name in parameters:
+            raise SystemExit(
+                f"error: --{name} is given twice; a template takes one value: put several inputs "
+                "into a list, or into a file for --config"
+            )
         parameters[name] = value if has_value else "true"
     gpu = os.environ.get("GPU", "")
     experiments = ["no_use_multiple_sdk_containers"]

@@ -1,6 +1,7 @@
 """The nightly launchers, twice each: by stand-ins for the cloud, really on this machine."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -212,6 +213,33 @@ def test_a_night_that_fails_is_told(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert "error: --config /etc/image-labeling/run.yaml: cannot be read: " in done.stderr
+
+
+def test_cron_mails_only_of_nights_that_fail(tmp_path, color_model):
+    """That is, the line prints nothing else; the runbook has it."""
+    [line] = re.findall(r"^ *0 2 \* \* \*  (.*)$", (NIGHTLY.parent / "README.md").read_text(), re.M)
+    flags = {"input": str(tmp_path / "photos"), "model": color_model, "output": "labels"}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(flags))
+    for text, path in (
+        ("/opt/image-labeling", tmp_path),
+        (".venv/bin/python", sys.executable),
+        ("/etc/image-labeling", tmp_path),
+    ):
+        assert text in line
+        line = line.replace(text, str(path))
+    home = os.environ | {"HOME": str(tmp_path)}
+
+    def night():
+        return subprocess.run(
+            ["sh", "-c", line], cwd=tmp_path, env=home, capture_output=True, text=True
+        )
+
+    assert "error: --input " in night().stdout
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "red.png").write_bytes(image_file("red"))
+    done = night()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert "1 found = 1 labeled" in (tmp_path / "labeling.log").read_text()
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze")

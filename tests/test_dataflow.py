@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 import yaml
@@ -15,6 +16,7 @@ from launching import ROOT, Recorder
 from test_label import write_colors
 
 from pipeline import label, runs
+from pipeline.__main__ import main
 from pipeline.model import inspect
 from pipeline.options import label_arguments, parse_label
 from pipeline.running import new_pipeline, run_pipeline
@@ -263,10 +265,15 @@ def description(tmp_path, recorder, color_model, *more, **environment):
     FileSystems.set_options(PipelineOptions())
     with FileSystems.open("gs://bucket/job.json") as file:
         job = json.loads(file.read())
+    return job, *of_description(job)
+
+
+def of_description(job):
+    """The options in a job's description, and the proto of the pipeline beside it."""
     options = job["environment"]["sdkPipelineOptions"]["options"]
     with FileSystems.open(options["pipelineUrl"]) as file:
         proto = beam_runner_api_pb2.Pipeline.FromString(file.read())
-    return job, options, proto
+    return options, proto
 
 
 def staged(pool):
@@ -305,6 +312,36 @@ def test_the_description_of_a_job_of_gpus(tmp_path, recorder, color_model, bucke
         if transform.environment_id
     }
     assert len(environments) == 1
+
+
+def test_the_launcher_describes_a_job(tmp_path, color_model, bucket, capsys):
+    """As in the image: it lists nothing, gives its claim up, and leaves a run to be gone on with."""
+    photos = Path(write_colors(tmp_path / "p"))
+    bucket.put({f"in/{path.name}": path.read_bytes() for path in photos.iterdir()})
+    parameters = ["--input=gs://bucket/in", f"--model={color_model}", "--output=gs://bucket/night"]
+    of_launcher = [
+        *("--runner=DataflowRunner", "--project=my-project", "--region=europe-west1"),
+        *("--job_name=label-nightly", "--temp_location=gs://bucket/tmp", "--max_num_workers=20"),
+        *("--staging_location=gs://bucket/staging", "--machine_type=n2-standard-4"),
+        *("--experiments=no_use_multiple_sdk_containers", "--labels=app=image-labeling"),
+        *("--template_location=gs://bucket/job_object", "--no_auth"),
+    ]
+    given = [*parameters, "--incremental=true", "--gzip=", *of_launcher]
+    assert main(flex_main.arguments(given, CPU_IMAGE)) == 0, capsys.readouterr().err
+    with FileSystems.open("gs://bucket/job_object") as file:
+        job = json.loads(file.read())
+    [pool] = job["environment"]["workerPools"]
+    assert job["name"] == "label-nightly"
+    assert job["labels"] == {"app": "image-labeling"}
+    assert [image["containerImage"] for image in pool["sdkHarnessContainerImages"]] == [CPU_IMAGE]
+    assert (pool["machineType"], pool["diskSizeGb"]) == ("n2-standard-4", 50)
+    assert "no_use_multiple_sdk_containers" in job["environment"]["experiments"]
+    _, proto = of_description(job)
+    names = {transform.unique_name for transform in proto.components.transforms.values()}
+    assert "Judge" in names  # as nobody waits for it
+    [left] = FileSystems.match(["gs://bucket/night/**"])
+    names = [file.path.rpartition("/")[2] for file in left.metadata_list]
+    assert sorted(names) == ["run.json", "run.yaml"]
 
 
 def test_a_package_is_staged_where_that_is_asked_for(tmp_path, recorder, color_model, bucket):

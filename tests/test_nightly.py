@@ -11,6 +11,7 @@ from configparser import ConfigParser
 
 import pytest
 import yaml
+from google.cloud.dataflow_v1beta3 import LaunchFlexTemplateRequest
 from launching import ROOT, Recorder
 from models import image_file
 from test_label import summary
@@ -86,7 +87,9 @@ def test_a_schedule_for_gpus(recorder):
     more = {"GPU": "nvidia-l4", "NO_PUBLIC_IPS": "1", "SUBNETWORK": "regions/r/subnetworks/s"}
     assert recorder.run(SCRIPT, "apply", *FLAGS, "--gzip", **WHERE, **more).returncode == 0
     [message] = [word for word in recorder.calls[-1] if word.startswith("--message-body=")]
-    launch = json.loads(message.partition("=")[2])["launchParameter"]
+    sent = message.partition("=")[2]
+    LaunchFlexTemplateRequest.from_json(sent)
+    launch = json.loads(sent)["launchParameter"]
     assert launch["containerSpecGcsPath"].endswith("image-labeling-gpu.json")
     assert launch["parameters"]["require_gpu"] == launch["parameters"]["gzip"] == "true"
     environment = launch["environment"]
@@ -98,28 +101,52 @@ def test_a_schedule_for_gpus(recorder):
     )
 
 
-def test_what_is_sent_has_parameters_that_the_template_knows():
+def test_what_is_sent_is_what_dataflow_and_the_template_know():
+    """By Dataflow's own client, which refuses a field that the service has not."""
+    request = LaunchFlexTemplateRequest.from_json(json.dumps(body()))
+    assert request.launch_parameter.environment.max_workers == 20
+    assert request.launch_parameter.job_name == "label-nightly"
     template = json.loads((ROOT / "launch" / "flex_template.json").read_text())
     known = {parameter["name"] for parameter in template["parameters"]}
     assert body()["launchParameter"]["parameters"].keys() <= known
 
 
-def test_the_other_commands(recorder):
-    for command in ("run", "delete"):
+def test_a_night_now_and_none_any_more(recorder):
+    recorder.answer({"jobs describe": ["label-nightly\n", "ERROR: not found"]})
+    for command in ("run", "delete", "delete"):
         assert recorder.run(SCRIPT, command, **WHERE).returncode == 0
-    channel = "projects/my-project/notificationChannels/1"
-    assert recorder.run(SCRIPT, "alert", **WHERE, CHANNEL=channel).returncode == 0
     job = ["label-nightly", "--project=my-project", "--location=europe-west1"]
+    describe = ["gcloud", "scheduler", "jobs", "describe", *job, "--format=value(name)"]
     assert recorder.calls == [
         ["gcloud", "scheduler", "jobs", "run", *job],
+        describe,
         ["gcloud", "scheduler", "jobs", "delete", *job, "--quiet"],
+        describe,
+    ]
+
+
+def test_the_alert_is_created_and_then_changed(recorder):
+    recorder.answer({"policies list": ["", "projects/my-project/alertPolicies/1\n"]})
+    channel = "projects/my-project/notificationChannels/1"
+    for _ in range(2):
+        assert recorder.run(SCRIPT, "alert", **WHERE, CHANNEL=channel).returncode == 0
+    policy = json.loads((NIGHTLY / "alert_policy.json").read_text())
+    policies = ["gcloud", "monitoring", "policies"]
+    listing = [
+        *(*policies, "list", "--project=my-project"),
+        f'--filter=displayName="{policy["displayName"]}"',
+        "--format=value(name)",
+    ]
+    file = f"--policy-from-file={NIGHTLY}/alert_policy.json"
+    assert recorder.calls == [
+        listing,
+        [*policies, "create", "--project=my-project", f"--notification-channels={channel}", file],
+        listing,
         [
-            *("gcloud", "alpha", "monitoring", "policies", "create", "--project=my-project"),
-            f"--notification-channels={channel}",
-            f"--policy-from-file={NIGHTLY}/alert_policy.json",
+            *(*policies, "update", "projects/my-project/alertPolicies/1", "--project=my-project"),
+            *(f"--set-notification-channels={channel}", file),
         ],
     ]
-    policy = json.loads((NIGHTLY / "alert_policy.json").read_text())
     [condition] = policy["conditions"]
     assert '"label-nightly"' in condition["conditionThreshold"]["filter"]
 

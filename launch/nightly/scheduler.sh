@@ -3,8 +3,8 @@
 #
 #   launch/nightly/scheduler.sh apply FLAGS    create the schedule, or change it
 #   launch/nightly/scheduler.sh run            start a night now
-#   launch/nightly/scheduler.sh delete         remove the schedule
-#   launch/nightly/scheduler.sh alert          be told of nights that fail (CHANNEL)
+#   launch/nightly/scheduler.sh delete         remove the schedule, if there is one
+#   launch/nightly/scheduler.sh alert          be told of nights that fail (CHANNEL); likewise
 #
 # FLAGS are those of "python -m pipeline label", as --name=value; --incremental is added.
 #
@@ -32,14 +32,18 @@ set -eu
 JOB=${JOB:-label-nightly}
 here=$(cd "$(dirname "$0")" && pwd)
 
+is_scheduled() {
+    gcloud scheduler jobs describe "$JOB" --project="$PROJECT" --location="$REGION" \
+        --format='value(name)' >/dev/null 2>&1
+}
+
 apply() {
     : "${BUCKET:?is not set: for the template and for temporary files, without gs://}"
     : "${SERVICE_ACCOUNT:?is not set: the account that the workers run as}"
     body=$(python3 "$here/launch_body.py" "$JOB" "$@")
     action=create
     headers=--headers=Content-Type=application/json
-    if gcloud scheduler jobs describe "$JOB" --project="$PROJECT" --location="$REGION" \
-        --format='value(name)' >/dev/null 2>&1; then
+    if is_scheduled; then
         action=update
         headers=--update-headers=Content-Type=application/json
     fi
@@ -51,10 +55,23 @@ apply() {
         --max-retry-attempts=3
 }
 
+delete() {
+    if is_scheduled; then
+        gcloud scheduler jobs delete "$JOB" --project="$PROJECT" --location="$REGION" --quiet
+    fi
+}
+
 alert() {
     : "${CHANNEL:?is not set: gcloud alpha monitoring channels list names it}"
-    gcloud alpha monitoring policies create --project="$PROJECT" \
-        --notification-channels="$CHANNEL" --policy-from-file="$here/alert_policy.json"
+    policy=$(gcloud monitoring policies list --project="$PROJECT" \
+        --filter='displayName="A night of labeling failed"' --format='value(name)')
+    if [ -n "$policy" ]; then
+        gcloud monitoring policies update "$policy" --project="$PROJECT" \
+            --set-notification-channels="$CHANNEL" --policy-from-file="$here/alert_policy.json"
+    else
+        gcloud monitoring policies create --project="$PROJECT" \
+            --notification-channels="$CHANNEL" --policy-from-file="$here/alert_policy.json"
+    fi
 }
 
 command=${1:-}
@@ -62,7 +79,7 @@ command=${1:-}
 case $command in
     apply) apply "$@" ;;
     run) gcloud scheduler jobs run "$JOB" --project="$PROJECT" --location="$REGION" ;;
-    delete) gcloud scheduler jobs delete "$JOB" --project="$PROJECT" --location="$REGION" --quiet ;;
+    delete) delete ;;
     alert) alert ;;
     *)
         sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2

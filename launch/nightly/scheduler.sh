@@ -62,7 +62,7 @@ delete() {
 }
 
 alert() {
-    : "${CHANNEL:?is not set: gcloud alpha monitoring channels list names it}"
+    : "${CHANNEL:?is not set: gcloud beta monitoring channels list names it}"
     policy=$(gcloud monitoring policies list --project="$PROJECT" \
         --filter='displayName="A night of labeling failed"' --format='value(name)')
     if [ -n "$policy" ]; then

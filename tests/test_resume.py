@@ -154,7 +154,7 @@ def test_broken_off_at_the_very_end_or_beginning(tmp_path, flags, monkeypatch, s
         monkeypatch.setattr(runs.FileSystems, "rename", killed)
     else:
         monkeypatch.setattr(runs.outputs, step, killed)
-    with pytest.raises((Killed, RuntimeError), match="Killed|^$"):
+    with pytest.raises((Killed, RuntimeError), match=r"Killed|^$"):
         run(**flags)
     monkeypatch.undo()
     assert run(**flags) == 0

@@ -7,6 +7,7 @@ skipped.
 from __future__ import annotations
 
 import functools
+import gzip
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -125,7 +126,14 @@ def _read(path: str, whole: bool) -> Iterator[tuple[str, str | tuple[str, str, b
         for row in map(from_row, read_rows(path)):
             for_good = isinstance(row, Labeled) or row.is_for_good
             yield row.image, row.to_json() if whole else (row.run_id, row.version, for_good)
-    except (ValueError, KeyError, TypeError, EOFError, zlib.error) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        zlib.error,
+        gzip.BadGzipFile,
+    ) as error:
         raise RunError(
             f"{path} is damaged: there is something in it that is no row ({error}); delete the "
             "file, and its images are labeled again"
@@ -134,8 +142,8 @@ def _read(path: str, whole: bool) -> Iterator[tuple[str, str | tuple[str, str, b
 
 def _tag_sorted(group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
     name, values = group
-    labels = {label for label in values.get("truth", ()) if label is not None}
-    if len(labels) > 1:
+    labels = {label for label in values.get("truth", ()) if label}  # an empty cell says nothing
+    if len(labels) > 1 and values["found"]:
         raise InputError(f"--truth: {name} has several classes: {', '.join(sorted(labels))}")
     truth = next(iter(labels), None)
     refs = [
@@ -158,13 +166,16 @@ def sort_images(
 
     Args:
       found: files and URIs are one image, however often they were found; records of TFRecord files
-        are apart if their places are, and the second of a name is then named by its place.
+        are apart if their places are, and the second of a name is then named by its place. Columns
+        are carried from a row that has some.
       attempts: rows, as JSON.
       earlier: for each row its run id, its version, and whether it stays true of that version.
     """
     # A version that is known is greater than one that is not.
-    refs = sorted(found, key=lambda ref: (ref.version, ref.uri, json.dumps(ref.carried)))
+    refs = sorted(found, key=lambda ref: (ref.version, ref.uri))
     places = {ref.place: ref for ref in refs}
+    for ref in sorted(refs, key=lambda ref: (_has_values(ref), json.dumps(ref.carried))):
+        places[ref.place] = places[ref.place]._replace(carried=ref.carried)
     for number, place in enumerate(sorted(places, key=lambda place: place or ("", 0))):
         ref = places[place]
         if number and place:
@@ -180,6 +191,10 @@ def sort_images(
             yield "skipped", ref
         else:
             yield "new", ref
+
+
+def _has_values(ref: ImageRef) -> bool:
+    return any(value is not None for value in ref.carried.values())
 
 
 def _row_of_attempts(lines: Iterable[str], version: str) -> Labeled | Failure | None:

@@ -77,6 +77,8 @@ def copy(row: Labeled, folder: str, limits: Limits) -> bool:
     except ImageError:
         return False
     except storage.STORE_ERRORS as error:
+        if not storage.is_remote(row.image) and not Path(row.image).exists():
+            return False  # deleted just now
         raise RunError(f"--copy_to: {target} cannot be written: {error}") from error
     return True
 
@@ -89,17 +91,20 @@ def _link(source: Path, target: Path) -> None:
             return
     temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        os.link(source.resolve(), temporary)
-    except OSError:  # another disk, or one that knows no links
-        shutil.copyfile(source, temporary)
-    temporary.replace(target)
+        try:
+            os.link(source.resolve(), temporary)
+        except OSError:  # another disk, or one that knows no links
+            shutil.copyfile(source, temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def path_of(row: Labeled, folder: str) -> str:
     """The path of an image's copy. Images of one name get several by a hash of the whole name."""
     name = row.image.rstrip("/").rpartition("/")[2].partition("?")[0]
     stem, dot, suffix = name.rpartition(".")
-    hashed = hashlib.sha256(row.image.encode()).hexdigest()[:8]
+    hashed = hashlib.sha256(row.image.encode()).hexdigest()[:16]
     stem = _cut(stem if dot else name, _STEM_BYTES)
     ending = f".{_cut(suffix, 20)}" if dot else ""
     return FileSystems.join(folder, folder_of(row.label or ""), f"{stem}-{hashed}{ending}")

@@ -11,7 +11,7 @@ from pipeline import config_file
 from pipeline.devices import PRECISIONS
 from pipeline.errors import UsageError
 from pipeline.limits import DEFAULT_LIMITS
-from pipeline.records import FAILURE_COLUMNS, FORMATS, LABELED_COLUMNS
+from pipeline.records import EXAMPLE_KEYS, FAILURE_COLUMNS, FORMATS, LABELED_COLUMNS
 
 LABEL_DESCRIPTION = """\
 Label images with a TensorFlow Hub classifier or another SavedModel.
@@ -368,7 +368,8 @@ def _carried(text: str) -> tuple[str, ...]:
             raise argparse.ArgumentTypeError(f"{text!r} has an empty name")
         if name in names[:number]:
             raise argparse.ArgumentTypeError(f"{name} is named twice")
-        if name in (*LABELED_COLUMNS, *FAILURE_COLUMNS):
+        own = (*LABELED_COLUMNS, *FAILURE_COLUMNS, *EXAMPLE_KEYS.values())
+        if name in own or name.startswith("predictions/"):
             raise argparse.ArgumentTypeError(f"the rows have a column {name} of their own")
     return names
 

@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 
 from pipeline import tables
 from pipeline.records import (
+    EXAMPLE_KEYS,
     FORMATS,
     TIME,
     Column,
@@ -31,15 +32,6 @@ from pipeline.records import (
 )
 
 _SUFFIX = re.compile(rf"\.(?:{'|'.join(FORMATS)})(?:\.gz)?$")
-
-# A tf.Example's keys, where TensorFlow's datasets and models have names of their own.
-_EXAMPLE_KEYS = {
-    "image": "image/filename",
-    "label": "image/class/text",
-    "class_id": "image/class/label",
-    "width": "image/width",
-    "height": "image/height",
-}
 
 _ARROW_TYPES = {
     str: pa.string(),
@@ -161,7 +153,8 @@ def _arrow_field(column: Column) -> pa.Field:
     type_ = _ARROW_TYPES.get(column.kind)
     if type_ is None:
         type_ = pa.list_(pa.struct([_arrow_field(inner) for inner in columns_of(column.kind)]))
-    return pa.field(column.name, type_, nullable=column.nullable)
+    # All nullable, as engines have it: BigQuery refuses a file that is stricter than its table.
+    return pa.field(column.name, type_)
 
 
 def to_arrow(row: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
@@ -237,7 +230,7 @@ def to_example(row: Mapping[str, Any], schema: Schema) -> bytes:
                 values = [prediction[inner.name] for prediction in row[name]]
                 put(f"{name}/{inner.name}", inner.kind, values)
         elif row[name] is not None:
-            put(_EXAMPLE_KEYS.get(name, name), kind, [row[name]])
+            put(EXAMPLE_KEYS.get(name, name), kind, [row[name]])
     for name in schema.carried:
         if row.get(name) is not None:
             put(name, str, [row[name]])
@@ -274,7 +267,7 @@ def from_example(data: bytes) -> dict[str, Any]:
                 for values in zip(*inner, strict=True)
             ]
         else:
-            [row[name]] = take(_EXAMPLE_KEYS.get(name, name), kind) or [None]
+            [row[name]] = take(EXAMPLE_KEYS.get(name, name), kind) or [None]
     return row | {name: take(name, str)[0] for name in list(feature)}
 
 

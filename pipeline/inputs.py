@@ -160,8 +160,7 @@ def understand(given: str, uri_column: str = "image", carry: tuple[str, ...] = (
         found = Input(_kind_of_file(given), given, given)
     else:
         found = _understand_file(given)
-    if found.has_columns:
-        found = dataclasses.replace(found, uri_column=uri_column, carry=carry)
+    found = dataclasses.replace(found, uri_column=uri_column, carry=carry)
     if next(list_images(found), None) is None:
         raise InputError(_nothing_found(found))
     return found
@@ -255,8 +254,9 @@ def list_images(source: Input, ask_for_versions: bool = False) -> Iterator[Image
                 ImageRef(file.path, version=storage.version_of(file))
                 for file in listing(source.uri)
             )
+        nothing = dict.fromkeys(source.carry)  # of what has no columns, so that rows are alike
         for ref in refs:
-            yield ref._replace(uri=printable(ref.uri))
+            yield ref._replace(uri=printable(ref.uri), carried=ref.carried or nothing)
     except re.error as error:
         raise InputError(f"--input {source.given}: is not a valid glob: {error}") from error
     except bigquery.ERRORS as error:

@@ -24,6 +24,15 @@ TIME_IN_NAMES = "%Y-%m-%dT%H-%M-%SZ"
 # Of files of rows; those that are read the fastest first.
 FORMATS = ("jsonl", "parquet", "tfrecord", "csv")
 
+# A tf.Example's keys, where TensorFlow's datasets and models have names of their own.
+EXAMPLE_KEYS = {
+    "image": "image/filename",
+    "label": "image/class/text",
+    "class_id": "image/class/label",
+    "width": "image/width",
+    "height": "image/height",
+}
+
 # A time in that notation.
 Timestamp = NewType("Timestamp", str)
 

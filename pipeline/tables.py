@@ -113,10 +113,7 @@ def _lines(file: Any) -> Iterator[str]:
 def _read_csv(lines: Iterator[str], columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     reader = csv.DictReader(lines, strict=True)
     try:
-        names = reader.fieldnames or ()
-        if len(set(names)) < len(names):
-            raise ValueError(f"names a column twice: {', '.join(names)}")
-        see_that_there_are(columns, names)
+        see_that_there_are(columns, reader.fieldnames or ())
         for row in reader:
             if None in row:
                 raise ValueError(f"line {reader.line_num} has more cells than the first")
@@ -139,11 +136,15 @@ def _read_parquet(file: Any, columns: Sequence[str] | None) -> Iterator[dict[str
 def _json_row(line: str, number: int, columns: Sequence[str] | None) -> dict[str, Any]:
     try:
         row = json.loads(line)
+        if isinstance(row, dict) and columns is not None:
+            row = {name: plain(row.get(name)) for name in columns}
+    except RecursionError as error:
+        raise ValueError(f"line {number} is nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"line {number} is not JSON: {error}") from error
     if not isinstance(row, dict):
         raise ValueError(f"line {number} is not an object")
-    return row if columns is None else {name: plain(row.get(name)) for name in columns}
+    return row
 
 
 def see_that_there_are(columns: Sequence[str] | None, names: Sequence[str]) -> None:
@@ -153,5 +154,7 @@ def see_that_there_are(columns: Sequence[str] | None, names: Sequence[str]) -> N
       ColumnError: they are not.
     """
     for column in columns or ():
+        if names.count(column) > 1:
+            raise ColumnError(f"has {names.count(column)} columns {column!r}")
         if column not in names:
             raise ColumnError(f"has no column {column!r}; its columns are {', '.join(names)}")

@@ -187,3 +187,15 @@ def test_a_damaged_row_fails_the_run(tmp_path):
         (RunError, RuntimeError), match=r"labels-1\.jsonl is damaged: there is something"
     ):
         join(tmp_path, [ref("a")])(found=[], new=[], skipped=[], labeled=[], failed=[])
+
+
+# Columns and truth of lists
+
+
+def test_columns_are_carried_from_a_row_that_has_some():
+    """However the image was also found: by a listing, which knows its version, but no columns."""
+    listed = ref()._replace(carried={"id": None})
+    named = ref(version="")._replace(carried={"id": "7"})
+    for found in ([listed, named], [named, listed]):
+        [(_, kept), (outcome, _)] = sort(found)
+        assert (kept.version, kept.carried, outcome) == ("v1", {"id": "7"}, "new")

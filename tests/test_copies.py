@@ -55,10 +55,10 @@ def test_the_folder_of_a_label(label, folder):
 @pytest.mark.parametrize(
     ("image", "name"),
     [
-        ("/p/a.b.png", r"a.b-\w{8}.png"),
-        ("gs://b/p/photo", r"photo-\w{8}"),
-        ("https://host/a.jpg?id=7", r"a-\w{8}.jpg"),
-        (f"/p/{'x' * 250}.jpg", rf"{'x' * 160}-\w{{8}}.jpg"),
+        ("/p/a.b.png", r"a.b-\w{16}.png"),
+        ("gs://b/p/photo", r"photo-\w{16}"),
+        ("https://host/a.jpg?id=7", r"a-\w{16}.jpg"),
+        (f"/p/{'x' * 250}.jpg", rf"{'x' * 160}-\w{{16}}.jpg"),
     ],
 )
 def test_the_name_of_a_copy(image, name):

@@ -70,8 +70,7 @@ def by_image(rows):
 def test_pyarrow_reads_parquet(paths):
     table = pq.read_table(paths["parquet"])
     assert table.schema.field("labeled_at").type == pa.timestamp("ms", tz="UTC")
-    assert not table.schema.field("image").nullable
-    assert table.schema.field("label").nullable
+    assert all(field.nullable for field in table.schema)
     read = [row | {"labeled_at": str(row["labeled_at"])} for row in table.to_pylist()]
     assert by_image(read) == by_image(map(as_is, ROWS))
 

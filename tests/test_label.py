@@ -686,3 +686,27 @@ def test_a_hub_handle_that_is_forbidden(tmp_path, capsys):
         flags = {"model": server.url("/model/1"), "input": "sample", "output": tmp_path}
         assert run(**flags) == 2
     assert "the download failed or is truncated: 403 " in capsys.readouterr().err
+
+
+def test_columns_of_an_image_that_is_also_in_a_folder(tmp_path, color_model):
+    write_colors(tmp_path / "p", 2)
+    (tmp_path / "list.csv").write_text("image,id\np/red-0.png,7\n")
+    argv = ["--input", str(tmp_path / "p"), str(tmp_path / "list.csv")]
+    assert run(*argv, model=color_model, output=tmp_path / "out", carry="id") == 0
+    assert {row["label"]: row["id"] for row in rows(tmp_path / "out", "labels")} == {
+        "red": "7",
+        "green": None,
+    }
+
+
+def test_an_empty_truth_is_none(tmp_path, color_model):
+    flags = {"input": write_colors(tmp_path / "p", 1), "model": color_model}
+    (tmp_path / "t.csv").write_text("image,label\np/red-0.png,\np/red-0.png,red\nx,a\nx,b\n")
+    assert run(**flags, output=tmp_path / "out", truth=tmp_path / "t.csv") == 0
+    assert rows(tmp_path / "out", "labels")[0]["truth"] == "red"
+
+
+@pytest.mark.parametrize("name", ["image/filename", "image/width", "predictions/label"])
+def test_columns_that_would_be_others_in_a_tf_example(capsys, name):
+    assert run(input="sample", model="sample", output="out", carry=name) == 2
+    assert f"the rows have a column {name} of their own" in capsys.readouterr().err

@@ -81,7 +81,7 @@ def test_parquet(tmp_path):
         ("t.csv", b"image\n\xff\n", "can't decode byte 0xff"),
         ("t.csv", b"file,label\na.jpg,1\n", "has no column 'image'; its columns are file, label"),
         ("t.csv", b"", "has no column 'image'"),
-        ("t.csv", b"image,image\na.jpg,b\n", "names a column twice: image, image"),
+        ("t.csv", b"image,image\na.jpg,b\n", "has 2 columns 'image'"),
         ("t.jsonl", b"a.jpg\n", "line 1 is not JSON: "),
         ("t.jsonl", b'{"image": "a.jpg"}\n[1]\n', "line 2 is not an object"),
         ("t.parquet", b"image\n", "is not a Parquet file that can be read: "),

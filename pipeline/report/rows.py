@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import zlib
 from collections import Counter
@@ -175,7 +176,7 @@ def _read(folder: str, name: str) -> Iterator[dict[str, Any]]:
     for path in outputs.in_one_format(outputs.find_shards(folder, name)):
         try:
             yield from read_rows_of(path)
-        except (ValueError, EOFError, zlib.error) as error:
+        except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise OutputError(f"{path} has something in it that is no row: {error}") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -19,8 +20,12 @@ from pipeline.records import Column, Labeled, Timestamp, columns_of
 
 _QUERY = "bigquery:"
 
-# What a client raises; ValueError is of a name that is none.
-ERRORS = (GoogleAPIError, GoogleAuthError, requests.RequestException)
+# What a client raises; OSError if it cannot tell the project that is to pay.
+ERRORS = (GoogleAPIError, GoogleAuthError, requests.RequestException, OSError)
+
+# Of a table and of its columns.
+_TABLE_NAME = re.compile(r"[\w -]+")
+_COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
 
 _TYPES = {str: "STRING", int: "INTEGER", float: "FLOAT", Timestamp: "TIMESTAMP"}
 
@@ -88,11 +93,19 @@ def check_table(table: str, carried: Sequence[str]) -> None:
       OutputError: it cannot.
     """
     reference = parse_table(table)
+    taken = {column.name for column in columns_of(Labeled)}
+    for name in carried:
+        if not _COLUMN_NAME.fullmatch(name) or name.casefold() in taken:
+            raise OutputError(
+                f"--output_table {table}: cannot have a column {name!r} (--carry): BigQuery takes "
+                "letters, digits and _, and does not tell capital letters from small ones"
+            )
+        taken.add(name.casefold())
     try:
         with contextlib.closing(bigquery.Client(reference.project)) as client:
             client.get_dataset(reference.dataset_id)
             try:
-                there = {field.name: field for field in client.get_table(reference).schema}
+                found = client.get_table(reference)
             except NotFound:
                 return
     except NotFound as error:
@@ -102,14 +115,29 @@ def check_table(table: str, carried: Sequence[str]) -> None:
         ) from error
     except ERRORS as error:
         raise OutputError(f"--output_table {table}: cannot be reached: {said(error)}") from error
-    for field in table_schema(carried):
-        other = there.get(field.name)
-        if other is not None and (other.field_type, other.mode) != (field.field_type, field.mode):
+    if found.table_type != "TABLE":
+        raise OutputError(f"--output_table {table}: is a {found.table_type}, and no table")
+    ours = {field.name: field for field in table_schema(carried)}
+    for other in found.schema:
+        field = ours.get(other.name)
+        if field is None and other.mode == "REQUIRED":
             raise OutputError(
-                f"--output_table {table}: its column {field.name} is {other.mode} "
-                f"{other.field_type}, and labels need {field.mode} {field.field_type}; give "
-                "another table"
+                f"--output_table {table}: its column {other.name} is REQUIRED, and labels have "
+                "none; give another table"
             )
+        if field is not None and _described(field) != _described(other):
+            raise OutputError(
+                f"--output_table {table}: its column {field.name} is {_described(other)}, and "
+                f"labels need {_described(field)}; give another table"
+            )
+
+
+def _described(field: bigquery.SchemaField) -> str:
+    """The type of a column in words; FLOAT64 and the like are the names that SQL has for them."""
+    names = {"FLOAT64": "FLOAT", "INT64": "INTEGER", "STRUCT": "RECORD"}
+    words = f"{field.mode} {names.get(field.field_type, field.field_type)}"
+    inner = ", ".join(f"{inner.name} {_described(inner)}" for inner in field.fields)
+    return f"{words} ({inner})" if inner else words
 
 
 def parse_table(given: str) -> bigquery.TableReference:
@@ -118,13 +146,14 @@ def parse_table(given: str) -> bigquery.TableReference:
     Raises:
       OutputError: it is neither.
     """
-    try:
-        reference = bigquery.TableReference.from_string(given.replace(":", ".", 1))
-    except ValueError as error:
-        raise OutputError(
-            f"--output_table {given}: is not of the form project:dataset.table"
-        ) from error
-    return reference
+    # A project's name may have both in it: example.com:project.
+    project, colon, rest = given.rpartition(":")
+    if not colon or rest.count(".") == 2:
+        project, _, rest = given.partition(".")
+    dataset, _, table = rest.partition(".")
+    if not project or not dataset or not _TABLE_NAME.fullmatch(table):
+        raise OutputError(f"--output_table {given}: is not of the form project:dataset.table")
+    return bigquery.DatasetReference(project, dataset).table(table)
 
 
 def load(
@@ -136,7 +165,8 @@ def load(
     """Put a run's labels into a table, instead of those of the same run that are there.
 
     The table is made if it is not there: in partitions by the day of ``labeled_at``, and clustered
-    by ``label``. BigQuery reads the files of a bucket of Google's itself; others are sent to it.
+    by ``label``. BigQuery itself reads Parquet files in a bucket of Google's; others are sent to
+    it.
 
     Args:
       table: see ``check_table``.
@@ -183,9 +213,12 @@ def _append(
         schema=table_schema(carried),
         write_disposition=bigquery.WriteDisposition.WRITE_APPEND,
         schema_update_options=[bigquery.SchemaUpdateOption.ALLOW_FIELD_ADDITION],
-        time_partitioning=bigquery.TimePartitioning(field="labeled_at"),
-        clustering_fields=["label"],
     )
+    try:
+        client.get_table(table)
+    except NotFound:  # one that is there keeps what it has, and would refuse anything else
+        config.time_partitioning = bigquery.TimePartitioning(field="labeled_at")
+        config.clustering_fields = ["label"]
     parquet = [path for path in shards if formats.suffix_of(path) == ".parquet"]
     if parquet and all(path.startswith("gs://") for path in parquet):
         config.source_format = bigquery.SourceFormat.PARQUET

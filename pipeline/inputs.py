@@ -188,6 +188,18 @@ def understand_truth(given: str, uri_column: str) -> Input:
     return truth
 
 
+def is_within(folder: str, source: Input) -> bool:
+    """Whether files in a folder, an absolute path or URI, would be images of an input."""
+    root = source.uri
+    if source.kind is InputKind.PATTERN:
+        root = posixpath.dirname(root[: min(root.find(c) for c in "*?[" if c in root)])
+    elif source.kind is not InputKind.FOLDER:
+        return False
+    if not storage.is_remote(folder) and not storage.is_remote(root):
+        folder, root = os.path.realpath(folder), os.path.realpath(root)
+    return f"{folder}/".startswith(f"{root.rstrip('/')}/")
+
+
 def _kind_of_file(uri: str) -> InputKind:
     """Of a file on this machine, in a bucket or at a server, by its name."""
     if tables.is_table(uri):
@@ -259,10 +271,9 @@ def list_images(source: Input, ask_for_versions: bool = False) -> Iterator[Image
             yield ref._replace(uri=printable(ref.uri), carried=ref.carried or nothing)
     except re.error as error:
         raise InputError(f"--input {source.given}: is not a valid glob: {error}") from error
-    except bigquery.ERRORS as error:
-        raise InputError(f"--input {source.given}: {bigquery.said(error)}") from error
     except storage.STORE_ERRORS as error:
-        raise InputError(f"--input {source.given}: cannot be listed: {error}") from error
+        said = bigquery.said(error) if source.kind is InputKind.QUERY else error
+        raise InputError(f"--input {source.given}: cannot be listed: {said}") from error
     except (ImageError, EOFError, zlib.error) as error:
         raise InputError(f"--input {source.given}: cannot be read: {error}") from error
 
@@ -287,14 +298,16 @@ def _read_rows(source: Input) -> Iterator[ImageRef]:
 
 def _with_versions(refs: Iterator[ImageRef], ask_for_versions: bool) -> Iterator[ImageRef]:
     """Of files on this machine always, of others if they are to be asked for, many at a time."""
+    if not ask_for_versions:
+        for ref in refs:
+            is_local = not storage.is_remote(ref.uri)
+            yield ref._replace(version=storage.version(ref.uri)) if is_local else ref
+        return
     with ThreadPoolExecutor(_ASKING_THREADS) as pool:
-        while some := list(itertools.islice(refs, _ASKING_THREADS if ask_for_versions else 1)):
-            remote = [ref.uri for ref in some if ask_for_versions and storage.is_remote(ref.uri)]
-            versions = dict(zip(remote, pool.map(storage.version, remote), strict=True))
-            for ref in some:
-                if not storage.is_remote(ref.uri):
-                    versions[ref.uri] = storage.version(ref.uri)
-                yield ref._replace(version=versions.get(ref.uri, ""))
+        while some := list(itertools.islice(refs, _ASKING_THREADS)):
+            versions = pool.map(storage.version, (ref.uri for ref in some))
+            for ref, version in zip(some, versions, strict=True):
+                yield ref._replace(version=version)
 
 
 def list_folder(uri: str) -> Iterator[FileMetadata]:

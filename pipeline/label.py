@@ -123,7 +123,7 @@ def check(config: LabelConfig, keep_output: bool = True) -> Checked:
         bigquery.check_table(config.output_table, config.carry)
     if config.copy_to is not None:
         for source in found:
-            if f"{outputs.absolute(config.copy_to)}/".startswith(f"{source.uri}/"):
+            if inputs.is_within(outputs.absolute(config.copy_to), source):
                 raise OutputError(
                     f"--copy_to {config.copy_to}: is in --input {source.given}, where the copies "
                     "would be labeled, too, the next time; give a folder elsewhere"

@@ -124,7 +124,7 @@ def _error(status: int, message: str) -> tuple[int, Any]:
 def table(name: str, fields: list[dict[str, Any]]) -> dict[str, Any]:
     """The resource of a table with these columns."""
     reference = {"projectId": PROJECT, "datasetId": "dataset", "tableId": name}
-    return {"tableReference": reference, "schema": {"fields": fields}}
+    return {"tableReference": reference, "schema": {"fields": fields}, "type": "TABLE"}
 
 
 def _check(row: dict[str, Any], fields: list[dict[str, Any]]) -> None:

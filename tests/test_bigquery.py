@@ -7,6 +7,7 @@ import dataclasses
 
 import pytest
 from bigquery_server import PROJECT, bigquery_server, table
+from google.auth.credentials import AnonymousCredentials
 from google.cloud.bigquery import SchemaField
 from models import image_file
 from test_label import rows, run, summary, write_colors
@@ -202,3 +203,54 @@ def test_a_load_that_fails(service):
     service.refusals = ["Access Denied"]
     with pytest.raises(RunError, match=r"Access Denied.* give the same command again"):
         bigquery.load(TABLE, [], [], ["2026-11-24T02-00-00Z-1"])
+
+
+def test_a_table_that_is_there_keeps_its_partitions(service):
+    service.tables["labels"] = table("labels", [])
+    service.loaded["labels"] = []
+    bigquery.load(TABLE, ["gs://b/labels-00000-of-00001.parquet"], [], ["2026-11-24T02-00-00Z-1"])
+    load = service.jobs[-1]["load"]
+    assert "timePartitioning" not in load
+    assert "clustering" not in load
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"type": "VIEW"}, "is a VIEW, and no table"),
+        (
+            {"schema": {"fields": [{"name": "x", "type": "STRING", "mode": "REQUIRED"}]}},
+            "its column x is REQUIRED, and labels have none",
+        ),
+        (
+            {"schema": {"fields": [{"name": "predictions", "type": "RECORD", "mode": "REPEATED"}]}},
+            r"predictions is REPEATED RECORD, and labels need REPEATED RECORD \(class_id NULLABLE",
+        ),
+    ],
+)
+def test_tables_that_labels_do_not_fit_into(service, changes, message):
+    service.tables["labels"] = table("labels", []) | changes
+    with pytest.raises(OutputError, match=message):
+        bigquery.check_table(TABLE, [])
+
+
+@pytest.mark.parametrize("name", ["IMAGE", "a.b", "über x", "1st"])
+def test_columns_that_bigquery_has_not(service, name):
+    with pytest.raises(OutputError, match="cannot have a column"):
+        bigquery.check_table(TABLE, [name])
+    with pytest.raises(OutputError, match="cannot have a column"):
+        bigquery.check_table(TABLE, ["id", "ID"])
+    bigquery.check_table(TABLE, ["id", "sku_2"])
+
+
+def test_names_of_old_projects_and_of_no_tables():
+    assert bigquery.parse_table("example.com:p:d.t").project == "example.com:p"
+    for given in ("p:d.t$20260101", "p:d.my`t"):
+        with pytest.raises(OutputError, match="is not of the form"):
+            bigquery.parse_table(given)
+
+
+def test_credentials_that_do_not_tell_the_project(service, monkeypatch):
+    monkeypatch.setattr("google.auth.default", lambda **_: (AnonymousCredentials(), None))
+    with pytest.raises(InputError, match="Project was not passed"):
+        inputs.understand(f"bigquery:{QUERY}")

@@ -158,10 +158,21 @@ def test_a_run_that_copies(tmp_path, color_model, capsys):
     assert [labeled["label"] for labeled in rows(tmp_path / "out", "labels")] == [None] * 4
 
 
-@pytest.mark.parametrize("given", ["https://host/out", "{folder}/file/x", "{folder}/p/x"])
+@pytest.mark.parametrize(
+    "given", ["https://host/out", "{folder}/file/x", "{folder}/p/x", "{folder}/link/x"]
+)
 def test_where_nothing_can_be_copied_to(tmp_path, color_model, capsys, given):
     (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "p")
     given = given.format(folder=tmp_path)
     flags = {"input": write_colors(tmp_path / "p"), "model": color_model, "copy_to": given}
     assert run(**flags, output=tmp_path / "out") == 2
     assert f"error: --copy_to {given}: " in capsys.readouterr().err
+
+
+def test_copies_are_not_put_where_a_glob_finds_them(tmp_path, color_model, capsys):
+    write_colors(tmp_path / "p")
+    flags = {"input": f"{tmp_path}/p/**/*.png", "model": color_model, "copy_to": tmp_path / "p/x"}
+    assert run(**flags, output=tmp_path / "out") == 2
+    assert "--input " in capsys.readouterr().err
+    assert run(**flags | {"copy_to": tmp_path / "px"}, output=tmp_path / "out") == 0

@@ -38,9 +38,9 @@ $(BIN)/prism: .venv/installed
 
 airflow: .venv-airflow/installed
 
-.venv-airflow/installed: .venv/installed-tests tests/airflow/requirements.txt
+.venv-airflow/installed: .venv/installed-tests tests/launch/airflow/requirements.txt
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-airflow
-	VIRTUAL_ENV=.venv-airflow $(BIN)/uv pip install --quiet -r tests/airflow/requirements.txt
+	VIRTUAL_ENV=.venv-airflow $(BIN)/uv pip install --quiet -r tests/launch/airflow/requirements.txt
 	touch $@
 
 lint: .venv/installed-tests
@@ -55,15 +55,15 @@ lock: .venv/installed-tests
 		--custom-compile-command "make lock" -o requirements.txt
 	$(BIN)/uv pip compile tests/requirements.in --universal --python-version 3.10 --upgrade \
 		-c requirements.txt --custom-compile-command "make lock" -o tests/requirements.txt
-	$(BIN)/uv pip compile tests/airflow/requirements.in --universal --python-version 3.11 --upgrade \
-		--only-binary :all: --custom-compile-command "make lock" -o tests/airflow/requirements.txt
+	$(BIN)/uv pip compile tests/launch/airflow/requirements.in --universal --python-version 3.11 --upgrade \
+		--only-binary :all: --custom-compile-command "make lock" -o tests/launch/airflow/requirements.txt
 
 bench: .venv/installed-tests
 	$(MAKE) -C benchmarks bench
 
 sample: .venv/installed
-	$(BIN)/python -m pipeline.sample.train
-	$(BIN)/python -m pipeline.sample.write_images
+	$(BIN)/python -m tools.sample.train
+	$(BIN)/python -m tools.sample.write_images
 
 clean:
 	rm -rf .venv .venv-airflow demo build dist *.egg-info

@@ -6,7 +6,7 @@ Also what Dataflow's ``--setup_file`` wants: it builds this and installs it on e
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "pipeline/__init__.py").read_text())[1]
@@ -18,15 +18,10 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.10,<3.14",
-    packages=[
-        "pipeline",
-        "pipeline.containers",
-        "pipeline.finetune",
-        "pipeline.report",
-        "pipeline.sample",
-    ],
+    packages=find_packages(include=["pipeline", "pipeline.*"]),
     package_data={
-        "pipeline": ["*.jinja"],
+        "pipeline": ["py.typed"],
+        "pipeline.pages": ["*.jinja"],
         "pipeline.finetune": ["*.jinja"],
         "pipeline.report": ["*.jinja"],
         "pipeline.sample": ["features/**", "images/**", "model/**"],

@@ -30,7 +30,7 @@ from contenders.common import BATCH_SIZE, SIZE, load
 from cykooz_resizer import FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
 from PIL import Image
 
-from pipeline import images
+from pipeline.images import decode as images
 
 ROUNDS = 3
 LARGE_IMAGES = 12

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import photographs
 
-from pipeline import images
-from pipeline.devices import Execution, set_precision
-from pipeline.model import inspect, load, load_classifier
-from pipeline.tensorflow_import import tf
+from pipeline.images import decode as images
+from pipeline.models.devices import Execution, set_precision
+from pipeline.models.model import inspect, load, load_classifier
+from pipeline.models.tensorflow_import import tf
 
 ROUNDS = 3
 FEW = 128  # images in a round of a way that is an order slower

@@ -5,7 +5,7 @@ python launch/flex_template.py > launch/flex_template.json
 
 import json
 
-from pipeline.options import label_flags
+from pipeline.config.options import label_flags
 
 DESCRIPTION = """\
 Labels images with a TensorFlow Hub classifier or another SavedModel; every image comes out once, \

@@ -16,15 +16,15 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from pipeline import progress
-from pipeline.console import say
-from pipeline.errors import RunError, UsageError
-from pipeline.options import (
+from pipeline.config.options import (
     parse_check,
     parse_command,
     parse_finetune,
     parse_label,
     parse_report,
 )
+from pipeline.console import say
+from pipeline.errors import RunError, UsageError
 from pipeline.redaction import without_flags, without_secret_flags
 
 
@@ -40,13 +40,13 @@ def main(argv: list[str] | None = None) -> int:
         command, rest = parse_command(sys.argv[1:] if argv is None else argv)
         if command == "label":
             label_config = parse_label(rest)
-            return _import("pipeline.label").run(label_config)
+            return _import("pipeline.label.job").run(label_config)
         if command == "report":
             report_config = parse_report(rest)
             return _import("pipeline.report.job").run(report_config)
         if command == "check":
             check_config = parse_check(rest)
-            return _import("pipeline.check").run(check_config)
+            return _import("pipeline.label.check").run(check_config)
         finetune_config = parse_finetune(rest)
         return _import("pipeline.finetune.job").run(finetune_config)
     except UsageError as error:
@@ -106,9 +106,9 @@ def _interrupt(standard_error: int, number: int, _: object) -> NoReturn:
         signal.signal(again, lambda number, _: os._exit(128 + number))
     progress.end()
     for module, name in (
-        ("pipeline.outputs", "keep_all_rows"),
-        ("pipeline.running", "cancel"),  # before another run may begin
-        ("pipeline.claims", "release"),
+        ("pipeline.outputs.rows", "keep_all_rows"),
+        ("pipeline.runner", "cancel"),  # before another run may begin
+        ("pipeline.label.lock", "release"),
     ):
         function = getattr(sys.modules.get(module), name, None)
         if function is not None:  # else it has not been imported yet, and there is nothing to do

@@ -19,11 +19,13 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.utils.windowed_value import WindowedValue
 
-from pipeline import images, progress, resizing, storage
-from pipeline.devices import DEFAULT_EXECUTION, Execution, cores
+from pipeline import progress
 from pipeline.errors import ImageError, ModelError
-from pipeline.handlers import SavedModelHandler
+from pipeline.images import decode as images
+from pipeline.images import resizing
 from pipeline.limits import DEFAULT_LIMITS, Limits
+from pipeline.models.devices import DEFAULT_EXECUTION, Execution, cores
+from pipeline.models.handler import SavedModelHandler
 from pipeline.records import (
     TIME,
     Answer,
@@ -39,9 +41,10 @@ from pipeline.records import (
     TopK,
 )
 from pipeline.redaction import name_of, redact
+from pipeline.storage import read as storage
 
 if TYPE_CHECKING:
-    from pipeline.model import ExtractorSpec, ModelSpec
+    from pipeline.models.model import ExtractorSpec, ModelSpec
 
 NAMESPACE = "labeling"
 
@@ -150,7 +153,7 @@ class LabelImages(beam.PTransform):
         Raises:
           UsageError: the model or its labels cannot be used.
         """
-        from pipeline.model import inspect  # TensorFlow takes seconds to import
+        from pipeline.models.model import inspect  # TensorFlow takes seconds to import
 
         spec = self._model
         if isinstance(spec, str):
@@ -204,7 +207,7 @@ def handler_for(
     Raises:
       ModelError: the model knows no such way to be executed.
     """
-    from pipeline.model import load_classifier  # TensorFlow takes seconds to import
+    from pipeline.models.model import load_classifier  # TensorFlow takes seconds to import
 
     if spec.example_output is not None and (execution.xla or execution.precision != "float32"):
         raise ModelError(
@@ -368,7 +371,7 @@ def read_as_example(
     Raises:
       ImageError: it cannot be read, or decoded here or, if it is to be there, by the model.
     """
-    from pipeline import examples  # TensorFlow takes seconds to import
+    from pipeline.models import examples
 
     ref = _as_ref(ref)
     data = read_image(ref, limits)

@@ -28,6 +28,6 @@ def fixtures():
 @pytest.fixture(scope="session")
 def color_model(tmp_path_factory):
     """A SavedModel that tells red, green and blue images of 32 × 32 apart."""
-    from models import save_model
+    from helpers.models import save_model
 
     return save_model(tmp_path_factory.mktemp("models") / "color")

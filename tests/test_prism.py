@@ -14,8 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_label import run, summary
-from test_resume import comparable
+from helpers.runs import comparable, run, summary
 
 PRISM = Path(sys.executable).parent / "prism"
 

@@ -6,14 +6,13 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
 from pipeline import console, progress
 from pipeline.progress import Counts, in_words
 
-ROOT = Path(__file__).parents[1]
 SHOW_CURSOR, HIDE_CURSOR = "\x1b[?25h", "\x1b[?25l"
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from pipeline import sample
-from pipeline.model import inspect, load_classifier
-from pipeline.sample.drawings import LABELS, draw
+from pipeline.models.model import inspect, load_classifier
+from tools.sample.drawings import LABELS, draw
 
 # Training's images have seeds that begin with 0, 1 and 2.
 SEED = 3

@@ -8,12 +8,12 @@ import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, GlobalWindow, TimestampedValue
-from http_server import Answer, HttpServer
-from models import image_file
+from helpers.http_server import Answer, HttpServer
+from helpers.models import image_file
 
 from pipeline import LabelImages, transforms
 from pipeline.errors import ModelError
-from pipeline.model import inspect
+from pipeline.models.model import inspect
 from pipeline.records import ImageRef, Labeled, Prediction
 
 

@@ -18,7 +18,7 @@ from pipeline.records import TopK
 
 def mark_batches() -> None:
     """Have the classifier note each batch."""
-    Classifier = command_line._import("pipeline.model").Classifier
+    Classifier = command_line._import("pipeline.models.model").Classifier
     call = Classifier.__call__
 
     def call_and_mark(self: Any, pixels: Sequence[np.ndarray]) -> list[TopK]:

@@ -13,9 +13,12 @@ from typing import NamedTuple
 
 import apache_beam as beam
 
-from pipeline import inputs, sample, storage, tables
+from pipeline import sample
 from pipeline.errors import ImageError, InputError
+from pipeline.inputs import find as inputs
+from pipeline.inputs import tables
 from pipeline.records import ImageRef
+from pipeline.storage import read as storage
 
 # Of a hundred images, on average; the rest trains.
 VALIDATION_PERCENT = 10

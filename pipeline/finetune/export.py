@@ -20,9 +20,9 @@ import numpy as np
 import pipeline
 from pipeline.errors import RunError
 from pipeline.finetune.networks import Head
-from pipeline.model import ExtractorSpec
-from pipeline.preprocessing import Preprocessing
-from pipeline.tensorflow_import import tf
+from pipeline.models.model import ExtractorSpec
+from pipeline.models.preprocessing import Preprocessing
+from pipeline.models.tensorflow_import import tf
 
 EXAMPLES_SIGNATURE = "serving_examples"
 

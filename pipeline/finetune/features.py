@@ -25,15 +25,16 @@ from apache_beam.io.textio import WriteToText
 from apache_beam.io.tfrecordio import WriteToTFRecord
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 
-from pipeline import outputs, storage
 from pipeline.errors import PredictionError
 from pipeline.finetune.dataset import FindLabeledImages, Source
-from pipeline.handlers import SavedModelHandler
 from pipeline.limits import Limits
-from pipeline.model import ExtractorSpec, load_extractor
+from pipeline.models.handler import SavedModelHandler
+from pipeline.models.model import ExtractorSpec, load_extractor
+from pipeline.models.tensorflow_import import tf
+from pipeline.outputs import rows as outputs
 from pipeline.records import Answer, DecodedImage, Failure, ImageInfo
-from pipeline.summary import CountRecords, Tally, reconcile
-from pipeline.tensorflow_import import tf
+from pipeline.storage import read as storage
+from pipeline.tally import CountRecords, Tally, reconcile
 from pipeline.transforms import DecodeImages, pixels_for
 
 COMPLETE = "complete.json"

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import cache, config_file, console, images, outputs, storage
+from pipeline import console
+from pipeline.config import yaml_file as config_file
+from pipeline.config.options import FinetuneConfig, as_yaml, limits_of, written
 from pipeline.errors import ImageError, InputError, RunError
 from pipeline.evaluation import Evaluation, evaluate
 from pipeline.finetune import dataset, export, features
@@ -24,12 +26,15 @@ from pipeline.finetune.networks import Head, WholeNetwork, number_of_weights
 from pipeline.finetune.pictures import Example, draw_confusion, draw_curves, draw_grid
 from pipeline.finetune.report import render_report
 from pipeline.finetune.training import History, Part, Phase, adam, class_weights, softmax
-from pipeline.model import ExtractorSpec, as_function, inspect_extractor, load
-from pipeline.options import FinetuneConfig, as_yaml, limits_of, written
+from pipeline.images import decode as images
+from pipeline.models.model import ExtractorSpec, as_function, inspect_extractor, load
+from pipeline.models.tensorflow_import import tf
+from pipeline.outputs import rows as outputs
 from pipeline.records import TIME, Reason
 from pipeline.redaction import name_of, redact_all
-from pipeline.running import beam_options, new_pipeline, new_run_id, run_pipeline, versions
-from pipeline.tensorflow_import import tf
+from pipeline.runner import beam_options, new_pipeline, new_run_id, run_pipeline, versions
+from pipeline.storage import cache
+from pipeline.storage import read as storage
 
 # Failures of reading that another run may not meet.
 _RETRIED = {

@@ -6,10 +6,10 @@ import warnings
 
 import numpy as np
 
-from pipeline import model_files
 from pipeline.errors import ModelError
-from pipeline.model import ExtractorSpec, load
-from pipeline.tensorflow_import import tf
+from pipeline.models import files as model_files
+from pipeline.models.model import ExtractorSpec, load
+from pipeline.models.tensorflow_import import tf
 
 # The part of the features that each training step leaves out.
 DROPOUT = 0.2

@@ -19,7 +19,7 @@ import numpy as np
 from pipeline import console
 from pipeline.errors import RunError
 from pipeline.finetune.history import EpochRecord, StepRecord
-from pipeline.tensorflow_import import tf
+from pipeline.models.tensorflow_import import tf
 
 SEED = 0
 

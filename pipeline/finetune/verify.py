@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from pipeline.tensorflow_import import tf
+from pipeline.models.tensorflow_import import tf
 
 if __name__ == "__main__":
     model, pixels, output = sys.stdin.read().splitlines()

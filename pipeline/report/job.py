@@ -5,15 +5,17 @@ from __future__ import annotations
 import jinja2
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import console, outputs, storage
+from pipeline import console
+from pipeline.config.options import ReportConfig
 from pipeline.errors import OutputError
-from pipeline.options import ReportConfig
+from pipeline.outputs import rows as outputs
 from pipeline.report.mix import class_mix, previous_run
 from pipeline.report.page import render
 from pipeline.report.rows import read_rows, read_summary
 from pipeline.report.thumbnails import load_thumbnails
 from pipeline.report.truth import in_words, quality
-from pipeline.summary import headline
+from pipeline.storage import read as storage
+from pipeline.tally import headline
 
 # What can go wrong with a page, which is no part of the results: a store, a row that somebody has
 # changed, a full disk or memory, no more threads.
@@ -38,7 +40,7 @@ def run(config: ReportConfig) -> int:
     Raises:
       UsageError: the folder is not one of a whole run, or cannot be read or written.
     """
-    from pipeline.running import beam_options
+    from pipeline.runner import beam_options
 
     FileSystems.set_options(beam_options(config.beam_args))
     try:

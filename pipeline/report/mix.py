@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import outputs, storage
 from pipeline.errors import OutputError
+from pipeline.outputs import rows as outputs
 from pipeline.report.rows import read_summary
+from pipeline.storage import read as storage
 
 TOP = 20
 MOST_CHANGED = 5

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import outputs, storage
 from pipeline.errors import OutputError
-from pipeline.formats import read_rows as read_rows_of
+from pipeline.formats.formats import read_rows as read_rows_of
+from pipeline.outputs import rows as outputs
 from pipeline.report.sampling import Least
 from pipeline.report.truth import Judged
-from pipeline.summary import hash_of
+from pipeline.storage import read as storage
+from pipeline.tally import hash_of
 
 # How many images are shown, which with the thumbnails' size bounds the page's.
 BY_LABEL = 96

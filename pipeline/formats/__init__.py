@@ -1,0 +1,1 @@
+"""Formats of rows: how they are written, and read again."""

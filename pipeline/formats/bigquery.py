@@ -1,0 +1,241 @@
+"""Google BigQuery: the rows of a query as input, and a table of labels as output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import requests
+from google.api_core.exceptions import GoogleAPIError, NotFound
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import bigquery
+
+from pipeline.errors import OutputError, RunError
+from pipeline.formats import formats
+from pipeline.inputs import tables
+from pipeline.outputs import rows as outputs
+from pipeline.records import Column, Labeled, Timestamp, columns_of
+
+_QUERY = "bigquery:"
+
+# What a client raises; OSError if it cannot tell the project that is to pay.
+ERRORS = (GoogleAPIError, GoogleAuthError, requests.RequestException, OSError)
+
+# Of a table and of its columns.
+_TABLE_NAME = re.compile(r"[\w -]+")
+_COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
+
+_TYPES = {str: "STRING", int: "INTEGER", float: "FLOAT", Timestamp: "TIMESTAMP"}
+
+# BigQuery takes no more files at a time.
+_MOST_FILES = 10_000
+
+
+def query_in(given: str) -> str | None:
+    """The query of an ``--input`` like ``bigquery:SELECT image FROM …``; None of any other."""
+    return given[len(_QUERY) :].strip() if given.lower().startswith(_QUERY) else None
+
+
+def said(error: Exception) -> str:
+    """The first line of what the client says, which adds the job's id and more."""
+    return str(error).partition("\n")[0]
+
+
+def check_query(query: str, columns: Sequence[str]) -> None:
+    """See, without running it, that a query is one and has these columns. It costs nothing.
+
+    Raises:
+      ColumnError: it has not.
+      one of ``ERRORS``: it is none, or there is no access to what it is about.
+    """
+    with contextlib.closing(bigquery.Client()) as client:
+        job = client.query(query, bigquery.QueryJobConfig(dry_run=True))
+        tables.see_that_there_are(columns, [field.name for field in job.schema or ()])
+
+
+def rows(query: str) -> Iterator[dict[str, Any]]:
+    """The rows of a query, with the values that JSON has for them, page by page.
+
+    Raises:
+      one of ``ERRORS``.
+    """
+    with contextlib.closing(bigquery.Client()) as client:
+        for row in client.query(query).result():
+            yield {name: tables.plain(value) for name, value in row.items()}
+
+
+def table_schema(carried: Sequence[str]) -> list[bigquery.SchemaField]:
+    """Of a table of labels: that of the rows, and text for what comes along with the images."""
+    return [
+        *map(_field, columns_of(Labeled)),
+        *(bigquery.SchemaField(name, "STRING") for name in carried),
+    ]
+
+
+def _field(column: Column) -> bigquery.SchemaField:
+    if column.kind not in _TYPES:
+        inner = [_field(inner) for inner in columns_of(column.kind)]
+        return bigquery.SchemaField(column.name, "RECORD", "REPEATED", fields=inner)
+    # All nullable: a column that is required cannot be added to a table.
+    return bigquery.SchemaField(column.name, _TYPES[column.kind])
+
+
+def check_table(table: str, carried: Sequence[str]) -> None:
+    """See that a table is one that labels can be put into, or can be made. Changes nothing.
+
+    Args:
+      table: as ``parse_table`` takes it.
+      carried: names of columns.
+
+    Raises:
+      OutputError: it cannot.
+    """
+    reference = parse_table(table)
+    taken = {column.name for column in columns_of(Labeled)}
+    for name in carried:
+        if not _COLUMN_NAME.fullmatch(name) or name.casefold() in taken:
+            raise OutputError(
+                f"--output_table {table}: cannot have a column {name!r} (--carry): BigQuery takes "
+                "letters, digits and _, and does not tell capital letters from small ones"
+            )
+        taken.add(name.casefold())
+    try:
+        with contextlib.closing(bigquery.Client(reference.project)) as client:
+            client.get_dataset(reference.dataset_id)
+            try:
+                found = client.get_table(reference)
+            except NotFound:
+                return
+    except NotFound as error:
+        raise OutputError(
+            f"--output_table {table}: there is no dataset {reference.dataset_id}; make it first "
+            "(bq mk), where its data is to be kept"
+        ) from error
+    except ERRORS as error:
+        raise OutputError(f"--output_table {table}: cannot be reached: {said(error)}") from error
+    if found.table_type != "TABLE":
+        raise OutputError(f"--output_table {table}: is a {found.table_type}, and no table")
+    ours = {field.name: field for field in table_schema(carried)}
+    for other in found.schema:
+        field = ours.get(other.name)
+        if field is None and other.mode == "REQUIRED":
+            raise OutputError(
+                f"--output_table {table}: its column {other.name} is REQUIRED, and labels have "
+                "none; give another table"
+            )
+        if field is not None and _described(field) != _described(other):
+            raise OutputError(
+                f"--output_table {table}: its column {field.name} is {_described(other)}, and "
+                f"labels need {_described(field)}; give another table"
+            )
+
+
+def _described(field: bigquery.SchemaField) -> str:
+    """The type of a column in words; FLOAT64 and the like are the names that SQL has for them."""
+    names = {"FLOAT64": "FLOAT", "INT64": "INTEGER", "STRUCT": "RECORD"}
+    words = f"{field.mode} {names.get(field.field_type, field.field_type)}"
+    inner = ", ".join(f"{inner.name} {_described(inner)}" for inner in field.fields)
+    return f"{words} ({inner})" if inner else words
+
+
+def parse_table(given: str) -> bigquery.TableReference:
+    """The table of ``PROJECT:DATASET.TABLE``, or ``PROJECT.DATASET.TABLE``.
+
+    Raises:
+      OutputError: it is neither.
+    """
+    # A project's name may have both in it: example.com:project.
+    project, colon, rest = given.rpartition(":")
+    if not colon or rest.count(".") == 2:
+        project, _, rest = given.partition(".")
+    dataset, _, table = rest.partition(".")
+    if not project or not dataset or not _TABLE_NAME.fullmatch(table):
+        raise OutputError(f"--output_table {given}: is not of the form project:dataset.table")
+    return bigquery.DatasetReference(project, dataset).table(table)
+
+
+def load(
+    table: str,
+    shards: Sequence[str],
+    carried: Sequence[str],
+    run_ids: Iterable[str],
+) -> None:
+    """Put a run's labels into a table, instead of those of the same run that are there.
+
+    The table is made if it is not there: in partitions by the day of ``labeled_at``, and clustered
+    by ``label``. BigQuery itself reads Parquet files in a bucket of Google's; others are sent to
+    it.
+
+    Args:
+      table: see ``check_table``.
+      shards: paths of the rows, of all formats that they were written in.
+      carried: names of columns that come along with the images.
+      run_ids: of the runs whose rows are to go.
+
+    Raises:
+      RunError: that failed. Then the rows of those runs may be gone from the table.
+    """
+    reference = parse_table(table)
+    try:
+        with contextlib.closing(bigquery.Client(reference.project)) as client:
+            _delete(client, reference, run_ids)
+            _append(client, reference, shards, carried)
+    except ERRORS as error:
+        raise RunError(
+            f"the rows cannot be put into {table}: {said(error)}; give the same command again to "
+            "try just that again"
+        ) from error
+
+
+def _delete(
+    client: bigquery.Client, table: bigquery.TableReference, run_ids: Iterable[str]
+) -> None:
+    ids = sorted(run_ids)
+    parameters = [
+        bigquery.ArrayQueryParameter("run_ids", "STRING", ids),
+        # Runs' ids begin with the day, and only partitions from the first on are looked at.
+        bigquery.ScalarQueryParameter("since", "TIMESTAMP", f"{ids[0][:10]}T00:00:00Z"),
+    ]
+    query = f"DELETE FROM `{table}` WHERE labeled_at >= @since AND run_id IN UNNEST(@run_ids)"
+    with contextlib.suppress(NotFound):  # of the table, which is to be made
+        client.query(query, bigquery.QueryJobConfig(query_parameters=parameters)).result()
+
+
+def _append(
+    client: bigquery.Client,
+    table: bigquery.TableReference,
+    shards: Sequence[str],
+    carried: Sequence[str],
+) -> None:
+    config = bigquery.LoadJobConfig(
+        schema=table_schema(carried),
+        write_disposition=bigquery.WriteDisposition.WRITE_APPEND,
+        schema_update_options=[bigquery.SchemaUpdateOption.ALLOW_FIELD_ADDITION],
+    )
+    try:
+        client.get_table(table)
+    except NotFound:  # one that is there keeps what it has, and would refuse anything else
+        config.time_partitioning = bigquery.TimePartitioning(field="labeled_at")
+        config.clustering_fields = ["label"]
+    parquet = [path for path in shards if formats.suffix_of(path) == ".parquet"]
+    if parquet and all(path.startswith("gs://") for path in parquet):
+        config.source_format = bigquery.SourceFormat.PARQUET
+        options = bigquery.ParquetOptions()
+        options.enable_list_inference = True
+        config.parquet_options = options
+        for at in range(0, len(parquet), _MOST_FILES):
+            some = parquet[at : at + _MOST_FILES]
+            client.load_table_from_uri(some, table, job_config=config).result()
+        return
+    config.source_format = bigquery.SourceFormat.NEWLINE_DELIMITED_JSON
+    with tempfile.TemporaryFile() as file:
+        for path in outputs.in_one_format(shards):
+            for row in formats.read_rows(path):
+                texts = {name: formats.as_text(row.get(name)) for name in carried}
+                file.write(json.dumps(row | texts).encode() + b"\n")
+        if file.tell():
+            client.load_table_from_file(file, table, rewind=True, job_config=config).result()

@@ -1,0 +1,1 @@
+"""Image files → uint8 pixels at the model's size."""

@@ -1,0 +1,91 @@
+"""JPEG files, including the MPO files that many cameras write."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+from pipeline.errors import ImageError
+from pipeline.images.containers.common import Essentials, check_size, exif_orientation
+from pipeline.records import Reason
+
+# No honest file has nearly as many.
+_MAX_JPEG_SEGMENTS = 100_000
+
+# Each scan of a JPEG goes over all pixels, at a third of a nanosecond each. Encoders write up to a
+# dozen scans; libtiff allows 100 of them, the fuzzers of libjpeg-turbo 500.
+_MAX_SCANS = 500
+_USUAL_SCANS = 50
+_MAX_PIXELS_TIMES_SCANS = 4_000_000_000
+
+_MARKER = re.compile(rb"\xff[^\xff\x00]")  # neither padding nor a stuffed zero
+_MARKER_IN_SCAN = re.compile(rb"\xff[^\xff\x00\xd0-\xd7]")
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+# Tables, the frame, and which color space the samples are in: JFIF (APP0) or Adobe's (APP14).
+_KEPT_SEGMENTS = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF, 0xE0, 0xEE}
+
+
+def reduce_jpeg(data: bytes, max_pixels: int) -> Essentials:
+    """A JPEG without its metadata, previews and further images.
+
+    Markers are looked for as libjpeg does it. Pillow goes over what is between them one byte at a
+    time, and appends one part of the EXIF data at a time.
+    """
+    kept: list[bytes | memoryview] = [b"\xff\xd8"]
+    orientation = 1
+    frame, shape = 0, b""
+    at = 2
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        match = _MARKER.search(data, at)
+        if match is None:
+            return Essentials(b"".join(kept), orientation)
+        at = match.end()
+        marker = data[at - 1]
+        if 0xD0 <= marker <= 0xD8:  # restarts and starts have no content
+            continue
+        if marker == 0xD9 or marker < 0xC0:  # the end, or what is no marker
+            return Essentials(b"".join([*kept, match.group()]), orientation)
+        (length,) = struct.unpack_from(">H", data, at)
+        if marker == 0xDA:
+            break
+        segment = data[at : at + length]
+        if marker in _KEPT_SEGMENTS:
+            kept.append(match.group() + segment)
+        if marker in _FRAMES:
+            frame, shape = marker, segment[3:8]
+        if marker == 0xE1 and segment.startswith(b"Exif\0\0", 2) and orientation == 1:
+            orientation = exif_orientation(segment[2:])
+        at += max(length, 2)
+    else:
+        raise ImageError(Reason.CORRUPT, f"it has more than {_MAX_JPEG_SEGMENTS:,} segments")
+    if len(shape) == 5:
+        height, width, components = struct.unpack(">HHB", shape)
+        check_size(width, height, max_pixels)
+        if frame in _PROGRESSIVE or components != data[at + 2]:
+            _check_scans(data, at - 2, width * height)
+    kept.append(memoryview(data)[at - 2 :])
+    return Essentials(b"".join(kept), orientation)
+
+
+def _check_scans(data: bytes, at: int, pixels: int) -> None:
+    """Refuse a JPEG whose scans are so many that decoding them would take long."""
+    most = _MAX_SCANS
+    if pixels * _MAX_SCANS > _MAX_PIXELS_TIMES_SCANS:
+        most = max(_USUAL_SCANS, _MAX_PIXELS_TIMES_SCANS // pixels)
+    if data.count(b"\xff\xda", at) <= most:
+        return
+    # The two bytes may be elsewhere too, as in the film behind a photograph that moves.
+    scans = 0
+    while match := _MARKER_IN_SCAN.search(data, at):
+        at, marker = match.end(), data[match.end() - 1]
+        if marker == 0xD9:
+            return
+        if marker == 0xDA:
+            scans += 1
+            if scans > most:
+                raise ImageError(
+                    Reason.CORRUPT, f"it has more than {most} scans, for {pixels:,} pixels"
+                )
+        if marker >= 0xC0 and at + 2 <= len(data):
+            at += struct.unpack_from(">H", data, at)[0]

@@ -1,0 +1,1 @@
+"""The label job, and its dry run."""

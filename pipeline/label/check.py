@@ -1,0 +1,192 @@
+"""The check job: would a label run work, and what would it take? Nothing stays of it.
+
+What a run would do once, it does, and what a run would do with every image, with a sample. What the
+run itself would take, Beam's part, it measures by a run on a single image.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+from pipeline import console, transforms
+from pipeline.config.options import LabelConfig
+from pipeline.label import job as label
+from pipeline.label import lock as claims
+from pipeline.label import runs, trial
+from pipeline.label.costs import per_million
+from pipeline.label.runs import Plan
+from pipeline.label.trial import SAMPLE_SIZE, Counted, Sampled
+from pipeline.models.model import ModelSpec, inspect
+from pipeline.progress import in_words
+from pipeline.runner import new_pipeline, runs_here, runs_in_one_process
+
+# Beam's local runner keeps all names and rows until the end, in several stages: 10,000 images took
+# 57 MB more than 1,000, with rows of 660 bytes.
+_TIMES_IN_MEMORY = 10
+
+# Names of failed images that are printed.
+_NAMES = 10
+
+
+def run(config: LabelConfig) -> int:
+    """Check whether a label job would work, and print what it would take.
+
+    Returns:
+      0, or 1 if more of the sample failed than ``--max_failure_ratio`` allows.
+
+    Raises:
+      UsageError: it would not work.
+      RunError: the model fails on the images.
+    """
+    startup = _age()
+    started = time.perf_counter()
+    new_pipeline(config.beam_args)
+    checked = label.check(config, keep_output=False)
+    claims.look(checked.output)
+    spec = inspect(config.model, config.labels_file, config.resample, config.signature)
+    plan = runs.plan(config, *checked, spec, datetime.now(timezone.utc))
+    startup += time.perf_counter() - started
+    print(f"model    {spec.height}×{spec.width} pixels, {len(spec.labels)} classes")
+    print(f"output   {_standing(plan)}")
+    counted = trial.count(checked.inputs)
+    sampled = trial.label_sample(counted, spec, config, checked.execution)
+    if sampled.data is not None and runs_here(config.beam_args):
+        startup += trial.try_out(plan, sampled.data)
+    print("\n".join(describe(counted, sampled, config, spec, startup)))
+    ratio = len(sampled.failed) / max(len(counted.sample), 1)
+    if ratio > config.max_failure_ratio:
+        console.say(
+            f"error: {ratio:.1%} of the sample failed, more than --max_failure_ratio "
+            f"{config.max_failure_ratio} allows"
+        )
+        return 1
+    return 0
+
+
+def _standing(plan: Plan) -> str:
+    """What the run would do with its output."""
+    words = f"{plan.run.folder}: would "
+    if plan.note is not None:
+        words += f"go on with the run of {plan.note['started_at']}"
+    else:
+        words += "begin"
+    if plan.unwanted:
+        words += f", once the results in {', '.join(plan.unwanted)} are deleted"
+    if plan.note is not None or plan.run.earlier_runs:
+        words += "; what has been labeled before is not taken off the figures below"
+    return console.printable(words)
+
+
+def describe(
+    counted: Counted, sampled: Sampled, config: LabelConfig, spec: ModelSpec, startup: float
+) -> Iterator[str]:
+    """What the console says, line by line.
+
+    Args:
+      counted: what is behind the inputs.
+      sampled: what became of the sample.
+      config: the command line.
+      spec: of the model.
+      startup: seconds until the first images are labeled.
+    """
+    least = "" if counted.complete else "at least "
+    sizes = sampled.sizes
+    size, about = counted.size, ""
+    if counted.sized < counted.files and sizes:
+        about = "about "
+        size += round(statistics.mean(sizes) * (counted.files - counted.sized))
+    yield f"inputs   {least}{counted.files:,} images, {about}{_bytes(size)}"
+    reasons = Counter(failure.reason for failure in sampled.failed).most_common()
+    words = "".join(f", {count:,} {reason}" for reason, count in reasons)
+    yield (
+        f"sample   {len(counted.sample)} images: {len(sampled.labeled)} labeled, "
+        f"{len(sampled.failed)} failed{words}"
+    )
+    for failure in sampled.failed[:_NAMES]:
+        yield console.printable(f"         {failure.image}: {failure.reason}: {failure.message}")
+    if len(sampled.failed) > _NAMES:
+        yield f"         and {len(sampled.failed) - _NAMES} more"
+    if not sampled.labeled:
+        return
+    stages = sampled.stages
+    yield (
+        f"an image {stages.read * 1000:.1f} ms reading, {stages.decode * 1000:.1f} ms of a core "
+        f"decoding, {stages.predict * 1000:.1f} ms predicting"
+    )
+    each, why = seconds_each(stages.read, sampled.overlapped)
+    seconds = startup + counted.files * each
+    machine = "this machine" if runs_in_one_process(config.beam_args) else "one worker like this"
+    yield (
+        f"time     {least}{in_words(seconds)} on {machine}: {in_words(startup)} to start, then "
+        f"{1 / each:.1f} images/s"
+    )
+    yield f"         {why}"
+    if not runs_in_one_process(config.beam_args):
+        yield "         with N workers, an N-th of it, and the time until they are there"
+    rows = statistics.mean(len(row.to_json()) + 1 for row in sampled.labeled) * counted.files
+    now, more = _peak(), _held_ahead(spec, config)
+    if runs_here(config.beam_args):
+        more += round(rows * _TIMES_IN_MEMORY)
+    yield f"memory   {_bytes(now)} at its peak here, {least}about {_bytes(now + more)} in the run"
+    yield f"results  {least}about {_bytes(rows)}"
+    if config.price_per_hour is not None:
+        million = per_million(seconds, counted.files, config.price_per_hour)
+        cost = seconds / 3600 * config.price_per_hour
+        yield f"cost     {least}{cost:.4f}, at that rate {million:,.4f} for a million images"
+
+
+def seconds_each(read: float, overlapped: float) -> tuple[float, str]:
+    """How long an image holds up those behind it, and in words why.
+
+    Args:
+      read: seconds that reading one takes.
+      overlapped: of decoding and predicting, which share the cores, unless the model has a GPU.
+    """
+    at_a_time = transforms.READ_THREADS
+    if read / at_a_time > overlapped:
+        return read / at_a_time, f"if reading, {at_a_time} at a time, takes the longest, as here"
+    return overlapped, (
+        "if decoding and predicting at once take the longest, as here; "
+        f"{at_a_time} images are read meanwhile"
+    )
+
+
+def _held_ahead(spec: ModelSpec, config: LabelConfig) -> int:
+    """Bytes of the pixels that the run holds ahead of the model, and the check did not."""
+    ahead = transforms.read_ahead(config.batch_size) - min(SAMPLE_SIZE, config.batch_size)
+    return ahead * spec.height * spec.width * 3
+
+
+def _age() -> float:
+    """Seconds since this process began, all but importing where it has just begun.
+
+    Where the system does not tell, the time that it computed, which importing mostly is.
+    """
+    try:
+        began = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return time.process_time()
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - began / os.sysconf("SC_CLK_TCK")
+
+
+def _peak() -> int:
+    """The most memory that this process has had, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _bytes(count: float) -> str:
+    """A number of bytes as people say it."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"

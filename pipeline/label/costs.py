@@ -1,0 +1,53 @@
+"""What an image costs: in time, by stage, and in money."""
+
+from __future__ import annotations
+
+from pipeline.models.devices import cores
+from pipeline.records import StageSeconds
+from pipeline.transforms import READ_THREADS
+
+_WORDS = {"read": "reading", "decode": "decoding", "predict": "predicting"}
+
+
+def bottleneck(seconds: float, found: int, labeled: int, spent: StageSeconds) -> str:
+    """What a run in one process waited for, in words.
+
+    A stage holds an image up for as long as it takes, divided by how many it does at a time:
+    reading ``READ_THREADS``, decoding one a core, predicting one batch. The stages overlap; on a
+    CPU, decoding and predicting share the cores.
+
+    Args:
+      seconds: that the run took.
+      found: images, labeled and failed.
+      labeled: images.
+      spent: sums over the labeled images.
+    """
+    at_a_time = StageSeconds(read=READ_THREADS, decode=cores(), predict=1)
+    milliseconds = {
+        stage: total / at_a_time._asdict()[stage] / max(labeled, 1) * 1000
+        for stage, total in spent._asdict().items()
+    }
+    run = seconds / max(found, 1) * 1000
+    first, second, third = sorted(milliseconds, key=milliseconds.__getitem__, reverse=True)
+    shares = (
+        f"{_WORDS[second]} {milliseconds[second]:.1f}, {_WORDS[third]} {milliseconds[third]:.1f}"
+    )
+    if milliseconds[first] < run / 2:
+        return (
+            f"start-up, and what is between the stages: of {run:.1f} ms an image, "
+            f"{_WORDS[first]} took {milliseconds[first]:.1f}, {shares}"
+        )
+    return f"{_WORDS[first]}: {milliseconds[first]:.1f} of {run:.1f} ms an image; {shares}"
+
+
+def per_million(seconds: float, images: int, price_per_hour: float | None) -> float | None:
+    """The price of a million images at a run's rate; None without a price.
+
+    Args:
+      seconds: that the run took.
+      images: that it labeled or failed.
+      price_per_hour: of all machines it ran on, in any currency.
+    """
+    if price_per_hour is None or not images:
+        return None
+    return round(seconds / images / 3600 * price_per_hour * 1_000_000, 4)

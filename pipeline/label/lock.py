@@ -1,0 +1,215 @@
+"""One run at a time on an output: whoever begins claims it, and the claim dies with its holder.
+
+On this machine the claim is a lock on a file, which the system takes from a process that ends,
+however it ends. In a bucket, where nobody does that, it is an object that its holder renews.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import IO, Any
+
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline import console
+from pipeline.errors import OutputError
+from pipeline.outputs import rows as outputs
+from pipeline.records import TIME
+from pipeline.storage import read as storage
+
+CLAIM = ".claim"
+
+# Seconds. Long enough for a holder to miss some renewals.
+RENEWED_EVERY = 20.0
+EXPIRES_AFTER = 120.0
+
+# Seconds after which a claim that another overwrote at the same moment is seen to be the other's.
+_SETTLES_IN = 1.0
+
+
+@contextlib.contextmanager
+def held(output: str) -> Iterator[None]:
+    """Hold the claim on an output folder while in here.
+
+    Args:
+      output: absolute path or URI of the folder, which exists where there are folders.
+
+    Raises:
+      OutputError: another run holds it; the message says which.
+    """
+    path = FileSystems.join(output, CLAIM)
+    try:
+        lock = None if storage.is_remote(output) else _lock(path)
+    except OSError as error:
+        raise OutputError(f"--output {output}: cannot be claimed: {error}") from error
+    if lock is None:
+        with _renewed(path):
+            yield
+        return
+    with lock:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(FileNotFoundError):  # a folder that was deleted meanwhile
+                Path(path).unlink()
+
+
+def look(output: str) -> None:
+    """See that no other run holds the claim on an output folder, and claim nothing.
+
+    Raises:
+      OutputError: one does; the message says which.
+    """
+    path = FileSystems.join(output, CLAIM)
+    if storage.is_remote(output):
+        _refuse_other(path)
+        return
+    with contextlib.suppress(FileNotFoundError), Path(path).open(encoding="utf-8") as file:
+        try:
+            # Shared, and for a moment.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _in_use(path, file.read(), "wait until it has ended") from None
+        except OSError:  # where files cannot be locked
+            _refuse_other(path)
+
+
+def _lock(path: str) -> IO[str] | None:
+    """The claim's file, locked; None where files cannot be locked, as on a mounted bucket."""
+    while True:
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115, PTH123 - its lock is to last
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with file:
+                file.seek(0)
+                raise _in_use(path, file.read(), "wait until it has ended") from None
+        except OSError:
+            file.close()
+            return None
+        if _is_still(file, path):
+            file.truncate(0)
+            file.write(json.dumps(_holder()))
+            file.flush()
+            return file
+        file.close()  # its holder removed it just now; what is locked is nobody's any more
+
+
+def _is_still(file: IO[str], path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), Path(path).stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def _renewed(path: str) -> Iterator[None]:
+    """Hold a claim that is an object, and renew it until the end."""
+    holder = _holder()
+    _refuse_other(path)
+    _write(path, holder)
+    time.sleep(_SETTLES_IN)
+    other = _read(path)
+    if other is None or other["token"] != holder["token"]:
+        raise _in_use(path, json.dumps(other), "wait until it has ended")
+    ended = threading.Event()
+    thread = threading.Thread(target=_renew, args=(path, holder, ended), daemon=True)
+    thread.start()
+    _RENEWED[path] = holder["token"]
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        release()
+
+
+def _refuse_other(path: str) -> None:
+    """See that a claim that is an object, if there is one, has expired."""
+    other = _read(path)
+    if other is None:
+        return
+    left = EXPIRES_AFTER - (time.time() - other.get("renewed", 0.0))
+    if left > 0:
+        raise _in_use(
+            path,
+            json.dumps(other),
+            f"wait until it has ended; if it is dead, its claim expires in {left:.0f} s",
+        )
+
+
+# The claims that this process renews: path → token.
+_RENEWED: dict[str, str] = {}
+
+
+def release() -> None:
+    """Give up the claims that would outlive this process."""
+    while _RENEWED:
+        path, token = _RENEWED.popitem()
+        with contextlib.suppress(*storage.STORE_ERRORS):
+            claim = _read(path)
+            if claim is not None and claim["token"] == token:  # else it is another's by now
+                FileSystems.delete([path])
+
+
+def _renew(path: str, holder: dict[str, Any], ended: threading.Event) -> None:
+    while not ended.wait(RENEWED_EVERY):
+        try:
+            other = _read(path)
+            if other is not None and other["token"] != holder["token"]:
+                console.say(
+                    f"error: another run has claimed the output ({_described(other)}), while this "
+                    "one could not renew its claim; this one ends"
+                )
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            _write(path, holder)
+        except storage.STORE_ERRORS as error:
+            console.say(f"warning: the claim on the output cannot be renewed: {error}")
+
+
+def _holder() -> dict[str, Any]:
+    return {
+        "token": secrets.token_hex(8),
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "since": f"{datetime.now(timezone.utc):{TIME}}",
+    }
+
+
+def _write(path: str, holder: dict[str, Any]) -> None:
+    outputs.write_file(path, json.dumps(holder | {"renewed": time.time()}).encode())
+
+
+def _read(path: str) -> dict[str, Any] | None:
+    """What a claim says; one that says nothing belongs to nobody."""
+    if not FileSystems.exists(path):
+        return None
+    with FileSystems.open(path) as file:
+        content = file.read()
+    return dict(json.loads(content)) if content else None
+
+
+def _in_use(path: str, holder: str, remedy: str) -> OutputError:
+    try:
+        described = _described(json.loads(holder))
+    except (ValueError, TypeError):  # just being written
+        described = "another process"
+    return OutputError(
+        f"--output {path.rpartition('/')[0]}: a run is writing there ({described}); {remedy}"
+    )
+
+
+def _described(holder: dict[str, Any]) -> str:
+    return f"process {holder.get('process')} on {holder.get('host')}, since {holder.get('since')}"

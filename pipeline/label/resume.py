@@ -1,0 +1,212 @@
+"""What of the images that were found has been done before; a join in the pipeline.
+
+By earlier attempts of the same run, whose rows are taken over; or by earlier runs, whose images are
+skipped.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam.io.fileio import MatchAll
+
+from pipeline import progress
+from pipeline.errors import InputError, RunError
+from pipeline.formats.formats import as_text, read_rows, suffix_of
+from pipeline.inputs.find import Input, list_images
+from pipeline.records import Failure, ImageRef, Labeled, from_json, from_row
+from pipeline.redaction import name_of
+
+
+class SortedImages(NamedTuple):
+    """What ``SetAsideDone`` outputs; every image that was found is in one of the other four, too.
+
+    ``found``: every image, once. ``new``: to be labeled. ``skipped``: as earlier runs saw them.
+    ``labeled`` and ``failed``: the rows of earlier attempts.
+    """
+
+    found: beam.PCollection[ImageRef]
+    new: beam.PCollection[ImageRef]
+    skipped: beam.PCollection[ImageRef]
+    labeled: beam.PCollection[Labeled]
+    failed: beam.PCollection[Failure]
+
+
+class SetAsideDone(beam.PTransform):
+    """Expects ``ImageRef``s, duplicates included, outputs ``SortedImages``.
+
+    An image counts as done if its row has the version that it has now, and is a label, or a failure
+    of which the file itself is the reason.
+
+    Args:
+      attempts: globs of files with rows of this run's earlier attempts, where an image may have
+        several.
+      earlier_runs: globs of files with rows of runs whose images need not be labeled again.
+      truth: a table with the true classes of images, if there is one.
+    """
+
+    def __init__(
+        self, attempts: Sequence[str], earlier_runs: Sequence[str], truth: Input | None = None
+    ):
+        super().__init__()
+        self._attempts = attempts
+        self._earlier_runs = earlier_runs
+        self._truth = truth
+
+    def expand(self, refs: beam.PCollection[ImageRef]) -> SortedImages:
+        """Join by the images' names; the shuffle also spreads the images over workers."""
+        sources = {
+            "found": refs | "ByName" >> beam.Map(_by_name),
+            "attempts": refs.pipeline | "Attempts" >> _ReadRows(self._attempts, whole=True),
+            "earlier": refs.pipeline | "EarlierRuns" >> _ReadRows(self._earlier_runs, whole=False),
+        }
+        if self._truth is not None:
+            sources["truth"] = (
+                refs.pipeline
+                | "Truth" >> beam.Create([self._truth])
+                | "ReadTruth" >> beam.FlatMap(list_images)
+                | "TruthByName" >> beam.Map(_truth_by_name)
+            )
+        outputs = (
+            sources
+            | "Join" >> beam.CoGroupByKey()
+            | "Sort"
+            >> beam.FlatMap(_tag_sorted).with_outputs(
+                "new", "skipped", "labeled", "failed", main="found"
+            )
+        )
+        return SortedImages(*(outputs[tag] for tag in SortedImages._fields))
+
+
+def _by_name(ref: ImageRef) -> tuple[str, tuple[Any, ...]]:
+    """The name as the key; a URI that is the same is not shuffled twice."""
+    name = name_of(ref.uri)
+    uri = "" if ref.uri == name else ref.uri
+    return name, (uri, ref.version, ref.place, ref.label, ref.carried)
+
+
+def _truth_by_name(ref: ImageRef) -> tuple[str, str | None]:
+    return name_of(ref.uri), as_text(ref.carried["label"])
+
+
+class _ReadRows(beam.PTransform):
+    """Expects a pipeline, outputs what is to be known of each row, keyed by its image."""
+
+    def __init__(self, globs: Sequence[str], whole: bool):
+        super().__init__()
+        self._globs = globs
+        self._whole = whole
+
+    def expand(self, pipeline: Any) -> beam.PCollection[tuple[str, Any]]:
+        """The files are spread over the workers."""
+        return (
+            pipeline
+            | beam.Create(self._globs)
+            | MatchAll()
+            | "Paths" >> beam.Map(lambda file: file.path)
+            | "Whole" >> beam.Filter(suffix_of)  # another attempt may have died writing one
+            | beam.Reshuffle()
+            | "Read" >> beam.FlatMap(functools.partial(_read, whole=self._whole))
+        )
+
+
+def _read(path: str, whole: bool) -> Iterator[tuple[str, str | tuple[str, str, bool]]]:
+    """Of each row of a file the image, and the row, or what ``sort_images`` is to know of it.
+
+    Raises:
+      RunError: there is something else in it.
+    """
+    try:
+        for row in map(from_row, read_rows(path)):
+            for_good = isinstance(row, Labeled) or row.is_for_good
+            yield row.image, row.to_json() if whole else (row.run_id, row.version, for_good)
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        zlib.error,
+        gzip.BadGzipFile,
+    ) as error:
+        raise RunError(
+            f"{path} is damaged: there is something in it that is no row ({error}); delete the "
+            "file, and its images are labeled again"
+        ) from error
+
+
+def _tag_sorted(group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
+    name, values = group
+    labels = {label for label in values.get("truth", ()) if label}  # an empty cell says nothing
+    if len(labels) > 1 and values["found"]:
+        raise InputError(f"--truth: {name} has several classes: {', '.join(sorted(labels))}")
+    truth = next(iter(labels), None)
+    refs = [
+        ImageRef(uri or name, truth or label, version, carried, place)
+        for uri, version, place, label, carried in values["found"]
+    ]
+    sorted_ = list(sort_images(refs, values["attempts"], values["earlier"]))
+    new = sum(tag == "new" for tag, _ in sorted_)
+    progress.add(to_do=new, set_aside=len(refs) - new)
+    for tag, record in sorted_:
+        yield record if tag == "found" else beam.pvalue.TaggedOutput(tag, record)
+
+
+def sort_images(
+    found: Iterable[ImageRef],
+    attempts: Iterable[str],
+    earlier: Iterable[tuple[str, str, bool]],
+) -> Iterator[tuple[str, ImageRef | Labeled | Failure]]:
+    """What is to become of the images of one name: a field of ``SortedImages``, and the record.
+
+    Args:
+      found: files and URIs are one image, however often they were found; records of TFRecord files
+        are apart if their places are, and the second of a name is then named by its place. Columns
+        are carried from a row that has some.
+      attempts: rows, as JSON.
+      earlier: for each row its run id, its version, and whether it stays true of that version.
+    """
+    # A version that is known is greater than one that is not.
+    refs = sorted(found, key=lambda ref: (ref.version, ref.uri))
+    places = {ref.place: ref for ref in refs}
+    for ref in sorted(refs, key=lambda ref: (_has_values(ref), json.dumps(ref.carried))):
+        places[ref.place] = places[ref.place]._replace(carried=ref.carried)
+    for number, place in enumerate(sorted(places, key=lambda place: place or ("", 0))):
+        ref = places[place]
+        if number and place:
+            ref = ref._replace(uri="{}#{}".format(*place))
+            attempts = earlier = ()
+        yield "found", ref
+        row = _row_of_attempts(attempts, ref.version)
+        if isinstance(row, Labeled):
+            yield "labeled", row._replace(truth=ref.label, carried=ref.carried)
+        elif row is not None:
+            yield "failed", row._replace(carried=ref.carried)
+        elif _is_done(earlier, ref.version):
+            yield "skipped", ref
+        else:
+            yield "new", ref
+
+
+def _has_values(ref: ImageRef) -> bool:
+    return any(value is not None for value in ref.carried.values())
+
+
+def _row_of_attempts(lines: Iterable[str], version: str) -> Labeled | Failure | None:
+    """The row to take over, if there is one: of several that of a label."""
+    rows = [row for row in map(from_json, lines) if row.version == version]
+    for row in rows:
+        if isinstance(row, Labeled):
+            return row
+    return next((row for row in rows if isinstance(row, Failure) and row.is_for_good), None)
+
+
+def _is_done(earlier: Iterable[tuple[str, str, bool]], version: str) -> bool:
+    """Whether the last run that had to do with the image saw it as it is now, and for good."""
+    _, seen, for_good = max(earlier, default=("", None, False))
+    return seen == version and for_good

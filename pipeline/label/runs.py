@@ -1,0 +1,373 @@
+"""Where a run writes, and how it stands to what is there already: begin, go on, or refuse.
+
+A run's folder, while it is not whole:
+
+    run.yaml                            its flags, for --config
+    .unfinished/run.json                which run it is
+    .unfinished/labels-*                the rows so far, with failures-* beside them
+    labels-00000-of-00001.jsonl …       for the moment before ``summary.json`` is written
+
+With ``--incremental`` the output has a folder for each run, ``run=2026-11-24T02-00-00Z``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline import console
+from pipeline.config import yaml_file as config_file
+from pipeline.config.options import LabelConfig, as_yaml
+from pipeline.errors import OutputError
+from pipeline.formats import formats
+from pipeline.inputs.find import Input
+from pipeline.models.devices import Execution
+from pipeline.models.model import ModelSpec
+from pipeline.outputs import rows as outputs
+from pipeline.records import FORMATS, TIME, TIME_IN_NAMES
+from pipeline.redaction import name_of
+from pipeline.runner import new_run_id
+from pipeline.storage import read as storage
+
+UNFINISHED = ".unfinished"
+_RUN = "run.json"
+_RUN_FOLDER = outputs.RUN_FOLDER
+
+_ROWS = (outputs.LABELS, outputs.FAILURES)
+# All that is of a run in its folder, its summary and its shards apart.
+_REST = (f"{UNFINISHED}/*", config_file.NAME, outputs.REPORT)
+
+# Flags on which the rows depend, besides the model, its labels and the inputs.
+_FLAGS = ("top_k", "precision", "max_image_bytes", "max_image_pixels")
+# Of the settings, those that make other rows of the same images.
+_MAKE_OTHER_ROWS = ("model", "labels_file", "signature", "resample", "top_k", "precision")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run that has been checked and may begin.
+
+    Attributes:
+      config: the command line.
+      inputs: its ``--input``s.
+      truth: the table with the true classes, if there is one.
+      execution: where the model runs.
+      spec: of the model.
+      folder: that gets the results.
+      run_id: goes into every row.
+      started: UTC, at first, if this is not the first attempt.
+      settings: what the rows depend on.
+      attempts: globs of the rows of this run's earlier attempts.
+      earlier_runs: globs of the rows of runs whose images need not be labeled again.
+      replaced: the ids of runs that are deleted for it.
+    """
+
+    config: LabelConfig
+    inputs: Sequence[Input]
+    truth: Input | None
+    execution: Execution
+    spec: ModelSpec
+    folder: str
+    run_id: str
+    started: datetime
+    settings: dict[str, Any]
+    attempts: tuple[str, ...] = ()
+    earlier_runs: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+
+    @property
+    def unfinished(self) -> str:
+        """The folder for the rows so far."""
+        return FileSystems.join(self.folder, UNFINISHED)
+
+
+class Plan(NamedTuple):
+    """What a run would do with what is in its output.
+
+    ``run``: as it would begin. ``unwanted``: the folders of runs that it would delete. ``note``: of
+    the earlier attempt that it would go on with, if there is one.
+    """
+
+    run: Run
+    unwanted: tuple[str, ...] = ()
+    note: dict[str, Any] | None = None
+
+
+def plan(
+    config: LabelConfig,
+    inputs: Sequence[Input],
+    truth: Input | None,
+    execution: Execution,
+    output: str,
+    spec: ModelSpec,
+    started: datetime,
+) -> Plan:
+    """Find out where a run stands, and change nothing.
+
+    Args:
+      config: the command line.
+      inputs: its ``--input``s.
+      truth: see ``Run``.
+      execution: likewise.
+      output: absolute.
+      spec: of the model.
+      started: UTC.
+
+    Raises:
+      OutputError: there is something that ``--if_exists`` does not allow to touch.
+    """
+    settings = _settings(config, inputs, spec)
+    run_id = new_run_id(started)
+    run = Run(config, inputs, truth, execution, spec, output, run_id, started, settings)
+    try:
+        return _increment(run) if config.incremental else _alone(run)
+    except storage.STORE_ERRORS as error:
+        raise OutputError(f"--output {output}: cannot be read: {error}") from error
+
+
+def begin(plan: Plan) -> Run:
+    """Delete what is not wanted any more, and note in the run's folder that it has begun.
+
+    Args:
+      plan: made while this process held the claim on the output.
+
+    Raises:
+      OutputError: that cannot be done.
+    """
+    try:
+        for folder in plan.unwanted:
+            _clear(folder)
+        return _start(plan.run) if plan.note is None else _go_on(plan.run, plan.note)
+    except storage.STORE_ERRORS as error:
+        raise OutputError(f"--output {plan.run.folder}: cannot be written: {error}") from error
+
+
+def complete(run: Run) -> None:
+    """Remove what the next attempt would have needed, now that ``summary.json`` is written."""
+    try:
+        outputs.remove(run.folder, [f"{UNFINISHED}/*"])
+        if not storage.is_remote(run.folder):
+            Path(run.unfinished).rmdir()
+    except storage.STORE_ERRORS as error:  # the run is whole all the same
+        console.say(f"warning: {run.unfinished} cannot be deleted: {error}")
+
+
+def _settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> dict[str, Any]:
+    return {
+        "input": sorted(name_of(source.uri) for source in inputs),
+        "model": spec.fingerprint,
+        "labels_file": f"sha256:{hashlib.sha256(json.dumps(spec.labels).encode()).hexdigest()}",
+        "signature": spec.signature,
+        "resample": spec.resample,
+        **{flag: getattr(config, flag) for flag in _FLAGS},
+    }
+
+
+def _alone(run: Run) -> Plan:
+    """The run of an output that is its own."""
+    notes = (outputs.SUMMARY, f"{UNFINISHED}/{_RUN}")
+    if outputs.find(run.folder, *(f"{_RUN_FOLDER}*/{name}" for name in notes)):
+        raise OutputError(
+            f"--output {run.folder}: has runs of --incremental; add that flag, or give another "
+            "folder"
+        )
+    if not _is_there(run.folder):
+        return Plan(run)
+    note = _note(FileSystems.join(run.folder, UNFINISHED, _RUN)) or _note(
+        FileSystems.join(run.folder, outputs.SUMMARY)
+    )
+    if run.config.if_exists == "overwrite":
+        return _instead_of(run, {run.folder: note})
+    remedy = "give another folder, or --if_exists=overwrite to delete them first"
+    if note is None or run.config.if_exists == "fail":
+        raise OutputError(f"--output {run.folder}: already has results of a run; {remedy}")
+    changed = _changed(note["settings"], run.settings)
+    if changed and not _has_rows(run.folder):
+        return _instead_of(run, {run.folder: note})
+    if changed:
+        raise OutputError(
+            f"--output {run.folder}: already has results of another command ({changed}); {remedy}"
+        )
+    return Plan(run, note=note)
+
+
+def _increment(run: Run) -> Plan:
+    """The run of one folder among others, or an unfinished one's next attempt."""
+    output = run.folder
+    if _is_there(output):
+        raise OutputError(
+            f"--output {output}: has results of a run without --incremental; give another folder"
+        )
+    whole = _notes(output, outputs.SUMMARY)
+    unfinished = {
+        folder: note
+        for folder, note in _notes(output, f"{UNFINISHED}/{_RUN}").items()
+        if folder not in whole
+    }
+    counts = {
+        folder: note
+        for folder, note in whole.items()
+        if note is not None and not _changed(note["settings"], run.settings, _MAKE_OTHER_ROWS)
+    }
+    if len(counts) < len(whole):
+        console.say(
+            f"{len(whole) - len(counts)} of {len(whole)} earlier runs do not count: another model, "
+            "or other flags, labeled their images"
+        )
+    globs = [
+        FileSystems.join(folder, shards)
+        for folder, note in sorted(counts.items())
+        for shards in _shards_of(note or {})
+    ]
+    run = dataclasses.replace(run, earlier_runs=tuple(globs))
+    unwanted = {}
+    for folder, note in sorted(unfinished.items(), reverse=True):
+        if run.config.if_exists == "fail":
+            raise OutputError(
+                f"--output {output}: {folder} is not finished; give --if_exists=resume to finish "
+                "it, or --if_exists=overwrite to delete it first"
+            )
+        if run.config.if_exists == "overwrite" or not _has_rows(folder):
+            unwanted[folder] = note
+        elif note is not None and not _changed(note["settings"], run.settings):
+            return Plan(dataclasses.replace(run, folder=folder), note=note)
+        else:
+            console.say(
+                f"warning: {folder} stays unfinished: another command began it; give that again, "
+                "or --if_exists=overwrite to delete what is unfinished"
+            )
+    for second in itertools.count():  # a run may have begun in the same one
+        started = run.started + timedelta(seconds=second)
+        folder = FileSystems.join(output, f"{_RUN_FOLDER}{started:{TIME_IN_NAMES}}")
+        if not _is_there(folder):
+            break
+    return _instead_of(dataclasses.replace(run, folder=folder), unwanted)
+
+
+def _instead_of(run: Run, unwanted: dict[str, dict[str, Any] | None]) -> Plan:
+    """The run, once those of some folders are deleted, which left these notes."""
+    ids = (note["run_id"] for note in unwanted.values() if note is not None)
+    return Plan(dataclasses.replace(run, replaced=tuple(ids)), tuple(unwanted))
+
+
+def _shards_of(note: dict[str, Any]) -> list[str]:
+    """Globs, in a run's folder, of its rows in one of the formats that its summary says it has."""
+    options = note.get("options") or {}
+    written = options.get("output_format") or ["jsonl"]
+    first = min(written, key=FORMATS.index)
+    suffix = formats.suffix(first, bool(options.get("gzip")))
+    return [f"{name}-*-of-*{suffix}" for name in _ROWS]
+
+
+def _has_rows(folder: str) -> bool:
+    """Whether there are rows of a run in a folder, or its summary, if there were none."""
+    kept = (f"{UNFINISHED}/{name}-*" for name in _ROWS)
+    return bool(outputs.find(folder, outputs.SUMMARY, *kept) or outputs.find_shards(folder, *_ROWS))
+
+
+def _is_there(folder: str) -> bool:
+    """Whether a run has begun in a folder."""
+    return bool(outputs.find(folder, f"{UNFINISHED}/{_RUN}")) or _has_rows(folder)
+
+
+def _start(run: Run) -> Run:
+    """Note that a run has begun."""
+    if not storage.is_remote(run.folder):
+        Path(run.unfinished).mkdir(parents=True, exist_ok=True)
+    note = {
+        "run_id": run.run_id,
+        "started_at": f"{run.started:{TIME}}",
+        "settings": run.settings,
+    }
+    outputs.write_file(FileSystems.join(run.unfinished, _RUN), json.dumps(note, indent=2).encode())
+    flags = as_yaml(run.config).encode()
+    outputs.write_file(FileSystems.join(run.folder, config_file.NAME), flags)
+    return run
+
+
+def _go_on(run: Run, note: dict[str, Any]) -> Run:
+    """The next attempt of a run; all rows that there are become those of earlier attempts.
+
+    At any moment in here, what there is can be gone on with again: a summary is gone before the
+    first of its rows are.
+    """
+    started = datetime.strptime(note["started_at"], TIME).replace(tzinfo=timezone.utc)
+    run = _start(dataclasses.replace(run, run_id=note["run_id"], started=started))
+    outputs.remove(run.folder, [outputs.SUMMARY, outputs.REPORT])
+    shards = outputs.find_shards(run.folder, *_ROWS)
+    taken = outputs.in_one_format(shards)
+    for path in taken:
+        name, _, _ = path.rpartition("/")[2].partition("-")
+        part = outputs.part(run.unfinished, name, formats.suffix_of(path) or "")
+        FileSystems.rename([path], [part])
+    outputs.delete([path for path in shards if path not in taken])
+    outputs.remove_temporary_files(run.folder)
+    console.say(f"going on with the run of {note['started_at']} in {run.folder}")
+    globs = [FileSystems.join(run.unfinished, f"{name}-*") for name in _ROWS]
+    return dataclasses.replace(run, attempts=tuple(globs))
+
+
+def _clear(folder: str) -> None:
+    """Delete a run, the summary first, so that no reader takes the rest for whole."""
+    outputs.remove(folder, [outputs.SUMMARY])
+    outputs.delete(outputs.find_shards(folder, *_ROWS))
+    outputs.remove(folder, _REST)
+    outputs.remove_temporary_files(folder)
+    if not storage.is_remote(folder):
+        for path in (Path(folder, UNFINISHED), Path(folder)):
+            with contextlib.suppress(OSError):  # there is something else in it, or it is not there
+                path.rmdir()
+
+
+def _notes(output: str, name: str) -> dict[str, dict[str, Any] | None]:
+    """What the runs under an output note of themselves in a file of this name, by folder."""
+    paths = outputs.find(output, f"{_RUN_FOLDER}*/{name}")
+    with ThreadPoolExecutor(16) as pool:
+        return {
+            path.removesuffix(f"/{name}"): note
+            for path, note in zip(paths, pool.map(_note, paths), strict=True)
+        }
+
+
+def _note(path: str) -> dict[str, Any] | None:
+    """What is noted of a run in its ``run.json`` or ``summary.json``; None if there is nothing."""
+    if not FileSystems.exists(path):
+        return None
+    with FileSystems.open(path) as file:
+        content = file.read()
+    try:
+        note = json.loads(content)
+    except ValueError:
+        return None
+    is_note = (
+        isinstance(note, dict)
+        and {"run_id", "started_at"} <= note.keys()
+        and isinstance(note.get("settings"), dict)
+    )
+    return note if is_note else None
+
+
+def _changed(
+    before: dict[str, Any], now: dict[str, Any], keys: Iterable[str] | None = None
+) -> str | None:
+    """Which settings are others now, in words."""
+    changed = []
+    for key in now if keys is None else keys:
+        old, new = before.get(key), now[key]
+        if old != new:
+            short = all(isinstance(value, (int, str, type(None))) for value in (old, new))
+            hashed = str(new).startswith("sha256:")
+            changed.append(
+                f"--{key} was {old}, is {new}" if short and not hashed else f"--{key} is another"
+            )
+    return ", ".join(changed) or None

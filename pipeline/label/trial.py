@@ -1,0 +1,219 @@
+"""What the check job tries: counts the images, labels a sample of them, runs on a single one."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline import transforms
+from pipeline.config.options import LabelConfig, limits_of
+from pipeline.inputs import find as inputs
+from pipeline.inputs import tfrecords
+from pipeline.inputs.find import Input
+from pipeline.label import job as label
+from pipeline.label.runs import Plan
+from pipeline.limits import Limits
+from pipeline.models.devices import Execution
+from pipeline.models.model import ModelSpec
+from pipeline.records import DecodedImage, Failure, ImageRef, Labeled, StageSeconds
+from pipeline.runner import new_pipeline, run_pipeline
+from pipeline.storage import read as storage
+
+SAMPLE_SIZE = 64
+SECONDS_TO_COUNT = 20.0
+
+# Batches are decoded and predicted for about so long; the first of them takes longer.
+_SECONDS_OF_BATCHES = 2.0
+
+# Bytes of files that are kept in memory to be decoded again with each batch.
+_KEPT = 2**26
+
+
+class Counted(NamedTuple):
+    """What is behind the inputs.
+
+    ``files``, as often as they are named; ``size`` in bytes of the ``sized`` ones among them;
+    ``complete``: whether that is all. ``sample``: some of them, each as likely as any other.
+    """
+
+    files: int
+    sized: int
+    size: int
+    complete: bool
+    sample: Sequence[ImageRef]
+
+
+class Sampled(NamedTuple):
+    """What became of the sample.
+
+    ``sizes``: in bytes, of the images that could be read. ``stages``: seconds an image.
+    ``overlapped``: those of decoding some images while others are predicted. ``data``: the file of
+    one that could be decoded, if there is one.
+    """
+
+    labeled: Sequence[Labeled]
+    failed: Sequence[Failure]
+    sizes: Sequence[int]
+    stages: StageSeconds = StageSeconds()
+    overlapped: float = 0.0
+    data: bytes | None = None
+
+
+def count(found: Sequence[Input], seconds: float = SECONDS_TO_COUNT) -> Counted:
+    """List the inputs for as long as that, and draw a sample of what is listed.
+
+    Raises:
+      InputError: the listing failed.
+    """
+    deadline = time.monotonic() + seconds
+    draw = random.Random(0)
+    files = sized = total = 0
+    complete = True
+    sample: list[ImageRef] = []
+    for ref in _records(itertools.chain.from_iterable(map(inputs.list_images, found))):
+        if len(sample) < SAMPLE_SIZE:
+            sample.append(ref)
+        elif (place := draw.randint(0, files)) < SAMPLE_SIZE:
+            sample[place] = ref
+        files += 1
+        size = storage.size_in(ref.version) if ref.place is None else None
+        if size is not None:
+            sized, total = sized + 1, total + size
+        if time.monotonic() > deadline:
+            complete = False
+            break
+    return Counted(files, sized, total, complete, sample)
+
+
+def _records(refs: Iterator[ImageRef]) -> Iterator[ImageRef]:
+    for ref in refs:
+        yield from tfrecords.list_records(ref)
+
+
+def label_sample(
+    counted: Counted, spec: ModelSpec, config: LabelConfig, execution: Execution
+) -> Sampled:
+    """Read, decode and label the sample as the run would, but in one go.
+
+    Raises:
+      ModelError: the model cannot be loaded, or not be executed so.
+      PredictionError: it fails on all images.
+      InputError: a TFRecord file cannot be read.
+    """
+    handler = transforms.handler_for(spec, config.top_k, config.batch_size, execution)
+    limits = limits_of(config)
+    decode = transforms.decoder_for(spec, limits)
+    sizes: list[int] = []
+    kept: list[ImageRef] = []
+    results = transforms.in_threads(
+        functools.partial(
+            transforms.decode_or_fail,
+            decode=functools.partial(
+                _read_and_decode, decode=decode, limits=limits, sizes=sizes, kept=kept
+            ),
+            run_id="",
+        ),
+        _loaded(counted),
+    )
+    failed = [result for result in results if isinstance(result, Failure)]
+    decoded = [result for result in results if isinstance(result, DecodedImage)]
+    if not decoded:
+        return Sampled([], failed, sizes)
+    model = handler.load_model()
+    # Filled up to what the run has in a batch, which may be more than the sample is.
+    images = max(len(decoded), min(config.batch_size, counted.files))
+    pixels = [image.pixels for image in itertools.islice(itertools.cycle(decoded), images)]
+    predicting: list[float] = []
+    overlapped: list[float] = []
+    while not overlapped or (sum(overlapped) < _SECONDS_OF_BATCHES and len(overlapped) < 10):
+        started = time.perf_counter()
+        with transforms.meanwhile(decode, itertools.islice(itertools.cycle(kept), images)):
+            answers = [
+                answer
+                for at in range(0, images, config.batch_size)
+                for answer in handler.run_inference(pixels[at : at + config.batch_size], model)
+            ]
+            predicting.append(time.perf_counter() - started)
+        overlapped.append(time.perf_counter() - started)
+    rows = [
+        transforms.label_image(image.info, answer, spec=spec, run_id="2026-01-01T00-00-00Z-123456")
+        for image, answer in zip(decoded, answers, strict=False)
+    ]
+    labeled = [row for row in rows if isinstance(row, Labeled)]
+    failed += [row for row in rows if isinstance(row, Failure)]
+    stages = StageSeconds(
+        read=statistics.mean(image.info.seconds.read for image in decoded),
+        decode=statistics.mean(image.info.seconds.decode for image in decoded),
+        predict=statistics.median(predicting[1:] or predicting) / images,
+    )
+    each = statistics.median(overlapped[1:] or overlapped) / images
+    return Sampled(labeled, failed, sizes, stages, each, kept[0].data)
+
+
+def try_out(plan: Plan, data: bytes) -> float:
+    """Seconds that a run takes besides its images: run it on a single one, in a folder that goes.
+
+    Args:
+      plan: of the run.
+      data: an image's file.
+
+    Raises:
+      RunError: the run failed.
+    """
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "image")
+        path.write_bytes(data)
+        only = Input(inputs.InputKind.URI, str(path), str(path))
+        # Nothing that is seen outside of the folder.
+        config = dataclasses.replace(plan.run.config, copy_to=None, output_table=None)
+        run = dataclasses.replace(
+            plan.run,
+            config=config,
+            inputs=[only],
+            truth=None,
+            folder=folder,
+            attempts=(),
+            earlier_runs=(),
+        )
+        pipeline = new_pipeline(run.config.beam_args)
+        label.build(pipeline, run, run.started)
+        run_pipeline(pipeline)
+    return time.perf_counter() - started
+
+
+def _loaded(counted: Counted) -> list[ImageRef]:
+    """The sample, with the bytes of what is in TFRecord files."""
+    refs = [ref for ref in counted.sample if ref.place is None]
+    records = sorted((ref for ref in counted.sample if ref.place), key=lambda ref: ref.place or ())
+    for file, group in itertools.groupby(records, lambda ref: (ref.place or ("",))[0]):
+        refs.extend(tfrecords.load_records(file, group))
+    return refs
+
+
+def _read_and_decode(
+    ref: ImageRef,
+    *,
+    decode: transforms.Decode,
+    limits: Limits,
+    sizes: list[int],
+    kept: list[ImageRef],
+) -> DecodedImage:
+    """As the run does it, and the size noted, and the file kept if there is room."""
+    started = time.perf_counter()
+    data = transforms.read_image(ref, limits)
+    read = time.perf_counter() - started
+    sizes.append(len(data))
+    ref = ref._replace(data=data)
+    info, pixels = decode(ref)
+    if not kept or sum(len(other.data or b"") for other in kept) + len(data) <= _KEPT:
+        kept.append(ref)
+    return DecodedImage(info._replace(seconds=info.seconds._replace(read=read)), pixels)

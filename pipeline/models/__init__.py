@@ -1,0 +1,1 @@
+"""Models: found, probed, loaded, and called."""

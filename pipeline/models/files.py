@@ -1,0 +1,251 @@
+"""A model handle → a folder on this machine with a complete SavedModel, and its fingerprint."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import urllib3
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline import sample
+from pipeline.errors import ModelError
+from pipeline.storage import cache
+from pipeline.storage import read as storage
+
+# Models that come with the package.
+EMBEDDED = {"sample": sample.MODEL_DIR, "sample_features": sample.FEATURES_DIR}
+
+_ARCHIVES = (".tar.gz", ".tgz", ".tar")
+# What reading a damaged archive raises.
+_ARCHIVE_ERRORS = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error)
+
+# Seconds without progress after which another process's download is taken for abandoned; longer
+# than a download waits for a server that has fallen silent. Hub's own is ten minutes.
+_HUB_LOCK_TIMEOUT = 60
+
+
+def resolve(handle: str) -> Path:
+    """The folder of a model, fetched and unpacked into the cache where needed.
+
+    Args:
+      handle: one of ``EMBEDDED``, a SavedModel folder or a ``.tar.gz`` of one (on this machine or
+        any filesystem that Beam knows), or the http(s) handle of a TensorFlow Hub model.
+
+    Raises:
+      ModelError: it is not there, cannot be fetched, or is not a complete SavedModel.
+    """
+    if handle in EMBEDDED:
+        return EMBEDDED[handle]
+    if storage.is_http(handle):
+        folder = _resolve_hub(handle)
+        return _complete(handle, _top(folder), folder)
+    uri = handle if storage.is_remote(handle) else storage.local_path(handle)
+    try:
+        storage.check_access(uri)
+        if uri.endswith(_ARCHIVES):
+            folder = _unpack(handle, uri)
+            return _complete(handle, _top(folder), folder)
+        if storage.is_remote(uri):
+            folder = _copy(handle, uri)
+            return _complete(handle, folder, folder)
+    except (FileNotFoundError, PermissionError) as error:
+        raise ModelError(f"--model {handle}: {error.strerror or error}") from error
+    except storage.STORE_ERRORS as error:
+        raise ModelError(f"--model {handle}: cannot be read: {error}") from error
+    if not os.path.isdir(uri):
+        raise ModelError(
+            f"--model {handle}: there is no such folder; give a SavedModel folder, a .tar.gz of "
+            "one, an http(s) Hub handle, or 'sample'"
+        )
+    return _complete(handle, Path(uri))
+
+
+def fingerprint(path: Path) -> str:
+    """``sha256:…`` of the files that make the model's answers: graph, variables and assets.
+
+    It depends on their names and contents alone, so the same model has the same fingerprint as a
+    folder, as an archive and on a Hub.
+    """
+    digest = hashlib.sha256()
+    files = [path / "saved_model.pb"]
+    for folder in ("variables", "assets"):
+        files += (file for file in (path / folder).rglob("*") if file.is_file())
+    for file in sorted(files):
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"{file.relative_to(path).as_posix()}\0{content}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _missing(path: Path) -> str | None:
+    """The first file that a SavedModel has and this folder has not; None if it is whole."""
+    if not (path / "saved_model.pb").is_file():
+        return "saved_model.pb"
+    if not (path / "variables").is_dir():  # a model without variables
+        return None
+    if not (path / "variables" / "variables.index").is_file():
+        return "variables/variables.index"
+    if not any((path / "variables").glob("variables.data-*")):
+        return "variables/variables.data-*"
+    return None
+
+
+def _complete(handle: str, path: Path, cached: Path | None = None) -> Path:
+    """The path, if a SavedModel is whole there.
+
+    Args:
+      handle: for the message.
+      path: where the model should be.
+      cached: the folder of the cache in which it is, if it is in one.
+    """
+    missing = _missing(path)
+    if missing is None:
+        return path
+    message = f"--model {handle}: is not a complete SavedModel: {path / missing} is missing"
+    if cached is not None:
+        message += f"; delete the folder {cached}, so that it is fetched again"
+    raise ModelError(message)
+
+
+def _top(folder: Path) -> Path:
+    """Where the model is in an unpacked archive; ``tar czf m.tar.gz model/`` packs its folder."""
+    below = list(folder.glob("*/saved_model.pb"))
+    if len(below) == 1 and not (folder / "saved_model.pb").is_file():
+        return below[0].parent
+    return folder
+
+
+def _resolve_hub(handle: str) -> Path:
+    """What ``hub.resolve`` does, in the same cache, but an archive that was cut off is noticed.
+
+    Hub unpacks what has arrived and keeps it for good, since neither ``http.client`` nor
+    ``tarfile`` minds if a stream ends between two members.
+    """
+    from pipeline.models.tensorflow_import import tf  # TensorFlow takes seconds to import
+
+    with warnings.catch_warnings():  # tensorflow_hub imports pkg_resources, which warns
+        warnings.simplefilter("ignore")
+        from tensorflow_hub import resolver
+
+    # Hub's own default is below /tmp, where others can write and cleaners delete in part.
+    root = resolver.tfhub_cache_dir(str(cache.folder("hub")))
+    folder = os.path.join(root, hashlib.sha1(handle.encode()).hexdigest())
+
+    def download(handle: str, temporary: str) -> None:
+        query = {"tf-hub-format": "compressed"}
+        with storage.open_http(handle, query) as response:
+            _extract(handle, response, Path(temporary))
+
+    try:
+        tf.io.gfile.makedirs(root)
+        return Path(resolver.atomic_download(handle, download, folder, _HUB_LOCK_TIMEOUT))
+    except _ARCHIVE_ERRORS as error:
+        raise ModelError(
+            f"--model {handle}: what the server sent is truncated or no .tar.gz archive: {error}; "
+            "try again, or download the model and give its .tar.gz"
+        ) from error
+    except (OSError, ValueError, urllib3.exceptions.HTTPError, tf.errors.OpError) as error:
+        raise ModelError(
+            f"--model {handle}: the download failed or is truncated: {error}; "
+            "try again, or download the model and give its .tar.gz"
+        ) from error
+
+
+def _unpack(handle: str, uri: str) -> Path:
+    """The content of an archive in the cache, under the checksum of its bytes."""
+    with FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        checksum = hashlib.sha256()
+        while chunk := file.read(2**20):
+            checksum.update(chunk)
+
+    def fill(folder: Path) -> None:
+        with FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+            try:
+                _extract(handle, file, folder)
+            except _ARCHIVE_ERRORS as error:
+                raise ModelError(
+                    f"--model {handle}: is truncated or no .tar.gz archive: {error}; fetch it again"
+                ) from error
+
+    return _fill_once(cache.folder("models") / checksum.hexdigest(), fill)
+
+
+def _extract(handle: str, file: IO[bytes], folder: Path) -> None:
+    """Unpack a .tar.gz or .tar into a folder, and nothing outside of it.
+
+    Raises:
+      one of ``_ARCHIVE_ERRORS``: the archive is damaged, ends early, or has links or names that
+        lead out of the folder.
+      ModelError: there is no complete SavedModel in it.
+    """
+    with io.BufferedReader(file) as packed:  # type: ignore[type-var]
+        plain: Any = packed
+        if packed.peek(2)[:2] == b"\x1f\x8b":
+            plain = gzip.GzipFile(fileobj=packed)  # tarfile's own reader does not mind an early end
+        with tarfile.open(fileobj=plain, mode="r|") as archive:
+            archive.extractall(folder, filter="data")
+            # Two blocks of zeros end an archive. tarfile stops at the first of them, or without a
+            # word where the next header is cut off.
+            stream: Any = archive.fileobj
+            if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError("the end of the archive is missing")
+        while plain.read(2**20):
+            pass  # gzip's checksum is at the very end
+    missing = _missing(_top(folder))
+    if missing:
+        raise ModelError(f"--model {handle}: has no complete SavedModel in it: no {missing}")
+
+
+def _copy(handle: str, uri: str) -> Path:
+    """A copy of a remote folder in the cache, under a checksum of its listing."""
+    prefix = uri.rstrip("/") + "/"
+    listing = FileSystems.get_filesystem(prefix)._list(prefix)
+    files = sorted(
+        (file.path, file.size_in_bytes, file.last_updated_in_seconds)
+        for file in listing
+        if not file.path.endswith("/")
+    )
+    if not any(path == prefix + "saved_model.pb" for path, _, _ in files):
+        # Before anything is fetched: a mistyped path may hold a terabyte of something else.
+        raise ModelError(f"--model {handle}: is not a SavedModel: no {prefix}saved_model.pb")
+    if any(".." in path.split("/") for path, _, _ in files):
+        raise ModelError(f"--model {handle}: has a file that leads out of its folder")
+
+    def fill(folder: Path) -> None:
+        for path, _, _ in files:
+            target = folder / path[len(prefix) :]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with (
+                FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as source,
+                target.open("wb") as copy,
+            ):
+                shutil.copyfileobj(source, copy)
+
+    checksum = hashlib.sha256(repr(files).encode()).hexdigest()
+    return _fill_once(cache.folder("models") / checksum, fill)
+
+
+def _fill_once(folder: Path, fill: Callable[[Path], None]) -> Path:
+    """The folder, filled if it is not there yet; other processes see it whole or not at all."""
+    if not folder.is_dir():
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent))
+        try:
+            fill(temporary)
+            temporary.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return folder

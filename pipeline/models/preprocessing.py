@@ -1,0 +1,77 @@
+"""``assets/preprocessing.json``: what a model wants to be given, and what it gives back.
+
+    {"height": 224, "width": 224, "scale": [0, 1], "resample": "bicubic", "returns": "logits"}
+
+Models of this project carry it; others do without, and are probed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from pipeline.errors import ModelError
+from pipeline.images.resizing import RESAMPLING
+
+RETURNS = ("logits", "probabilities")
+
+# Black and white as the model sees them: TensorFlow Hub's convention for images.
+SCALE = [0, 1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """The file's content.
+
+    Attributes:
+      height: of the images, in pixels.
+      width: of the images, in pixels.
+      resample: the filter that images are resized with, a key of ``resizing.RESAMPLING``.
+      returns: one of ``RETURNS``.
+    """
+
+    height: int
+    width: int
+    resample: str
+    returns: str
+
+    @staticmethod
+    def read(model_dir: Path) -> Preprocessing | None:
+        """What a SavedModel's folder says, or None if it does not say.
+
+        Raises:
+          ModelError: the file is there, but cannot be understood.
+        """
+        path = _path(model_dir)
+        if not path.is_file():
+            return None
+        try:
+            content = json.loads(path.read_bytes())
+            scale = content.pop("scale")
+            preprocessing = Preprocessing(**content)
+        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+            raise ModelError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+        sizes = (preprocessing.height, preprocessing.width)
+        if not all(type(size) is int and size > 0 for size in sizes):
+            raise ModelError(f"{path}: height and width are {sizes}, expected numbers of pixels")
+        for name, value, known in (
+            ("scale", scale, [SCALE]),
+            ("resample", preprocessing.resample, list(RESAMPLING)),
+            ("returns", preprocessing.returns, RETURNS),
+        ):
+            if value not in known:
+                expected = " or ".join(json.dumps(choice) for choice in known)
+                raise ModelError(f"{path}: {name} is {json.dumps(value)}, expected {expected}")
+        return preprocessing
+
+    def write(self, model_dir: Path) -> None:
+        """Add the file to a SavedModel's folder."""
+        path = _path(model_dir)
+        path.parent.mkdir(exist_ok=True)
+        content = dataclasses.asdict(self) | {"scale": SCALE}
+        path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _path(model_dir: Path) -> Path:
+    return model_dir / "assets" / "preprocessing.json"

@@ -1,0 +1,1 @@
+"""What a run leaves: rows, its folder, copies of images."""

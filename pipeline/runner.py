@@ -1,0 +1,192 @@
+"""What both jobs need to run a pipeline: its options, its errors, what it ran with."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import re
+import secrets
+from datetime import datetime
+from importlib.metadata import version
+from typing import NamedTuple
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+)
+from apache_beam.runners.dataflow.dataflow_runner import (
+    DataflowPipelineResult,
+    DataflowRuntimeException,
+)
+from apache_beam.runners.dataflow.internal.apiclient import DataflowJobAlreadyExistsError
+from google.api_core.exceptions import GoogleAPIError
+from google.auth.exceptions import GoogleAuthError
+
+from pipeline import __version__, console, progress
+from pipeline.errors import LabelingError, RunError, UsageError
+from pipeline.images.resizing import Resizer
+from pipeline.records import TIME_IN_NAMES
+
+# Beam's DirectRunner may hand over to a runner that it downloads, depending on the pipeline.
+LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+
+
+# Errors whose message says all, as a runner names them in a traceback: ours, and the system's.
+_IN_ONE_LINE = r"pipeline\.errors\.\w+|OSError|PermissionError|FileNotFoundError"
+
+
+def beam_options(beam_args: tuple[str, ...]) -> PipelineOptions:
+    """Beam's own options, with the local runner pinned."""
+    options = PipelineOptions(list(beam_args))
+    standard = options.view_as(StandardOptions)
+    if standard.runner in (None, "DirectRunner", "direct"):
+        standard.runner = LOCAL_RUNNER
+    return options
+
+
+def runs_here(beam_args: tuple[str, ...]) -> bool:
+    """Whether the pipeline runs on this machine, and not on a cluster."""
+    return beam_options(beam_args).view_as(StandardOptions).runner.endswith("FnApiRunner")
+
+
+def runs_in_one_process(beam_args: tuple[str, ...]) -> bool:
+    """Whether the pipeline runs in this process alone."""
+    workers = beam_options(beam_args).view_as(DirectOptions).direct_num_workers
+    return runs_here(beam_args) and workers == 1
+
+
+def new_pipeline(beam_args: tuple[str, ...]) -> beam.Pipeline:
+    """A pipeline without steps.
+
+    Raises:
+      UsageError: Beam refuses its options: a runner that does not exist, a flag that is missing.
+    """
+    try:
+        return beam.Pipeline(options=beam_options(beam_args))
+    except (ValueError, ImportError) as error:
+        raise UsageError(" ".join(str(error).split())) from error
+
+
+class _Job(NamedTuple):
+    """A job of Dataflow that this process waits for. ``to_cancel``: a command that does it."""
+
+    result: DataflowPipelineResult
+    to_cancel: str
+
+
+_job: _Job | None = None
+
+
+def is_only_described(pipeline: beam.Pipeline) -> bool:
+    """Whether running a pipeline only writes its description, for others to start."""
+    return bool(pipeline.options.view_as(GoogleCloudOptions).template_location)
+
+
+def run_pipeline(pipeline: beam.Pipeline) -> bool:
+    """Run a pipeline to its end, with its progress on the console.
+
+    Returns:
+      False if it has only been described, for ``--template_location``.
+
+    Raises:
+      UsageError: Dataflow has a job of this name that is at work.
+      RunError: a step failed with an error of this package, or of the system: a full disk, say.
+      RuntimeError: a step failed with another.
+      DataflowRuntimeException: likewise, on Dataflow.
+    """
+    global _job
+    logging.getLogger("apache_beam.runners.common").addFilter(_is_not_ours)
+    cloud = pipeline.options.view_as(GoogleCloudOptions)
+    try:
+        with progress.shown():
+            result = pipeline.run()
+            if is_only_described(pipeline):
+                return False
+            if isinstance(result, DataflowPipelineResult):
+                job = result.job_id()
+                _job = _Job(result, to_cancel(job, cloud.region, cloud.project))
+                console.say(job_url(job, cloud.region, cloud.project))
+                console.say(f"Ctrl-C cancels the job; if this process is killed: {_job.to_cancel}")
+            result.wait_until_finish()
+            return True
+    except DataflowJobAlreadyExistsError as error:
+        said = str(error).partition(". ")[0]
+        raise UsageError(
+            f"--job_name {cloud.job_name}: {said}; wait until it has ended, or cancel it"
+        ) from error
+    except (LabelingError, RuntimeError, DataflowRuntimeException) as error:
+        # Runners make an error of their own of any other.
+        raise _run_error(error) from error
+    except OSError as error:
+        raise RunError(f"the run failed: {error}") from error
+    finally:
+        _job = None
+
+
+def job_url(job: str, region: str, project: str) -> str:
+    """Where a job of Dataflow is to be watched."""
+    return f"https://console.cloud.google.com/dataflow/jobs/{region}/{job}?project={project}"
+
+
+def to_cancel(job: str, region: str, project: str) -> str:
+    """The command that cancels a job of Dataflow."""
+    return f"gcloud dataflow jobs cancel {job} --region={region} --project={project}"
+
+
+def cancel() -> None:
+    """Cancel the job that this process waits for, as nobody else would know of it."""
+    if _job is None:
+        return
+    console.say(f"canceling the job {_job.result.job_id()}")
+    try:
+        _job.result.cancel()
+    except (
+        DataflowRuntimeException,
+        GoogleAPIError,
+        GoogleAuthError,
+        OSError,
+        RuntimeError,
+    ) as error:
+        console.say(f"warning: the job goes on, as it cannot be canceled: {error}")
+        console.say(f"to cancel it: {_job.to_cancel}")
+
+
+def _run_error(error: LabelingError | RuntimeError | DataflowRuntimeException) -> Exception:
+    """This package's own error if there is one behind a runner's, else the runner's.
+
+    Runners raise a worker's error again with the step's name added, or pass it on as text, a
+    traceback that ends with the error itself.
+    """
+    last = (str(error).strip().splitlines() or [""])[-1]
+    prefix = "" if isinstance(error, LabelingError) else rf"({_IN_ONE_LINE}): "
+    own = re.match(rf"{prefix}(?P<message>.*?)( \[while running .*)?$", last)
+    return RunError(f"the run failed: {own['message']}") if own else error
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    """Whether a log record is of an error that is not said in one line at the end."""
+    return not (record.exc_info and isinstance(record.exc_info[1], (LabelingError, OSError)))
+
+
+def new_run_id(started: datetime) -> str:
+    """A name for a run; those of later ones are greater.
+
+    Args:
+      started: UTC.
+    """
+    return f"{started:{TIME_IN_NAMES}}-{secrets.token_hex(3)}"
+
+
+def versions() -> dict[str, str]:
+    """The versions of this package, Python, and what makes the results."""
+    packages = ["apache-beam", "tensorflow", "numpy", "pillow"]
+    if Resizer is not None:
+        packages.append("cykooz-resizer")
+    return {
+        "image-labeling": __version__,
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }

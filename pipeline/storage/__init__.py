@@ -1,0 +1,1 @@
+"""Files anywhere: on this machine, in a bucket, on a server."""

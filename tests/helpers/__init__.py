@@ -1,0 +1,5 @@
+"""What tests of several rooms need: models, images, servers, stores, and runs of the jobs."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]

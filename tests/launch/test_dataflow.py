@@ -1,0 +1,393 @@
+"""Dataflow, as far as it goes without an account: the scripts' calls, and the job's description."""
+
+import json
+import re
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+import yaml
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_runner_api_pb2
+from helpers.emulators import BUCKET, gcs_emulator
+from helpers.launching import ROOT, Recorder
+from helpers.runs import write_colors
+
+from pipeline.__main__ import main
+from pipeline.config.options import label_arguments, parse_label
+from pipeline.label import job as label
+from pipeline.label import runs
+from pipeline.models.model import inspect
+from pipeline.runner import new_pipeline, run_pipeline
+
+sys.path.insert(0, str(ROOT / "launch"))
+import flex_main
+import flex_template
+
+SCRIPT = "launch/dataflow.sh"
+WHERE = {"PROJECT": "my-project", "REGION": "europe-west1", "BUCKET": BUCKET}
+FLAGS = ["--input=gs://photos/a, b", "--model=/model", "--output=gs://labels/out", "--top_k=3"]
+CPU_IMAGE = "europe-west1-docker.pkg.dev/my-project/image-labeling/cpu:latest"
+GPU_IMAGE = CPU_IMAGE.replace("cpu:", "gpu:")
+ACCELERATOR = "worker_accelerator=type:nvidia-tesla-t4;count:1;install-nvidia-driver"
+
+
+@pytest.fixture
+def recorder(tmp_path):
+    return Recorder(tmp_path / "recorder", "gcloud", "python")
+
+
+# The script's calls
+
+
+def test_label_starts_a_job_of_cpus(recorder):
+    assert recorder.run(SCRIPT, "label", *FLAGS, JOB_NAME="job", **WHERE).returncode == 0
+    assert recorder.calls == [
+        [
+            *("python", "-m", "pipeline", "label", *FLAGS),
+            "--runner=DataflowRunner",
+            "--project=my-project",
+            "--region=europe-west1",
+            "--job_name=job",
+            "--temp_location=gs://bucket/tmp",
+            "--staging_location=gs://bucket/staging",
+            f"--sdk_container_image={CPU_IMAGE}",
+            "--sdk_location=container",
+            "--machine_type=n2-standard-4",
+            "--disk_size_gb=50",
+            "--experiments=no_use_multiple_sdk_containers",
+            "--number_of_worker_harness_threads=4",
+            "--autoscaling_algorithm=THROUGHPUT_BASED",
+            "--max_num_workers=20",
+            "--labels=app=image-labeling",
+        ]
+    ]
+
+
+def test_label_starts_a_job_of_gpus(recorder):
+    more = {"GPU": "nvidia-tesla-t4", "NO_PUBLIC_IPS": "1", "MAX_WORKERS": "3"}
+    more |= {"SUBNETWORK": "regions/r/subnetworks/s", "SERVICE_ACCOUNT": "labeler@example.com"}
+    assert recorder.run(SCRIPT, "label", *FLAGS, **WHERE, **more).returncode == 0
+    [call] = recorder.calls
+    assert call[-6:] == [
+        "--max_num_workers=3",
+        "--labels=app=image-labeling",
+        f"--dataflow_service_options={ACCELERATOR}",
+        "--no_use_public_ips",
+        "--subnetwork=regions/r/subnetworks/s",
+        "--service_account_email=labeler@example.com",
+    ]
+    assert {"--require_gpu", "--machine_type=n1-standard-8"} <= set(call)
+    assert f"--sdk_container_image={GPU_IMAGE}" in call
+    assert recorder.run(SCRIPT, "label", **WHERE, GPU="nvidia-l4").returncode == 0
+    assert "--machine_type=g2-standard-8" in recorder.calls[-1]
+
+
+def test_the_image(recorder):
+    assert recorder.run(SCRIPT, "image", **WHERE, GPU="nvidia-l4", MODEL="model").returncode == 0
+    [call] = recorder.calls
+    assert call[:4] == ["gcloud", "builds", "submit", f"{ROOT}/launch/.."]
+    assert call[4:-1] == [*("--project=my-project", "--region=europe-west1", "--config=/dev/stdin")]
+    build = yaml.safe_load(call[-1])
+    assert build["images"] == [GPU_IMAGE]
+    assert build["steps"][0]["args"] == [
+        *("build", "--file=launch/Dockerfile", f"--tag={GPU_IMAGE}"),
+        *("--build-arg=KIND=gpu", f"--build-arg=IMAGE={GPU_IMAGE}"),
+        *("--build-arg=MODEL=model", "."),
+    ]
+
+
+def test_the_template(recorder):
+    assert recorder.run(SCRIPT, "template", **WHERE).returncode == 0
+    assert recorder.calls == [
+        [
+            *("gcloud", "dataflow", "flex-template", "build"),
+            "gs://bucket/templates/image-labeling-cpu.json",
+            *("--project=my-project", f"--image={CPU_IMAGE}", "--sdk-language=PYTHON"),
+            f"--metadata-file={ROOT}/launch/flex_template.json",
+        ]
+    ]
+
+
+def test_start_from_the_template(recorder):
+    recorder.answer({"flex-template run": ["job-7\n"]})
+    done = recorder.run(SCRIPT, "start", *FLAGS, "--incremental", JOB_NAME="night", **WHERE)
+    assert done.stdout == (
+        "https://console.cloud.google.com/dataflow/jobs/europe-west1/job-7?project=my-project\n"
+    )
+    assert recorder.calls == [
+        [
+            *("gcloud", "dataflow", "flex-template", "run", "night"),
+            *("--project=my-project", "--region=europe-west1"),
+            "--template-file-gcs-location=gs://bucket/templates/image-labeling-cpu.json",
+            "--parameters=^~^input=gs://photos/a, b~model=/model~output=gs://labels/out~top_k=3"
+            "~incremental=true",
+            *("--worker-machine-type=n2-standard-4", "--max-workers=20"),
+            *("--temp-location=gs://bucket/tmp", "--staging-location=gs://bucket/staging"),
+            "--additional-user-labels=app=image-labeling",
+            "--additional-experiments=no_use_multiple_sdk_containers",
+            "--format=value(job.id)",
+        ]
+    ]
+
+
+def test_start_and_wait(recorder):
+    recorder.answer(
+        {
+            "flex-template run": ["job-7\n"],
+            "jobs describe": ["JOB_STATE_QUEUED\n", "JOB_STATE_RUNNING\n", "JOB_STATE_DONE\n"],
+            "metrics list": ["", "80 images_decoded\n3 images_failed\n"],
+            "storage ls": ["gs://labels/out/summary.json\n"],
+            "pipeline report": ["123 found = 120 labeled + 3 failed\n"],
+        }
+    )
+    quick = {"SECONDS_BETWEEN_LOOKS": "0"}
+    done = recorder.run(SCRIPT, "start", "--wait", *FLAGS, **WHERE, **quick)
+    assert done.returncode == 0
+    assert done.stdout.endswith("\n123 found = 120 labeled + 3 failed\n")
+    assert "gcloud dataflow jobs cancel job-7 --region=europe-west1" in done.stderr
+    assert "JOB_STATE_RUNNING 80 images_decoded 3 images_failed" in done.stderr
+    assert recorder.calls[-2:] == [
+        [
+            *("gcloud", "storage", "ls"),
+            *("gs://labels/out/summary.json", "gs://labels/out/run=*/summary.json"),
+        ],
+        ["python", "-m", "pipeline", "report", "gs://labels/out"],
+    ]
+    recorder.answer({"flex-template run": ["job-8\n"], "jobs describe": ["JOB_STATE_FAILED\n"]})
+    done = recorder.run(SCRIPT, "start", "--wait", *FLAGS, **WHERE, **quick)
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "error: the job has not ended well: JOB_STATE_FAILED; its log says why\n"
+    )
+
+
+def test_the_last_lines_of_a_night_are_those_of_its_own_folder(recorder):
+    nights = [f"gs://labels/out/run=2026-11-2{n}T02-00-00Z/summary.json\n" for n in (4, 5)]
+    recorder.answer(
+        {"jobs describe": ["JOB_STATE_DONE\n"], "storage ls": ["".join(reversed(nights))]}
+    )
+    argv = ("start", "--wait", *FLAGS, "--incremental")
+    assert recorder.run(SCRIPT, *argv, **WHERE).returncode == 0
+    assert recorder.calls[-1][-1] == "gs://labels/out/run=2026-11-25T02-00-00Z"
+
+
+def test_jobs_with_one_output_have_one_name(recorder):
+    """So that Dataflow refuses the second while the first is at work."""
+    outputs = [["--output=gs://o"], ["--output", "gs://o/"], ["--output=gs://p"]]
+    for output in outputs:
+        assert recorder.run(SCRIPT, "label", "--top_k=1", *output, **WHERE).returncode == 0
+    assert recorder.run(SCRIPT, "start", "--output=gs://o", **WHERE).returncode == 0
+    *labels, start = recorder.calls
+    names = [word for call in labels for word in call if word.startswith("--job_name=")]
+    assert names[0] == names[1] == f"--job_name={start[4]}" != names[2]
+    assert re.fullmatch(r"label-\d+", start[4])
+
+
+@pytest.mark.parametrize(
+    ("argv", "missing", "message"),
+    [
+        (["label"], "PROJECT", "PROJECT: is not set: the project that pays"),
+        (["label"], "BUCKET", "BUCKET: is not set"),
+        (["start", "photos"], None, "error: photos: start takes flags as --name=value"),
+        (["start", "--input=a", "--input=b"], None, "error: --input is given twice; a template"),
+        (["start", "--input=a~b"], None, "error: --input=a~b: has a tilde"),
+        (["start", "--wait", "--config=c"], None, "error: --wait takes the last lines from the"),
+        ([], None, "launch/dataflow.sh label FLAGS"),
+        (["lable"], None, "launch/dataflow.sh label FLAGS"),
+    ],
+)
+def test_mistakes(recorder, argv, missing, message):
+    where = {name: value for name, value in WHERE.items() if name != missing}
+    done = recorder.run(SCRIPT, *argv, **where)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert recorder.calls == []
+
+
+# The flex template
+
+
+def test_the_templates_parameters_are_the_flags():
+    written = json.loads((ROOT / "launch" / "flex_template.json").read_text())
+    assert written == flex_template.metadata()
+    names = [parameter["name"] for parameter in written["parameters"]]
+    assert {"input", "model", "output", "config", "incremental", "output_table"} <= set(names)
+    # None is asked for, as a file for --config may have it.
+    assert all(parameter["isOptional"] for parameter in written["parameters"])
+
+
+def test_parameters_become_arguments():
+    given = ["--input=a b=c", "--incremental=true", "--gzip=false", "--xla=", "--truth=", "--x"]
+    assert label_arguments(given) == ["--input=a b=c", "--incremental", "--x"]
+
+
+def test_the_launcher_gives_the_workers_its_own_image(recorder):
+    """And what makes them right otherwise is what the script gives to a job that it starts."""
+    given = ["--input=a", "--incremental=true", "--runner=DataflowRunner", "--gzip="]
+    argv = flex_main.arguments(given, CPU_IMAGE)
+    assert argv[:4] == ["label", "--input=a", "--incremental", "--runner=DataflowRunner"]
+    assert recorder.run(SCRIPT, "label", *FLAGS, **WHERE).returncode == 0
+    assert set(argv[4:]) < set(recorder.calls[-1])
+
+
+def test_the_image_has_what_the_lock_has():
+    dockerfile = (ROOT / "launch" / "Dockerfile").read_text()
+    lock = (ROOT / "requirements.txt").read_text()
+    assert "ARG BEAM_VERSION=2.77.0\n" in dockerfile
+    assert "apache-beam==2.77.0 ; python_full_version >= '3.11'" in lock.replace("[aws,gcp]", "")
+
+
+# The job's description
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with gcs_emulator() as store, store.reached_at(store.url):
+        yield store
+
+
+def description(tmp_path, recorder, color_model, *more, **environment):
+    """What would be sent to Dataflow for the flags of the script, and the pipeline's proto."""
+    flags = [f"--input={write_colors(tmp_path / 'p')}", f"--model={color_model}"]
+    flags.append(f"--output={tmp_path}/out")
+    done = recorder.run(SCRIPT, "label", *flags, *more, JOB_NAME="job", **WHERE, **environment)
+    assert done.returncode == 0, done.stderr
+    argv = [*recorder.calls[-1][4:], "--no_auth", "--template_location=gs://bucket/job.json"]
+    config = parse_label(argv)
+    pipeline = new_pipeline(config.beam_args)
+    checked = label.check(config)
+    started = datetime(2026, 11, 24, tzinfo=timezone.utc)
+    plan = runs.plan(config, *checked, inspect(config.model), started)
+    label.build(pipeline, plan.run, started)
+    assert run_pipeline(pipeline) is False
+    FileSystems.set_options(PipelineOptions())
+    with FileSystems.open("gs://bucket/job.json") as file:
+        job = json.loads(file.read())
+    return job, *of_description(job)
+
+
+def of_description(job):
+    """The options in a job's description, and the proto of the pipeline beside it."""
+    options = job["environment"]["sdkPipelineOptions"]["options"]
+    with FileSystems.open(options["pipelineUrl"]) as file:
+        proto = beam_runner_api_pb2.Pipeline.FromString(file.read())
+    return options, proto
+
+
+def staged(pool):
+    """The packages that a worker installs."""
+    names = [package["name"] for package in pool["packages"]]
+    return [name for name in names if name.endswith((".tar.gz", ".whl"))]
+
+
+def test_the_description_of_a_job_of_cpus(tmp_path, recorder, color_model, bucket):
+    job, options, _ = description(tmp_path, recorder, color_model)
+    [pool] = job["environment"]["workerPools"]
+    assert job["name"] == "job"
+    assert job["labels"] == {"app": "image-labeling"}
+    assert pool["machineType"] == "n2-standard-4"
+    assert pool["diskSizeGb"] == 50
+    assert pool["autoscalingSettings"]["maxNumWorkers"] == 20
+    assert [image["containerImage"] for image in pool["sdkHarnessContainerImages"]] == [CPU_IMAGE]
+    assert staged(pool) == []  # the image has it all
+    assert "no_use_multiple_sdk_containers" in job["environment"]["experiments"]
+    assert options["number_of_worker_harness_threads"] == 4
+    assert not job["environment"].get("serviceOptions")
+
+
+def test_the_description_of_a_job_of_gpus(tmp_path, recorder, color_model, bucket):
+    more = {"GPU": "nvidia-tesla-t4", "NO_PUBLIC_IPS": "1"}
+    job, _, proto = description(tmp_path, recorder, color_model, **more)
+    [pool] = job["environment"]["workerPools"]
+    assert pool["machineType"] == "n1-standard-8"
+    assert pool["ipConfiguration"] == "WORKER_IP_PRIVATE"
+    assert job["environment"]["serviceOptions"] == [ACCELERATOR]
+    # One image for all steps: a worker has one process, and so one model.
+    assert [image["containerImage"] for image in pool["sdkHarnessContainerImages"]] == [GPU_IMAGE]
+    environments = {
+        transform.environment_id
+        for transform in proto.components.transforms.values()
+        if transform.environment_id
+    }
+    assert len(environments) == 1
+
+
+def test_the_launcher_describes_a_job(tmp_path, color_model, bucket, capsys):
+    """As in the image: its claim is given up, and what is left is a run to be gone on with."""
+    photos = Path(write_colors(tmp_path / "p"))
+    bucket.put({f"in/{path.name}": path.read_bytes() for path in photos.iterdir()})
+    parameters = ["--input=gs://bucket/in", f"--model={color_model}", "--output=gs://bucket/night"]
+    of_launcher = [
+        *("--runner=DataflowRunner", "--project=my-project", "--region=europe-west1"),
+        *("--job_name=label-nightly", "--temp_location=gs://bucket/tmp", "--max_num_workers=20"),
+        *("--staging_location=gs://bucket/staging", "--machine_type=n2-standard-4"),
+        *("--experiments=no_use_multiple_sdk_containers", "--labels=app=image-labeling"),
+        *("--template_location=gs://bucket/job_object", "--no_auth"),
+    ]
+    given = [*parameters, "--incremental=true", "--gzip=", *of_launcher]
+    assert main(flex_main.arguments(given, CPU_IMAGE)) == 0, capsys.readouterr().err
+    with FileSystems.open("gs://bucket/job_object") as file:
+        job = json.loads(file.read())
+    [pool] = job["environment"]["workerPools"]
+    assert job["name"] == "label-nightly"
+    assert job["labels"] == {"app": "image-labeling"}
+    assert [image["containerImage"] for image in pool["sdkHarnessContainerImages"]] == [CPU_IMAGE]
+    assert (pool["machineType"], pool["diskSizeGb"]) == ("n2-standard-4", 50)
+    assert "no_use_multiple_sdk_containers" in job["environment"]["experiments"]
+    _, proto = of_description(job)
+    names = {transform.unique_name for transform in proto.components.transforms.values()}
+    assert "Judge" in names  # as nobody waits for it
+    [left] = FileSystems.match(["gs://bucket/night/**"])
+    names = [file.path.rpartition("/")[2] for file in left.metadata_list]
+    assert sorted(names) == ["run.json", "run.yaml"]
+
+
+def test_a_package_is_staged_where_that_is_asked_for(tmp_path, recorder, color_model, bucket):
+    flags = (f"--setup_file={ROOT}/setup.py",)
+    job, _, _ = description(tmp_path, recorder, color_model, *flags)
+    [pool] = job["environment"]["workerPools"]
+    assert staged(pool) == ["workflow.tar.gz"]
+
+
+def test_no_pixels_cross_a_shuffle(tmp_path, recorder, color_model, bucket):
+    """Fusion is broken before the decode, by names, and from there to the rows no more."""
+    *_, proto = description(tmp_path, recorder, color_model)
+    transforms = proto.components.transforms
+    leaves = {
+        name: transform for name, transform in transforms.items() if not transform.subtransforms
+    }
+    made_by = {
+        output: transform for transform in leaves.values() for output in transform.outputs.values()
+    }
+    takers = {}
+    for transform in leaves.values():
+        for taken in transform.inputs.values():
+            takers.setdefault(taken, []).append(transform)
+    shuffles = ("beam:transform:group_by_key:v1", "beam:transform:reshuffle:v1")
+    [decode] = [
+        transform
+        for transform in leaves.values()
+        if "ReadAndDecode/ParDo(_ConcurrentMap)" in transform.unique_name
+    ]
+    breaks, behind = [], list(decode.inputs.values())
+    while behind:
+        maker = made_by[behind.pop()]
+        if maker.spec.urn in shuffles:
+            breaks.append(maker.unique_name)
+        else:
+            behind.extend(maker.inputs.values())
+    # By images' names, and, of those in TFRecord files, by the files'.
+    assert {name.partition("/")[0] for name in breaks} == {"SetAsideDone", "Load"}
+    seen, ahead = set(), [decode.outputs["None"]]
+    while ahead:
+        pixels = ahead.pop()
+        for transform in takers.get(pixels, []):
+            assert transform.spec.urn not in shuffles, transform.unique_name
+            seen.add(transform.unique_name)
+            if "Classify/Label/" not in transform.unique_name:  # whose output is rows
+                ahead.extend(transform.outputs.values())
+    assert any("RunInference" in name for name in seen)
+    assert any("Classify/Label/" in name for name in seen)

@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         finetune_config = parse_finetune(rest)
         return _import("pipeline.finetune.job").run(finetune_config)
     except UsageError as error:
-        say(f"error: {error}")
+        say(f"error: {error.said(lambda name: f'--{name}')}")
         return 2
     except RunError as error:
         say(f"error: {error}")

@@ -16,6 +16,9 @@ LabelingError
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 from pipeline.records import Reason
 
 
@@ -24,7 +27,44 @@ class LabelingError(Exception):
 
 
 class UsageError(LabelingError):
-    """A mistake on the command line or in what it points at; the message names the remedy."""
+    """A mistake of the user's, in an argument or in what it points at.
+
+    The command line and ``LabelImages`` share these errors, and the same argument is ``--top_k`` on
+    the one and ``top_k`` of the other. So errors name arguments, and whoever shows them decides how
+    they are spelled: ``str`` as in Python, ``said`` as it is asked to.
+
+    Attributes:
+      problem: what is wrong, in one line.
+      subject: the argument that is to blame, as it is spelled in Python; "" for none.
+      given: what the user gave for it.
+      remedy: what to do; a ``{labels_file}`` in it is the argument of that name. Nothing that a
+        user wrote may be in it.
+    """
+
+    def __init__(self, problem: str, *, subject: str = "", given: object = None, remedy: str = ""):
+        super().__init__(problem)
+        self.problem = problem
+        self.subject = subject
+        self.given = given
+        self.remedy = remedy
+
+    def said(self, spell: Callable[[str], str]) -> str:
+        """The whole message: subject, what was given, problem, remedy.
+
+        Args:
+          spell: how the arguments are spelled where the message is read.
+        """
+        parts = []
+        if self.subject:
+            parts.append(spell(self.subject))
+            if self.given is not None:
+                parts.append(str(self.given))
+        where = " ".join(parts)
+        remedy = re.sub(r"\{(\w+)\}", lambda name: spell(name[1]), self.remedy)
+        return f"{where}{': ' if where else ''}{self.problem}{'; ' if remedy else ''}{remedy}"
+
+    def __str__(self) -> str:
+        return self.said(str)
 
 
 class InputError(UsageError):

@@ -89,7 +89,7 @@ _READ_REASONS = frozenset(
 class ImageRef(NamedTuple):
     """An image to read.
 
-    ``uri``: an absolute path or a URI, unique within a run. ``label``: its true class, where that
+    ``uri``: an absolute path or a URI, unique within a run. ``truth``: its true class, where that
     is known and wanted. ``version``: changes when the file does, as far as that was to be found out
     without reading it. ``carried``: of a list that names it. ``place``: for a record of a TFRecord
     file, the file and its position there. ``data``: the image's bytes, where they came along with
@@ -97,7 +97,7 @@ class ImageRef(NamedTuple):
     """
 
     uri: str
-    label: str | None = None
+    truth: str | None = None
     version: str = ""
     carried: Carried = _NOTHING
     place: tuple[str, int] | None = None
@@ -120,7 +120,7 @@ class ImageInfo(NamedTuple):
     """What is known of a decoded image besides its pixels; its key in RunInference.
 
     ``width`` and ``height``: of the original in pixels, as displayed (EXIF orientation applied).
-    ``content``: the SHA-256 of the file in hexadecimal, if the image has a ``label``. ``version``
+    ``content``: the SHA-256 of the file in hexadecimal, if the image has a ``truth``. ``version``
     and ``carried``: see ``ImageRef``.
     """
 
@@ -128,7 +128,7 @@ class ImageInfo(NamedTuple):
     width: int
     height: int
     seconds: StageSeconds
-    label: str | None = None
+    truth: str | None = None
     content: str = ""
     version: str = ""
     carried: Carried = _NOTHING

@@ -314,8 +314,8 @@ def read_and_decode(
         width=decoded.width,
         height=decoded.height,
         seconds=seconds,
-        label=ref.label,
-        content=hashlib.sha256(data).hexdigest() if ref.label is not None else "",
+        truth=ref.truth,
+        content=hashlib.sha256(data).hexdigest() if ref.truth is not None else "",
         version=ref.version,
         carried=ref.carried,
     )
@@ -408,7 +408,7 @@ def label_image(
         run_id=run_id,
         labeled_at=Timestamp(datetime.now(timezone.utc).strftime(TIME)),
         version=info.version,
-        truth=info.label,
+        truth=info.truth,
         carried=info.carried,
         seconds=info.seconds._replace(predict=answer.seconds),
     )

@@ -102,7 +102,7 @@ def pixel_example(info: ImageInfo, pixels: np.ndarray) -> bytes:
 def _example(info: ImageInfo, values: bytes) -> bytes:
     texts = {
         "image/filename": info.uri.encode(),
-        "image/class/text": (info.label or "").encode(),
+        "image/class/text": (info.truth or "").encode(),
         "image/sha256": info.content.encode(),
         "values": values,
     }

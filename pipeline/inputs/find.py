@@ -102,19 +102,19 @@ class FindImages(beam.PTransform):
       inputs: what ``understand`` returned.
       ask_for_versions: whether stores and servers are asked for the versions of what stands in
         lists, which takes a request for each.
-      folder_is_label: whether the folder that an image is in is named like its true class.
+      folder_is_truth: whether the folder that an image is in is named like its true class.
     """
 
     def __init__(
         self,
         inputs: Sequence[Input],
         ask_for_versions: bool = False,
-        folder_is_label: bool = False,
+        folder_is_truth: bool = False,
     ):
         super().__init__()
         self._inputs = inputs
         self._ask_for_versions = ask_for_versions
-        self._folder_is_label = folder_is_label
+        self._folder_is_truth = folder_is_truth
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[ImageRef]:
         """List every input; TFRecord files are listed record by record."""
@@ -125,11 +125,11 @@ class FindImages(beam.PTransform):
             | "Records" >> beam.FlatMap(tfrecords.list_records)
             | "Count" >> beam.Map(_count)
         )
-        return refs | "Truth" >> beam.Map(_with_folder_as_label) if self._folder_is_label else refs
+        return refs | "Truth" >> beam.Map(_with_folder_as_truth) if self._folder_is_truth else refs
 
 
-def _with_folder_as_label(ref: ImageRef) -> ImageRef:
-    return ref._replace(label=posixpath.basename(posixpath.dirname(ref.uri)) or None)
+def _with_folder_as_truth(ref: ImageRef) -> ImageRef:
+    return ref._replace(truth=posixpath.basename(posixpath.dirname(ref.uri)) or None)
 
 
 def _count(ref: ImageRef) -> ImageRef:

@@ -154,7 +154,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         >> inputs.FindImages(
             run.inputs,
             ask_for_versions=config.incremental,
-            folder_is_label=config.truth == inputs.PARENT,
+            folder_is_truth=config.truth == inputs.PARENT,
         )
         | "SetAsideDone" >> SetAsideDone(run.attempts, run.earlier_runs, run.truth)
     )

@@ -88,7 +88,7 @@ def _by_name(ref: ImageRef) -> tuple[str, tuple[Any, ...]]:
     """The name as the key; a URI that is the same is not shuffled twice."""
     name = name_of(ref.uri)
     uri = "" if ref.uri == name else ref.uri
-    return name, (uri, ref.version, ref.place, ref.label, ref.carried)
+    return name, (uri, ref.version, ref.place, ref.truth, ref.carried)
 
 
 def _truth_by_name(ref: ImageRef) -> tuple[str, str | None]:
@@ -147,8 +147,8 @@ def _tag_sorted(group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
         raise InputError(f"--truth: {name} has several classes: {', '.join(sorted(labels))}")
     truth = next(iter(labels), None)
     refs = [
-        ImageRef(uri or name, truth or label, version, carried, place)
-        for uri, version, place, label, carried in values["found"]
+        ImageRef(uri or name, truth or own, version, carried, place)
+        for uri, version, place, own, carried in values["found"]
     ]
     sorted_ = list(sort_images(refs, values["attempts"], values["earlier"]))
     new = sum(tag == "new" for tag, _ in sorted_)
@@ -184,7 +184,7 @@ def sort_images(
         yield "found", ref
         row = _row_of_attempts(attempts, ref.version)
         if isinstance(row, Labeled):
-            yield "labeled", row._replace(truth=ref.label, carried=ref.carried)
+            yield "labeled", row._replace(truth=ref.truth, carried=ref.carried)
         elif row is not None:
             yield "failed", row._replace(carried=ref.carried)
         elif _is_done(earlier, ref.version):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from typing import NamedTuple
 
 from pipeline.errors import ImageError
 from pipeline.images.containers.common import Essentials, check_size, exif_orientation
@@ -22,6 +23,16 @@ _MARKER = re.compile(rb"\xff[^\xff\x00]")  # neither padding nor a stuffed zero
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\xff\x00\xd0-\xd7]")
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+# What the frame's marker says, as in ITU-T T.81, table B.1; those of JPEG-LS are ITU-T T.87's.
+_PROCESSES = {
+    **{0xC0: "baseline", 0xC1: "extended sequential", 0xC2: "progressive", 0xC3: "lossless"},
+    **{0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "hierarchical", 0xDE: "hierarchical"},
+    **{0xC9: "arithmetic-coded", 0xCA: "arithmetic-coded", 0xCB: "arithmetic-coded lossless"},
+    **{0xCD: "hierarchical", 0xCE: "hierarchical", 0xCF: "hierarchical"},
+    **{0xF7: "JPEG-LS"},
+}
+_HUFFMAN = (0xC0, 0xC1, 0xC2)
+_DEFINE_HIERARCHY = 0xDE
 # Tables, the frame, and which color space the samples are in: JFIF (APP0) or Adobe's (APP14).
 _KEPT_SEGMENTS = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF, 0xE0, 0xEE}
 
@@ -89,3 +100,59 @@ def _check_scans(data: bytes, at: int, pixels: int) -> None:
                 )
         if marker >= 0xC0 and at + 2 <= len(data):
             at += struct.unpack_from(">H", data, at)[0]
+
+
+class Kind(NamedTuple):
+    """What a JPEG's frame header says of how its pixels are coded.
+
+    ``name``: for people, with bits and components: "a lossless JPEG of 8 bits and 3 components".
+
+    ``everyday``: Huffman-coded, baseline, extended or progressive, with 8 bits and 1, 3 or 4
+    components: what decoders are used to, and may decode at a smaller scale.
+    """
+
+    name: str
+    everyday: bool
+
+
+def kind_of(data: bytes) -> Kind | None:
+    """The kind of a JPEG; None if it has no frame header before its first scan.
+
+    Only the segments in front of the first scan are looked at, as libjpeg does it. A second frame
+    header makes a file odd, whatever the first one says.
+    """
+    frames: list[int] = []
+    shape = b""
+    at = 2
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        match = _MARKER.search(data, at)
+        if match is None or match.end() + 2 > len(data):
+            break
+        at = match.end()
+        marker = data[at - 1]
+        if 0xD0 <= marker <= 0xD8:
+            continue
+        if marker in (0xD9, 0xDA) or marker < 0xC0:
+            break
+        (length,) = struct.unpack_from(">H", data, at)
+        if marker in _PROCESSES:
+            frames.append(marker)
+            shape = shape or data[at + 2 : at + length]
+        at += max(length, 2)
+    if not frames or len(shape) < 6:
+        return None
+    bits, height, _, components = struct.unpack_from(">BHHB", shape)
+    process = "hierarchical" if _DEFINE_HIERARCHY in frames else _PROCESSES[frames[0]]
+    ordinary = len(frames) == 1 and frames[0] in _HUFFMAN and bits == 8 and height > 0
+    factors = shape[7 : 6 + 3 * components : 3]  # of each component, across and down
+    across, down = [factor >> 4 for factor in factors], [factor & 15 for factor in factors]
+    whole = all(
+        parts and all(part and max(parts) % part == 0 for part in parts) for parts in (across, down)
+    )
+    well_formed = whole and len(shape) == 6 + 3 * components and components in (1, 3, 4)
+    noun = process if process == "JPEG-LS" else f"{process} JPEG"
+    name = f"{noun} of {bits} bits and {components} component" + "s" * (components != 1)
+    if not height:
+        name += ", whose height is given after its pixels"
+    article = "an" if name[0] in "aeiou" else "a"
+    return Kind(f"{article} {name}", ordinary and well_formed)

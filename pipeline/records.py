@@ -41,49 +41,89 @@ Carried = Mapping[str, Any]
 _NOTHING: Carried = {}
 
 
+class _Facts(NamedTuple):
+    value: str
+    stage: str
+    sentence: str
+    is_transient: bool = False
+    is_for_good: bool = False
+
+
 class Reason(str, Enum):
-    """Why an image has no label. A closed set: every failure has one of these."""
+    """Why an image has no label. A closed set: every failure has one of these.
 
-    # While reading
-    NOT_FOUND = "not_found"
-    FORBIDDEN = "forbidden"
-    TIMEOUT = "timeout"
-    UNAVAILABLE = "unavailable"
-    UNREADABLE = "unreadable"
-    TOO_LARGE = "too_large"
-    # While decoding
-    EMPTY = "empty"
-    NOT_AN_IMAGE = "not_an_image"
-    UNSUPPORTED_FORMAT = "unsupported_format"
-    TRUNCATED = "truncated"
-    CORRUPT = "corrupt"
-    TOO_MANY_PIXELS = "too_many_pixels"
-    # While predicting
-    PREDICTION_FAILED = "prediction_failed"
+    Attributes:
+      stage: the step that gives this reason: ``read``, ``decode`` or ``predict``.
+      sentence: what it means, for people.
+      is_transient: whether it may pass within seconds, so that the same run tries again.
+      is_for_good: whether the file itself is the reason, so that no run would label it until it
+        changes. Permissions, credentials and devices come and go while the file stays the same.
+    """
 
-    @property
-    def stage(self) -> str:
-        """The step that gives this reason: ``read``, ``decode`` or ``predict``."""
-        if self is Reason.PREDICTION_FAILED:
-            return "predict"
-        return "read" if self in _READ_REASONS else "decode"
+    _value_: str
+    stage: str
+    sentence: str
+    is_transient: bool
+    is_for_good: bool
 
-    @property
-    def is_transient(self) -> bool:
-        """Whether the same image may well be read another time."""
-        return self in (Reason.TIMEOUT, Reason.UNAVAILABLE)
+    def __new__(cls, *facts: Any) -> Reason:
+        """Make the string that a row has, with its facts as attributes."""
+        row = _Facts(*facts)
+        reason = str.__new__(cls, row.value)
+        reason._value_ = row.value
+        reason.stage = row.stage
+        reason.sentence = row.sentence
+        reason.is_transient = row.is_transient
+        reason.is_for_good = row.is_for_good
+        return reason
 
-
-_READ_REASONS = frozenset(
-    {
-        Reason.NOT_FOUND,
-        Reason.FORBIDDEN,
-        Reason.TIMEOUT,
-        Reason.UNAVAILABLE,
-        Reason.UNREADABLE,
-        Reason.TOO_LARGE,
-    }
-)
+    NOT_FOUND = _Facts("not_found", "read", "There is no such file, or it is gone.")
+    FORBIDDEN = _Facts("forbidden", "read", "The store or server denies access to it.")
+    TIMEOUT = _Facts(
+        "timeout", "read", "Reading took too long, in each of four attempts.", is_transient=True
+    )
+    UNAVAILABLE = _Facts(
+        "unavailable",
+        "read",
+        "The store or server failed, in each of four attempts.",
+        is_transient=True,
+    )
+    UNREADABLE = _Facts("unreadable", "read", "It cannot be read.")
+    TOO_LARGE = _Facts(
+        "too_large",
+        "read",
+        "The file is larger than the run allows (max_image_bytes).",
+        is_for_good=True,
+    )
+    EMPTY = _Facts("empty", "decode", "The file has no bytes.", is_for_good=True)
+    NOT_AN_IMAGE = _Facts(
+        "not_an_image",
+        "decode",
+        "The file has an image's name, but holds something else.",
+        is_for_good=True,
+    )
+    UNSUPPORTED_FORMAT = _Facts(
+        "unsupported_format",
+        "decode",
+        "The image's format is not supported; convert it to JPEG or PNG.",
+        is_for_good=True,
+    )
+    TRUNCATED = _Facts(
+        "truncated",
+        "decode",
+        "The file ends too early, as after a broken upload.",
+        is_for_good=True,
+    )
+    CORRUPT = _Facts("corrupt", "decode", "The file is damaged.", is_for_good=True)
+    TOO_MANY_PIXELS = _Facts(
+        "too_many_pixels",
+        "decode",
+        "The image has more pixels than the run allows (max_image_pixels).",
+        is_for_good=True,
+    )
+    PREDICTION_FAILED = _Facts(
+        "prediction_failed", "predict", "The model fails on this image, even when it is alone."
+    )
 
 
 class ImageRef(NamedTuple):
@@ -243,12 +283,8 @@ class Failure(NamedTuple):
 
     @property
     def is_for_good(self) -> bool:
-        """Whether the file itself is the reason, so that another run would not label it either.
-
-        Permissions, credentials and devices come and go, and the file does not change with them.
-        """
-        reason = Reason(self.reason)
-        return reason.stage == "decode" or reason is Reason.TOO_LARGE
+        """Whether the file itself is the reason, see ``Reason``."""
+        return Reason(self.reason).is_for_good
 
 
 class Column(NamedTuple):

@@ -1,4 +1,7 @@
 import json
+import pickle
+import re
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +75,42 @@ def test_every_reason_has_a_stage(reason):
         assert reason.stage == "decode"
     else:
         assert (reason.name, reason.stage) == ("PREDICTION_FAILED", "predict")
+
+
+def test_reasons_that_may_pass_and_reasons_that_stay():
+    transient = {reason.value for reason in Reason if reason.is_transient}
+    assert transient == {"timeout", "unavailable"}
+    for_good = {reason for reason in Reason if reason.is_for_good}
+    assert for_good == {reason for reason in Reason if reason.stage == "decode"} | {
+        Reason.TOO_LARGE
+    }
+    for reason in Reason:
+        assert Failure("a.jpg", reason.stage, reason.value, "", "r").is_for_good is (
+            reason in for_good
+        )
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_reason_is_its_text_in_rows_and_on_workers(reason):
+    assert Reason(reason.value) is reason
+    assert pickle.loads(pickle.dumps(reason)) is reason
+    assert json.dumps(reason) == f'"{reason.name.lower()}"'
+
+
+def tried_again(reason):
+    if reason.is_transient:
+        return "by the same run, and by the next"
+    return "once the file has changed" if reason.is_for_good else "by the next run"
+
+
+def test_the_documentation_has_every_reason_as_it_is():
+    root = Path(__file__).parents[1]
+    pages = [root / "README.md", *sorted((root / "docs").glob("**/*.md"))]
+    text = "\n".join(page.read_text() for page in pages)
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (.+?) \| (.+?) \|$", text, re.MULTILINE)
+    assert [row for row in rows if row[0] in {reason.value for reason in Reason}] == [
+        (reason.value, reason.stage, reason.sentence, tried_again(reason)) for reason in Reason
+    ]
 
 
 def test_an_image_error_reads_as_reason_and_message():

@@ -75,7 +75,7 @@ def _failures(summary: Mapping[str, Any], rows: Rows) -> list[dict[str, Any]]:
         {
             "reason": reason,
             "images": counts[reason],
-            "meaning": texts.REASONS.get(reason, ""),
+            "meaning": texts.meaning(reason),
             "examples": rows.failures.get(reason, []),
         }
         for reason in sorted(counts, key=lambda reason: (-counts[reason], reason))

@@ -6,27 +6,19 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.console import printable
-from pipeline.records import TIME
+from pipeline.records import TIME, Reason
 
 NAME_CHARACTERS = 120
 LABEL_CHARACTERS = 60
 MESSAGE_CHARACTERS = 240
 
-REASONS = {
-    "not_found": "There is no such file, or not any more.",
-    "forbidden": "The store or server refuses to hand it out.",
-    "timeout": "It was not read in time, in four attempts. Another run may well read it.",
-    "unavailable": "The store or server failed, in four attempts. Another run may well read it.",
-    "unreadable": "It cannot be read.",
-    "too_large": "The file has more bytes than --max_image_bytes allows.",
-    "empty": "The file has no bytes.",
-    "not_an_image": "The file is something else under an image's name.",
-    "unsupported_format": "An image in a format that is not read; convert it to JPEG or PNG.",
-    "truncated": "The file ends too early, as after a broken upload.",
-    "corrupt": "The file is damaged.",
-    "too_many_pixels": "The image has more pixels than --max_image_pixels allows.",
-    "prediction_failed": "The model fails on this image, also when it is alone.",
-}
+
+def meaning(reason: str) -> str:
+    """What a failure's reason means; nothing for one that this version does not know."""
+    try:
+        return Reason(reason).sentence
+    except ValueError:
+        return ""
 
 
 def text(value: Any, characters: int = NAME_CHARACTERS) -> str:

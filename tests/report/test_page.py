@@ -209,6 +209,8 @@ def test_long_names_and_odd_ones():
     assert texts.base_name("/p/a\u202egpj.exe") == "a\\u202egpj.exe"
     assert texts.text("x" * 500).endswith("x…")
     assert texts.label("") == "(no name)"
+    assert texts.meaning("empty") == "The file has no bytes."
+    assert texts.meaning("of_a_later_version") == ""
     assert texts.time("2026-11-04T08:03:05Z") == "4 November 2026, 08:03 UTC"
     assert texts.time(None) == "None"
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipeline.errors import ModelError
-from pipeline.models import files as model_files
-from pipeline.models.model import ExtractorSpec, load
-from pipeline.models.tensorflow_import import tf
+from pipeline.models.model import ExtractorSpec, as_function, load_anew
+from pipeline.models.tensorflow_import import tf, what_failed
 
 # The part of the features that each training step leaves out.
 DROPOUT = 0.2
@@ -18,12 +18,32 @@ DROPOUT = 0.2
 _LEAST_CROP = 0.75
 
 
+class Draw(NamedTuple):
+    """The random numbers of one training step, for some consecutive images of its batch.
+
+    An image draws the same numbers whether its batch is taken in one go or in several.
+
+    Attributes:
+      seed: int64 ``[2]``, of the step.
+      first: int32, the place of the first of these images in the batch.
+      total: int32, the images in the batch.
+    """
+
+    seed: tf.Tensor
+    first: tf.Tensor
+    total: tf.Tensor
+
+
 class Head:
     """Features → logits: dropout while training, then one dense layer.
 
     Args:
-      features: how many there are for each image.
-      classes: how many there are.
+      features: the numbers for each image.
+      classes: the number of classes.
+
+    Attributes:
+      variables: what is trained.
+      state: every variable that decides the answers; the same.
     """
 
     def __init__(self, features: int, classes: int):
@@ -31,64 +51,122 @@ class Head:
         self.weights = tf.Variable(tf.zeros([features, classes]), name="head/weights")
         self.bias = tf.Variable(tf.zeros([classes]), name="head/bias")
         self.variables = [self.weights, self.bias]
+        self.state = self.variables
 
-    def logits(self, inputs: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
-        """Float32 ``[N, features]`` → logits ``[N, classes]``."""
-        if seed is not None:
-            inputs = tf.nn.experimental.stateless_dropout(inputs, DROPOUT, seed)
+    def logits(self, inputs: tf.Tensor, draw: Draw | None) -> tf.Tensor:
+        """Float32 ``[N, features]`` → logits ``[N, classes]``; with dropout if there is a draw."""
+        if draw is not None:
+            shape = tf.stack([draw.total, tf.shape(inputs)[1]])
+            drawn = tf.random.stateless_uniform(shape, draw.seed)
+            drawn = drawn[draw.first : draw.first + tf.shape(inputs)[0]]
+            inputs = tf.where(drawn >= DROPOUT, inputs * (1.0 / (1.0 - DROPOUT)), 0.0)
         return tf.matmul(inputs, self.weights) + self.bias
 
 
 class WholeNetwork:
-    """Pixels → logits, through an extractor whose variables are trained, too.
+    """Pixels → logits, through an extractor whose weights are trained together with the head's.
+
+    The extractor is the function that was probed, and that computed the features: the same
+    signature. Its normalization keeps the statistics that it came with, as is advised for training
+    a network further (https://keras.io/guides/transfer_learning/), so a step on a batch does not
+    depend on how many images fit in memory at a time.
 
     Args:
       spec: of the extractor.
       head: what follows it.
+
+    Attributes:
+      extractor: the loaded SavedModel, a copy that nobody else has.
+      variables: what is trained.
+      state: every variable that decides the answers, whether it is trained or not.
 
     Raises:
       ModelError: the extractor cannot be trained.
     """
 
     def __init__(self, spec: ExtractorSpec, head: Head):
-        # The same object that was probed says in one word whether there is anything to train.
-        if not getattr(load(spec), "trainable_variables", None):
-            raise ModelError(
-                f"--model {spec.handle}: has nothing that can be trained, so --unfreeze is not "
-                "possible; leave it out, or use a TensorFlow 2 feature vector of the Hub"
-            )
-        with warnings.catch_warnings():  # tensorflow_hub imports pkg_resources, which warns
-            warnings.simplefilter("ignore")
-            import tensorflow_hub as hub
-        self.extractor = hub.KerasLayer(str(model_files.resolve(spec.handle)), trainable=True)
-        self.extractor.build([None, spec.height, spec.width, 3])
+        self.extractor = load_anew(spec)
+        self._function = as_function(self.extractor, spec.signature)
         self._head = head
-        self.variables = [*self.extractor.trainable_variables, *head.variables]
+        captured = _captured(self.extractor, spec.signature)
+        trained = _with_gradient(self._function, _trainable(self.extractor, captured), spec)
+        self.variables = [*trained, *head.variables]
+        self.state = [*captured, *head.variables]
 
-    def logits(self, inputs: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
-        """Uint8 ``[N, height, width, 3]`` → logits ``[N, classes]``."""
+    def logits(self, inputs: tf.Tensor, draw: Draw | None) -> tf.Tensor:
+        """Uint8 ``[N, height, width, 3]`` → logits ``[N, classes]``; a draw augments them."""
         images = tf.cast(inputs, tf.float32) / 255.0
-        if seed is not None:
-            images = augment(images, seed)
-        return self._head.logits(self.features(images, training=seed is not None), seed)
+        if draw is not None:
+            images = augment(images, draw)
+        return self._head.logits(self.features(images), draw)
 
-    def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def features(self, images: tf.Tensor) -> tf.Tensor:
         """Float32 ``[N, height, width, 3]`` in [0, 1] → features ``[N, features]``."""
-        return self.extractor(images, training=training)
+        return tf.cast(self._function(images), tf.float32)
 
 
-def augment(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def _captured(loaded: Any, signature: str | None) -> list[tf.Variable]:
+    """The variables that a function of a SavedModel reads or writes, each once."""
+    if signature is None:
+        functions = loaded.__call__.concrete_functions
+    else:
+        functions = [loaded.signatures[signature]]
+    found = {variable.ref(): variable for function in functions for variable in function.variables}
+    return list(found.values())
+
+
+def _trainable(loaded: Any, variables: Sequence[tf.Variable]) -> list[tf.Variable]:
+    """Those of the variables that a SavedModel wants trained, as the Hub's models list them."""
+    listed = getattr(loaded, "trainable_variables", None)
+    if listed is None:
+        return [variable for variable in variables if variable.trainable]
+    wanted = {variable.ref() for variable in listed}
+    return [variable for variable in variables if variable.ref() in wanted]
+
+
+def _with_gradient(
+    function: Any, candidates: Sequence[tf.Variable], spec: ExtractorSpec
+) -> list[tf.Variable]:
+    """Those of the candidates that the features depend on.
+
+    Raises:
+      ModelError: there are none, or TensorFlow cannot compute the gradient.
+    """
+    remedy = "leave {unfreeze} out, or use a TensorFlow 2 feature vector of the Hub"
+    images = np.random.default_rng(0).random((2, spec.height, spec.width, 3), np.float32)
+    try:
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(function(tf.constant(images)))
+        gradients = tape.gradient(total, candidates)
+    except (tf.errors.OpError, LookupError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"cannot be trained: TensorFlow has no gradient of it: {what_failed(error)}",
+            subject="model",
+            given=spec.handle,
+            remedy=remedy,
+        ) from error
+    pairs = zip(candidates, gradients, strict=True)
+    trained = [variable for variable, gradient in pairs if gradient is not None]
+    if not trained:
+        raise ModelError(
+            "has nothing that can be trained", subject="model", given=spec.handle, remedy=remedy
+        )
+    return trained
+
+
+def augment(images: tf.Tensor, draw: Draw) -> tf.Tensor:
     """Flip half of the images sideways, and crop all of them, each in its own way.
 
     Args:
       images: float32 ``[N, height, width, 3]``.
-      seed: int64 ``[2]``; the same seed does the same.
+      draw: the same draw does the same.
 
     Returns:
       The same shape.
     """
     count, (height, width) = tf.shape(images)[0], images.shape[1:3]
-    side, top, left, flip = tf.unstack(tf.random.stateless_uniform([4, count], seed))
+    drawn = tf.random.stateless_uniform(tf.stack([4, draw.total]), draw.seed)
+    side, top, left, flip = tf.unstack(drawn[:, draw.first : draw.first + count])
     side = _LEAST_CROP + (1.0 - _LEAST_CROP) * side
     top, left = top * (1.0 - side), left * (1.0 - side)
     right = left + side

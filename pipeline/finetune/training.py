@@ -19,6 +19,7 @@ import numpy as np
 from pipeline import console
 from pipeline.errors import RunError
 from pipeline.finetune.history import EpochRecord, StepRecord
+from pipeline.finetune.networks import Draw
 from pipeline.models.tensorflow_import import tf
 
 SEED = 0
@@ -35,12 +36,19 @@ _EVALUATION_BATCH = 64
 
 
 class Network(Protocol):
-    """What can be trained: a function with variables."""
+    """What can be trained: a function with variables.
+
+    Attributes:
+      variables: what the optimizer changes.
+      state: every variable that the function depends on. A network may have others than those that
+        are trained, such as moving statistics, and may change them itself.
+    """
 
     variables: list[tf.Variable]
+    state: list[tf.Variable]
 
-    def logits(self, inputs: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
-        """Logits ``[N, classes]``; ``seed``, int64 ``[2]``, is of a training step, else None."""
+    def logits(self, inputs: tf.Tensor, draw: Draw | None) -> tf.Tensor:
+        """Logits ``[N, classes]``; ``draw`` is a training step's, else None."""
 
 
 @dataclass(frozen=True)
@@ -135,12 +143,12 @@ class Phase:
         # With float16, small gradients vanish unless the loss is scaled up.
         self._scales = hasattr(optimizer, "get_scaled_loss")
         optimizer.build(network.variables)
-        self._best = [tf.Variable(variable) for variable in network.variables]
+        self._best = [tf.Variable(variable) for variable in network.state]
         self._said_epoch = 0.0
         self._manager = None
         if checkpoints is not None:
             checkpoint = tf.train.Checkpoint(
-                variables=network.variables,
+                variables=network.state,
                 best=self._best,
                 optimizer=optimizer,
                 progress=self._progress,
@@ -178,7 +186,7 @@ class Phase:
             progress.best_loss, _ = self.evaluate(self._validation)
         while progress.epoch <= epochs and progress.epoch - progress.best_epoch <= PATIENCE:
             self._epoch()
-        for variable, best in zip(self._network.variables, self._best, strict=True):
+        for variable, best in zip(self._network.state, self._best, strict=True):
             variable.assign(best)
         console.say(
             f"{self._name}: ends after {progress.epoch - 1} epochs with epoch "
@@ -256,7 +264,7 @@ class Phase:
             )
         if validation_loss < progress.best_loss:
             progress.best_loss, progress.best_epoch = validation_loss, progress.epoch
-            for variable, best in zip(self._network.variables, self._best, strict=True):
+            for variable, best in zip(self._network.state, self._best, strict=True):
                 best.assign(variable)
         progress.epoch, progress.step = progress.epoch + 1, 0
         if self._manager:
@@ -309,12 +317,16 @@ class Phase:
         loss, right = 0.0, 0
         for at in range(0, len(classes), progress.micro_batch):
             go = slice(at, at + progress.micro_batch)
-            seed = tf.constant([SEED + len(progress.history.steps), at], tf.int64)
+            draw = Draw(
+                tf.constant([SEED + len(progress.history.steps), 0], tf.int64),
+                tf.constant(at),
+                tf.constant(len(classes)),
+            )
             gradients, go_loss, go_right = self._gradients(
                 tf.constant(inputs[go]),
                 tf.constant(classes[go]),
                 tf.constant(weights[go] / weights.sum()),
-                seed,
+                draw,
             )
             total = [a + b for a, b in zip(total, gradients, strict=True)] if total else gradients
             loss += float(go_loss)
@@ -322,11 +334,11 @@ class Phase:
         return total, loss, right
 
     def _gradients_eagerly(
-        self, inputs: tf.Tensor, classes: tf.Tensor, weights: tf.Tensor, seed: tf.Tensor
+        self, inputs: tf.Tensor, classes: tf.Tensor, weights: tf.Tensor, draw: Draw
     ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
         """Of the loss, the sum of the images' cross entropies times ``weights``."""
         with tf.GradientTape() as tape:
-            logits = self._network.logits(inputs, seed)
+            logits = self._network.logits(inputs, draw)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(classes, logits)
             loss = tf.reduce_sum(losses * weights)
             scaled = self._optimizer.get_scaled_loss(loss) if self._scales else loss

@@ -340,6 +340,15 @@ def load(spec: ExtractorSpec) -> Any:
     return _load(_resolve_same(spec), spec.fingerprint)
 
 
+def load_anew(spec: ExtractorSpec) -> Any:
+    """A copy of the SavedModel that was probed, for whoever changes its variables.
+
+    Raises:
+      ModelError: it cannot be fetched or loaded here, or is not the same model any more.
+    """
+    return _load.__wrapped__(_resolve_same(spec), spec.fingerprint)
+
+
 def _resolve_same(spec: ExtractorSpec) -> Path:
     """The folder of a model that was probed, with the same model in it."""
     path = model_files.resolve(spec.handle)

@@ -3,13 +3,14 @@ import pytest
 from helpers.models import save_extractor
 
 from pipeline.errors import ModelError
-from pipeline.finetune.networks import Head, WholeNetwork, augment, number_of_weights
+from pipeline.finetune.networks import Draw, Head, WholeNetwork, augment, number_of_weights
 from pipeline.models.model import inspect_extractor
 from pipeline.models.tensorflow_import import tf
 
 
-def seed(number):
-    return tf.constant([number, 0], tf.int64)
+def seed(number, first=0, total=None):
+    """The draw of a step, for a whole batch of up to 500 images, or for a part of one."""
+    return Draw(tf.constant([number, 0], tf.int64), tf.constant(first), tf.constant(total or 500))
 
 
 def test_a_head_is_one_dense_layer_with_dropout_while_training():
@@ -42,7 +43,7 @@ def test_a_whole_network_trains_everything(tmp_path):
 
 def test_an_extractor_without_variables_cannot_be_unfrozen(tmp_path):
     spec, _ = inspect_extractor(save_extractor(tmp_path, trainable=False))
-    with pytest.raises(ModelError, match="has nothing that can be trained, so --unfreeze is not"):
+    with pytest.raises(ModelError, match="has nothing that can be trained; leave unfreeze out"):
         WholeNetwork(spec, Head(3, 2))
 
 

@@ -64,9 +64,9 @@ def test_every_file_of_the_corpus(case):
 MEASURE = """
 import sys
 sys.path[:0] = ["tests", "."]
-from corpus import corpus
+from helpers.corpus import corpus
 from pipeline.errors import ImageError
-from pipeline.images import decode
+from pipeline.images.decode import decode
 for case in corpus():
     try:
         decode(case.data, 224, 224)
@@ -196,7 +196,7 @@ def test_mutated_files(data):
     outcome(data)
 
 
-# Many more of those: FUZZ_INPUTS=20000 python -m pytest tests/test_corpus.py -k fuzz -s
+# Many more of those: FUZZ_INPUTS=20000 python -m pytest tests/images/test_corpus.py -k fuzz -s
 
 NUMBERS = [b"\0", b"\xff", b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\xff\xff"]
 NUMBERS += [number[::-1] for number in NUMBERS]

@@ -525,7 +525,7 @@ def test_the_fingerprint_is_of_what_makes_the_answers_only(tmp_path):
 
 def test_the_fingerprint_is_the_same_in_every_process(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from pipeline.model_files import fingerprint; "
+        "import sys; from pathlib import Path; from pipeline.models.files import fingerprint; "
         "print(fingerprint(Path(sys.argv[1])))"
     )
     folder = write_model(tmp_path / "model")

@@ -134,8 +134,8 @@ def decode(
     if not data:
         raise ImageError(Reason.EMPTY, "the file has no bytes")
     try:
-        reduced, orientation = essentials(data, max_pixels)
-        with Image.open(io.BytesIO(reduced), formats=FORMATS) as image:
+        reduced, orientation, image = essentials(data, max_pixels)
+        with image or Image.open(io.BytesIO(reduced), formats=FORMATS) as image:
             if orientation is None:
                 orientation = exif_orientation(image.info.get("exif", b""))
             check_size(image.width, image.height, max_pixels)

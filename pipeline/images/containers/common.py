@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from PIL import Image
 
 from pipeline.errors import ImageError
 from pipeline.records import Reason
@@ -15,15 +18,42 @@ _MAX_SIDE = 1_000_000
 ORIENTATION = 274
 
 
+class LazyImage(Image.Image):
+    """An image that is decoded when it is loaded, as those are that Pillow opens.
+
+    ``decode`` returns it: L, RGB, RGBA or CMYK, of this size.
+    """
+
+    def __init__(self, name: str, size: tuple[int, int], decode: Callable[[], Image.Image]):
+        super().__init__()
+        self.format = name
+        self._size = size
+        self._decode = decode
+
+    def load(self) -> Any:
+        """Decode it, the first time.
+
+        Raises:
+          ImageError: it is damaged.
+        """
+        if self._im is None:
+            image = self._decode()
+            self._mode, self.im = image.mode, image.im
+        return super().load()
+
+
 class Essentials(NamedTuple):
     """``data``: of the file, what a decoder is to see.
 
     ``orientation``: from its EXIF data, 1 (upright) where there is none; None if the decoder is to
     be asked.
+
+    ``image``: what it holds, where Pillow's own plugin is not to be asked.
     """
 
     data: bytes
     orientation: int | None
+    image: Image.Image | None = None
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 
 from pipeline.__main__ import console
-from pipeline.config.options import label_arguments
+from pipeline.config.commands import label_arguments
 
 
 def arguments(parameters: list[str], image: str) -> list[str]:

@@ -5,7 +5,7 @@ python launch/flex_template.py > launch/flex_template.json
 
 import json
 
-from pipeline.config.options import label_flags
+from pipeline.config.commands import LABEL
 
 DESCRIPTION = """\
 Labels images with a TensorFlow Hub classifier or another SavedModel; every image comes out once, \
@@ -21,12 +21,12 @@ def metadata() -> dict:
             {
                 "name": flag.name,
                 "label": flag.name.replace("_", " ").capitalize(),
-                "helpText": flag.help,
+                "helpText": flag.explanation,
                 "isOptional": True,  # as --config may have any of them
                 "paramType": "TEXT",
                 **({"regexes": ["^(true|false)?$"]} if flag.is_switch else {}),
             }
-            for flag in label_flags()
+            for flag in LABEL.flags
         ],
     }
 

@@ -16,13 +16,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from pipeline import progress
-from pipeline.config.options import (
-    parse_check,
-    parse_command,
-    parse_finetune,
-    parse_label,
-    parse_report,
-)
+from pipeline.config.commands import parse
 from pipeline.console import say
 from pipeline.errors import RunError, UsageError
 from pipeline.redaction import without_flags, without_secret_flags
@@ -32,23 +26,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-      0 done · 1 the run failed, or too many images did · 2 the command line, or what it points
-      at, is to be corrected. Ctrl-C ends the process with 130 and SIGTERM with 143, as shells have
-      it.
+      0 done · 1 the run failed, or too many images did · 2 usage error: fix the command, or the
+      path it names. Ctrl-C ends the process with 130 and SIGTERM with 143, as shells have it.
     """
     try:
-        command, rest = parse_command(sys.argv[1:] if argv is None else argv)
-        if command == "label":
-            label_config = parse_label(rest)
-            return _import("pipeline.label.job").run(label_config)
-        if command == "report":
-            report_config = parse_report(rest)
-            return _import("pipeline.report.job").run(report_config)
-        if command == "check":
-            check_config = parse_check(rest)
-            return _import("pipeline.label.check").run(check_config)
-        finetune_config = parse_finetune(rest)
-        return _import("pipeline.finetune.job").run(finetune_config)
+        command, config = parse(sys.argv[1:] if argv is None else argv)
+        return _import(command.job).run(config)
     except UsageError as error:
         say(f"error: {error.said(lambda name: f'--{name}')}")
         return 2

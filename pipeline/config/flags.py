@@ -1,37 +1,129 @@
-"""The flags: what each command takes, and which values make sense."""
+"""Defines a flag once, as a field of a configuration, and makes the parser of a command from it."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
-import functools
-import math
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any, NamedTuple
 
-from pipeline.config import yaml_file as config_file
+from pipeline.config import values
 from pipeline.errors import UsageError
-from pipeline.limits import DEFAULT_LIMITS
-from pipeline.models.devices import PRECISIONS
-from pipeline.records import EXAMPLE_KEYS, FAILURE_COLUMNS, FORMATS, LABELED_COLUMNS
 
-LABEL_DESCRIPTION = """\
-Label images with a TensorFlow Hub classifier or another SavedModel.
-Flags of Apache Beam (--runner, --project, --temp_location, …) are passed on to it."""
-
-CHECK_DESCRIPTION = """\
-See whether label would work with the same flags, and what it would take, on a sample of the images.
-Nothing is written."""
-
-FINETUNE_DESCRIPTION = """\
-Train a classifier of your own on a TensorFlow Hub feature vector, and export it for label.
-Flags of Apache Beam (--runner, --project, --temp_location, …) are passed on to it."""
-
-REPORT_DESCRIPTION = """\
-Write report.html, the page that label leaves beside its rows, again.
-Flags of Apache Beam (--s3_region_name, …) are passed on to it."""
+# The field of a configuration that is not a flag: the arguments that Apache Beam gets, untouched.
+BEAM_ARGS = "beam_args"
 
 
-# 4096 images of 224 × 224 are 600 MB, before the model makes anything of them.
-MAX_BATCH_SIZE = 4096
+class Group(str, Enum):
+    """A heading in ``--help``; they are shown in this order."""
+
+    ARGUMENTS = "positional arguments"  # those that are given without a name
+    FILES = "input and output"
+    TABLES = "tables of images, and the truth"
+    LISTS = "lists"
+    LABELING = "how to label"
+    TRAINING = "how to train"
+    WRITING = "what to write"
+    DEVICE = "what the model runs on"
+    RUNS = "earlier and interrupted runs"
+    READING = "how to read images"
+
+
+class Rows(Enum):
+    """What another value of a flag means for rows that are there already.
+
+    The flags that change rows are the settings of a run: an attempt with other settings does not go
+    on with the rows of an earlier one.
+    """
+
+    SAME = "the rows would be the same"
+    OTHER_IMAGES = "the rows would be of other images"
+    OTHER_VALUES = "the rows of the same images would be others"
+
+
+class Flag(NamedTuple):
+    """A flag of a command.
+
+    Attributes:
+      name: as in Python; the command line has ``--`` in front.
+      default: ``dataclasses.MISSING`` if the flag is required.
+      type: reads the value from text, and raises ``ArgumentTypeError``; None for a switch, which
+        takes no value and is false by default.
+      group: its heading in ``--help``.
+      help: explains it, without the default.
+      rows: what another value means for a run's rows.
+      choices: the values that there are; empty if they cannot be listed.
+      metavar: stands for the value in ``--help``.
+      is_repeatable: whether it takes several values.
+      unset: explains a default that is None or empty.
+    """
+
+    name: str
+    default: Any
+    type: Callable[[str], Any] | None
+    group: Group
+    help: str
+    rows: Rows
+    choices: tuple[str, ...] = ()
+    metavar: str | None = None
+    is_repeatable: bool = False
+    unset: str = "none"
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it takes no value."""
+        return self.type is None
+
+    @property
+    def is_required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is dataclasses.MISSING
+
+    @property
+    def explanation(self) -> str:
+        """Its help, with its default."""
+        if self.is_required:
+            return self.help
+        if self.default is None or self.default == ():
+            return f"{self.help} (default: {self.unset})"
+        shown = ",".join(self.default) if isinstance(self.default, tuple) else self.default
+        return f"{self.help} (default: {shown})"
+
+
+def flag(
+    default: Any = dataclasses.MISSING,
+    *,
+    group: Group,
+    help: str,
+    rows: Rows,
+    type: Callable[[str], Any] | None = None,
+    choices: tuple[str, ...] = (),
+    **rest: Any,
+) -> Any:
+    """Define a flag, as a field of a configuration; see ``Flag`` for the arguments."""
+    if choices:
+        type = values.one_of(*choices)
+        rest["metavar"] = f"{{{','.join(choices)}}}"
+    metadata = {"type": type, "group": group, "help": help, "rows": rows, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata | rest)
+
+
+def flags_of(config: type) -> tuple[Flag, ...]:
+    """The flags of a configuration, in the order of ``--help``.
+
+    Args:
+      config: a dataclass whose fields are made by ``flag``, all but ``BEAM_ARGS``.
+    """
+    fields = [field for field in dataclasses.fields(config) if field.name != BEAM_ARGS]
+    return in_order(Flag(field.name, field.default, **field.metadata) for field in fields)
+
+
+def in_order(flags: Iterable[Flag]) -> tuple[Flag, ...]:
+    """Sort flags by group; within a group, they stay as they are."""
+    groups = list(Group)
+    return tuple(sorted(flags, key=lambda flag: groups.index(flag.group)))
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,295 +134,49 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; {self.prog} --help explains the flags")
 
 
-class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Each line ends with its default; line breaks of the description are kept."""
+def parser_of(flags: Iterable[Flag], prog: str, description: str) -> Parser:
+    """Make a parser that returns just the flags that are given, the defaults left out.
 
-
-def label_parser(command: str = "label") -> argparse.ArgumentParser:
-    """Of ``label``, or of ``check``, which has the same flags."""
-    parser = _new_parser(command, LABEL_DESCRIPTION if command == "label" else CHECK_DESCRIPTION)
-    # Before the flag is added, so that its help does not say "default: None".
-    parser.set_defaults(
-        carry=(),
-        truth=None,
-        labels_file=None,
-        signature=None,
-        output_table=None,
-        copy_to=None,
-        price_per_hour=None,
-    )
-    _add_required(
-        parser,
-        input_help="folder (with its subfolders), glob, image, .txt list of URIs, .csv, .jsonl or "
-        ".parquet table, .tfrecord, or 'sample'; on this machine, in a bucket (gs://, s3://) or at "
-        "http(s); or 'bigquery:SELECT …'; may be repeated",
-        model_help="SavedModel folder, .tar.gz of one, bucket path, http(s) TensorFlow Hub handle, "
-        "or 'sample'",
-    )
-    _add_columns(parser)
-    labeling = parser.add_argument_group("how to label")
-    labeling.add_argument(
-        "--labels_file",
-        metavar="FILE",
-        help="class names, one a line, path or URI (default: assets/labels.txt in the model; "
-        "ImageNet's public list for 1001 classes)",
-        default=argparse.SUPPRESS,
-    )
-    labeling.add_argument(
-        "--signature",
-        metavar="NAME",
-        help="of the model, to use (default: the one that takes images, else serialized "
-        "tf.Examples)",
-        default=argparse.SUPPRESS,
-    )
-    labeling.add_argument(
-        "--top_k", type=_positive, default=5, metavar="N", help="predictions in each row"
-    )
-    labeling.add_argument(
-        "--batch_size", type=_batch_size, default=64, metavar="N", help="images a call of the model"
-    )
-    labeling.add_argument(
-        "--threshold",
-        type=_ratio,
-        default=0.0,
-        metavar="R",
-        help="an image whose best score is below has no label, but predictions",
-    )
-    _add_writing(parser)
-    device = parser.add_argument_group("what the model runs on")
-    device.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="float32",
-        help="of the model's arithmetic: float16 for GPUs, bfloat16 for CPUs that have it; one "
-        "or two labels in a hundred change",
-    )
-    device.add_argument(
-        "--xla", action="store_true", help="compile the model with XLA, for GPUs; slow on a CPU"
-    )
-    device.add_argument(
-        "--require_gpu", action="store_true", help="fail at once where TensorFlow sees no GPU"
-    )
-    device.add_argument(
-        "--price_per_hour",
-        type=_price,
-        metavar="PRICE",
-        help="of the machine that it runs on, or of all of them; summary.json then has the cost "
-        "of a million images (default: none)",
-        default=argparse.SUPPRESS,
-    )
-    runs = parser.add_argument_group("runs that were, or are to come")
-    runs.add_argument(
-        "--if_exists",
-        choices=("resume", "fail", "overwrite"),
-        default="resume",
-        help="what to do if the output has results: label what the same command has not labeled "
-        "yet (and refuse those of another command), refuse, or delete them first",
-    )
-    runs.add_argument(
-        "--incremental",
-        action="store_true",
-        help="give each run a dated folder in the output, and label only what is new, was changed, "
-        "or could not be read or predicted, since the earlier runs there with the same model",
-    )
-    runs.add_argument(
-        "--checkpoint_every",
-        type=_positive,
-        default=2000,
-        metavar="N",
-        help="images after which the rows of each worker are kept, for the same command to go on "
-        "with if this one is killed",
-    )
-    _add_reading(parser)
-    return parser
-
-
-def _add_columns(parser: argparse.ArgumentParser) -> None:
-    columns = parser.add_argument_group("tables of images, and what is known of them")
-    columns.add_argument(
-        "--uri_column", default="image", metavar="NAME", help="of the images' paths or URIs"
-    )
-    columns.add_argument(
-        "--carry",
-        type=_carried,
-        metavar="NAME,NAME",
-        help="columns to take over into the rows of the output (default: none)",
-        default=argparse.SUPPRESS,
-    )
-    columns.add_argument(
-        "--truth",
-        type=_name,
-        metavar="FILE",
-        help="table with the images' true classes in the column 'label', or 'parent' if each image "
-        "is in a folder named like its class; the report then says how good the labels are "
-        "(default: none)",
-        default=argparse.SUPPRESS,
-    )
-
-
-def _add_writing(parser: argparse.ArgumentParser) -> None:
-    writing = parser.add_argument_group("what to write")
-    writing.add_argument(
-        "--output_format",
-        type=_formats,
-        default="jsonl",
-        metavar="FORMAT,FORMAT",
-        help=f"of the rows, one or several of {', '.join(FORMATS)}",
-    )
-    writing.add_argument(
-        "--gzip", action="store_true", help="compress them (Parquet always is, by itself)"
-    )
-    writing.add_argument(
-        "--output_table",
-        type=_name,
-        metavar="PROJECT:DATASET.TABLE",
-        help="of BigQuery, to put the labels into, too; made if need be, with a partition a day "
-        "(default: none)",
-        default=argparse.SUPPRESS,
-    )
-    writing.add_argument(
-        "--copy_to",
-        type=_text,
-        metavar="FOLDER",
-        help="to put the images into, too, in one folder a label (hard links on the same disk) "
-        "(default: none)",
-        default=argparse.SUPPRESS,
-    )
-
-
-def report_parser() -> argparse.ArgumentParser:
-    """Of ``report``."""
-    parser = _new_parser("report", REPORT_DESCRIPTION)
-    parser.add_argument("folder", type=_name, metavar="DIR", help="a run's folder, or bucket path")
-    return parser
-
-
-def finetune_parser() -> argparse.ArgumentParser:
-    """Of ``finetune``."""
-    parser = _new_parser("finetune", FINETUNE_DESCRIPTION)
-    _add_required(
-        parser,
-        input_help="folder with one folder of images for each class, .csv, .jsonl or .parquet "
-        "list with a column of labels, or 'sample'; may be repeated",
-        model_help="feature vector that the head is put on: SavedModel folder, .tar.gz of one, "
-        "bucket path, http(s) TensorFlow Hub handle, or 'sample'",
-    )
-    data = parser.add_argument_group("lists")
-    data.add_argument("--image_column", default="image", metavar="NAME", help="of URIs in a list")
-    data.add_argument(
-        "--label_column", default="label", metavar="NAME", help="of classes in a list"
-    )
-    training = parser.add_argument_group("how to train")
-    training.add_argument(
-        "--batch_size", type=_batch_size, default=32, metavar="N", help="images a training step"
-    )
-    training.add_argument(
-        "--epochs",
-        type=_positive,
-        default=100,
-        metavar="N",
-        help="for the head, at most; training "
-        "stops when three of them have not improved on the validation images",
-    )
-    training.add_argument(
-        "--learning_rate", type=_rate, default=1e-3, metavar="R", help="for the head (Adam)"
-    )
-    training.add_argument(
-        "--unfreeze", action="store_true", help="then train the whole network, with augmentation"
-    )
-    training.add_argument(
-        "--unfreeze_epochs", type=_positive, default=3, metavar="N", help="for the whole network"
-    )
-    training.add_argument(
-        "--unfreeze_learning_rate",
-        type=_rate,
-        default=1e-5,
-        metavar="R",
-        help="for the whole network (Adam); much more destroys what the features know",
-    )
-    training.add_argument(
-        "--min_accuracy",
-        type=_ratio,
-        default=0.0,
-        metavar="A",
-        help="exit with 1 and export nothing if the test images' accuracy is less",
-    )
-    _add_reading(parser)
-    return parser
-
-
-def _new_parser(command: str, description: str) -> argparse.ArgumentParser:
-    # Abbreviations are off because --labels_file would swallow Dataflow's --labels.
+    Args:
+      flags: in the order of ``--help``.
+      prog: the command, as it is typed.
+      description: shown above the flags.
+    """
     parser = Parser(
-        prog=f"python -m pipeline {command}",
+        prog=prog,
         description=description,
-        formatter_class=_Formatter,
-        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # else --labels_file would swallow Dataflow's --labels
     )
-    parser.set_defaults(resample=None)
+    groups: dict[Group, Any] = {Group.ARGUMENTS: parser}
+    for flag in flags:
+        if flag.group not in groups:
+            groups[flag.group] = parser.add_argument_group(flag.group.value)
+        add = groups[flag.group].add_argument
+        shown: dict[str, Any] = {"help": flag.explanation.replace("%", "%%")}
+        if flag.group is Group.ARGUMENTS:
+            add(flag.name, type=flag.type, metavar=flag.metavar, **shown)
+            continue
+        shown |= {"default": argparse.SUPPRESS, "required": flag.is_required}
+        if flag.is_switch:
+            add(f"--{flag.name}", action="store_true", **shown)
+            continue
+        shown |= {"type": flag.type, "metavar": flag.metavar}
+        if flag.is_repeatable:
+            shown |= {"action": "extend", "nargs": "+"}
+        add(f"--{flag.name}", **shown)
     return parser
 
 
-def _add_required(parser: argparse.ArgumentParser, input_help: str, model_help: str) -> None:
-    required = parser.add_argument_group("what from, and where to")
-    flag = functools.partial(required.add_argument, required=True, default=argparse.SUPPRESS)
-    flag("--input", type=_name, action="extend", nargs="+", metavar="URI", help=input_help)
-    flag("--model", type=_name, metavar="HANDLE", help=model_help)
-    flag("--output", type=_text, metavar="FOLDER", help="folder or bucket path for the results")
-    required.add_argument(
-        config_file.FLAG,
-        type=_name,
-        metavar="FILE",
-        help=f"YAML with flags, as a run leaves it in {config_file.NAME}; those that are also on "
-        "the command line count from there (default: none)",
-        default=argparse.SUPPRESS,
-    )
-
-
-def _add_reading(parser: argparse.ArgumentParser) -> None:
-    reading = parser.add_argument_group("how to read images")
-    reading.add_argument(
-        "--resample",
-        choices=("bicubic", "bilinear"),
-        default=argparse.SUPPRESS,
-        help="filter that images are resized with (default: what the model was trained with, if "
-        "it says so in assets/preprocessing.json, else bicubic)",
-    )
-    reading.add_argument(
-        "--max_failure_ratio",
-        type=_ratio,
-        default=0.1,
-        metavar="R",
-        help="exit with 1 if more than this part of the images fails",
-    )
-    reading.add_argument(
-        "--max_image_bytes",
-        type=_positive,
-        default=DEFAULT_LIMITS.max_image_bytes,
-        metavar="N",
-        help="a file that has more fails as too_large",
-    )
-    reading.add_argument(
-        "--max_image_pixels",
-        type=_positive,
-        default=DEFAULT_LIMITS.max_image_pixels,
-        metavar="N",
-        help="an image that has more fails as too_many_pixels",
-    )
-    reading.add_argument(
-        "--read_timeout_seconds",
-        type=_seconds,
-        default=DEFAULT_LIMITS.read_timeout_seconds,
-        metavar="S",
-        help="for each of four attempts to read an image from a store or server",
-    )
-
-
-def check_beam_args(rest: list[str], parser: argparse.ArgumentParser) -> None:
+def check_beam_args(rest: list[str], parser: Parser) -> None:
     """Refuse what neither we nor Beam know; Beam itself only logs it.
 
+    Args:
+      rest: the arguments that are not ours.
+      parser: of our own.
+
     Raises:
-      UsageError: naming the first unknown argument and the flag that it resembles.
+      UsageError: names the first unknown argument and the flag that it resembles.
     """
     from apache_beam.options.pipeline_options import PipelineOptions  # seconds; not for --help
 
@@ -345,91 +191,3 @@ def check_beam_args(rest: list[str], parser: argparse.ArgumentParser) -> None:
     close = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise UsageError(f"unknown argument {unknown[0]}; {hint}{parser.prog} --help lists the flags")
-
-
-def _name(text: str) -> str:
-    if not text:  # an unset shell variable, which would mean the current folder
-        raise argparse.ArgumentTypeError("it is empty")
-    return text
-
-
-def _text(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8") from error
-    return _name(text)
-
-
-def _carried(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(","))
-    for number, name in enumerate(names):
-        if not name:
-            raise argparse.ArgumentTypeError(f"{text!r} has an empty name")
-        if name in names[:number]:
-            raise argparse.ArgumentTypeError(f"{name} is named twice")
-        own = (*LABELED_COLUMNS, *FAILURE_COLUMNS, *EXAMPLE_KEYS.values())
-        if name in own or name.startswith("predictions/"):
-            raise argparse.ArgumentTypeError(f"the rows have a column {name} of their own")
-    return names
-
-
-def _formats(text: str) -> tuple[str, ...]:
-    names = dict.fromkeys(name.strip() for name in text.split(","))
-    for name in names:
-        if name not in FORMATS:
-            raise argparse.ArgumentTypeError(
-                f"{name!r} is no format; there are {', '.join(FORMATS)}"
-            )
-    return tuple(names)
-
-
-def _batch_size(text: str) -> int:
-    if _positive(text) > MAX_BATCH_SIZE:
-        raise argparse.ArgumentTypeError(f"{text} is more than {MAX_BATCH_SIZE}")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number") from None
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is not a number") from None
-
-
-def _price(text: str) -> float:
-    value = _number(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a price")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = _number(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
-    return value
-
-
-def _rate(text: str) -> float:
-    value = _number(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def _ratio(text: str) -> float:
-    value = _number(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value

@@ -1,197 +1,374 @@
-"""The command line as validated configuration: a record for each command."""
+"""The flags of each command: parser, help, YAML file and template are all made from these."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
-from pipeline import __version__
-from pipeline.config import flags
-from pipeline.config import yaml_file as config_file
-from pipeline.limits import Limits
+from pipeline.config import values
+from pipeline.config.flags import BEAM_ARGS, Group, Rows, flag, flags_of
+from pipeline.limits import DEFAULT_LIMITS, Limits
+from pipeline.models.devices import PRECISIONS
+from pipeline.records import FORMATS
 from pipeline.redaction import redact_all, without_secret_flags
 
+IF_EXISTS = ("resume", "fail", "overwrite")
+RESAMPLE = ("bicubic", "bilinear")
 
-@dataclass(frozen=True)
-class LabelConfig:
-    """The label job's flags; ``beam_args`` are those that belong to Beam, untouched."""
 
-    input: tuple[str, ...]
+def _input(help: str) -> Any:
+    return flag(
+        type=values.not_empty,
+        metavar="URI",
+        is_repeatable=True,
+        group=Group.FILES,
+        rows=Rows.OTHER_IMAGES,
+        help=f"{help}; may be repeated",
+    )
+
+
+def _model(help: str) -> Any:
+    return flag(
+        type=values.not_empty,
+        metavar="HANDLE",
+        group=Group.FILES,
+        rows=Rows.OTHER_VALUES,
+        help=help,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobConfig:
+    """The flags that all jobs on images have.
+
+    ``beam_args`` are the arguments that belong to Apache Beam, untouched.
+    """
+
+    input: tuple[str, ...]  # each job explains these two
     model: str
-    output: str
-    uri_column: str
-    carry: tuple[str, ...]
-    truth: str | None
-    labels_file: str | None
-    signature: str | None
-    top_k: int
-    threshold: float
-    output_format: tuple[str, ...]
-    gzip: bool
-    output_table: str | None
-    copy_to: str | None
-    batch_size: int
-    precision: str
-    xla: bool
-    require_gpu: bool
-    price_per_hour: float | None
-    if_exists: str
-    incremental: bool
-    checkpoint_every: int
-    max_failure_ratio: float
-    resample: str | None
-    max_image_bytes: int
-    max_image_pixels: int
-    read_timeout_seconds: float
-    beam_args: tuple[str, ...]
+    output: str = flag(
+        type=values.utf8,
+        metavar="FOLDER",
+        group=Group.FILES,
+        rows=Rows.SAME,
+        help="folder or bucket path for the results",
+    )
+    resample: str | None = flag(
+        None,
+        choices=RESAMPLE,
+        group=Group.READING,
+        rows=Rows.OTHER_VALUES,
+        help="filter that images are resized with",
+        unset="what the model was trained with, if it says so in assets/preprocessing.json, else "
+        "bicubic",
+    )
+    max_failure_ratio: float = flag(
+        0.1,
+        type=values.ratio,
+        metavar="R",
+        group=Group.READING,
+        rows=Rows.SAME,
+        help="exit with 1 if more than this fraction of the images fails",
+    )
+    max_image_bytes: int = flag(
+        DEFAULT_LIMITS.max_image_bytes,
+        type=values.positive,
+        metavar="N",
+        group=Group.READING,
+        rows=Rows.OTHER_IMAGES,
+        help="a file with more bytes fails as too_large",
+    )
+    max_image_pixels: int = flag(
+        DEFAULT_LIMITS.max_image_pixels,
+        type=values.positive,
+        metavar="N",
+        group=Group.READING,
+        rows=Rows.OTHER_IMAGES,
+        help="an image with more pixels fails as too_many_pixels",
+    )
+    read_timeout_seconds: float = flag(
+        DEFAULT_LIMITS.read_timeout_seconds,
+        type=values.seconds,
+        metavar="S",
+        group=Group.READING,
+        rows=Rows.SAME,
+        help="time for each of four attempts to read an image from a store or server",
+    )
+    beam_args: tuple[str, ...] = ()
+
+    @property
+    def limits(self) -> Limits:
+        """What no image may take more of."""
+        return Limits(self.max_image_bytes, self.max_image_pixels, self.read_timeout_seconds)
 
 
-@dataclass(frozen=True)
-class FinetuneConfig:
-    """The finetune job's flags; ``beam_args`` are those that belong to Beam, untouched."""
+@dataclass(frozen=True, kw_only=True)
+class LabelConfig(JobConfig):
+    """The flags of ``label`` and ``check``."""
 
-    input: tuple[str, ...]
-    model: str
-    output: str
-    image_column: str
-    label_column: str
-    resample: str | None
-    batch_size: int
-    epochs: int
-    learning_rate: float
-    unfreeze: bool
-    unfreeze_epochs: int
-    unfreeze_learning_rate: float
-    min_accuracy: float
-    max_failure_ratio: float
-    max_image_bytes: int
-    max_image_pixels: int
-    read_timeout_seconds: float
-    beam_args: tuple[str, ...]
+    input: tuple[str, ...] = _input(
+        "folder (with its subfolders), glob, image, .txt list of URIs, .csv, .jsonl or .parquet "
+        "table, .tfrecord, or 'sample'; on this machine, in a bucket (gs://, s3://) or at http(s); "
+        "or 'bigquery:SELECT …'"
+    )
+    model: str = _model(
+        "SavedModel folder, .tar.gz of one, bucket path, http(s) TensorFlow Hub handle, or 'sample'"
+    )
+    uri_column: str = flag(
+        "image",
+        type=str,
+        metavar="NAME",
+        group=Group.TABLES,
+        rows=Rows.SAME,
+        help="column with the images' paths or URIs",
+    )
+    carry: tuple[str, ...] = flag(
+        (),
+        type=values.carried,
+        metavar="NAME,NAME",
+        group=Group.TABLES,
+        rows=Rows.SAME,  # the rows' own columns do not depend on it
+        help="columns to copy into the rows of the output",
+    )
+    truth: str | None = flag(
+        None,
+        type=values.not_empty,
+        metavar="FILE",
+        group=Group.TABLES,
+        rows=Rows.SAME,
+        help="table with the images' true classes in the column 'label', or 'parent' if each image "
+        "is in a folder named like its class; the report then says how good the labels are",
+    )
+    labels_file: str | None = flag(
+        None,
+        type=str,
+        metavar="FILE",
+        group=Group.LABELING,
+        rows=Rows.OTHER_VALUES,
+        help="class names, one per line, path or URI",
+        unset="assets/labels.txt in the model; ImageNet's public list for 1001 classes",
+    )
+    signature: str | None = flag(
+        None,
+        type=str,
+        metavar="NAME",
+        group=Group.LABELING,
+        rows=Rows.OTHER_VALUES,
+        help="the model's signature to call",
+        unset="the one that takes images, else serialized tf.Examples",
+    )
+    top_k: int = flag(
+        5,
+        type=values.positive,
+        metavar="N",
+        group=Group.LABELING,
+        rows=Rows.OTHER_VALUES,
+        help="predictions in each row",
+    )
+    batch_size: int = flag(
+        64,
+        type=values.batch_size,
+        metavar="N",
+        group=Group.LABELING,
+        rows=Rows.SAME,
+        help="images per model call",
+    )
+    threshold: float = flag(
+        0.0,
+        type=values.ratio,
+        metavar="R",
+        group=Group.LABELING,
+        rows=Rows.SAME,  # an attempt applies its own to the rows of earlier ones
+        help="an image whose best score is lower gets predictions, but no label",
+    )
+    output_format: tuple[str, ...] = flag(
+        ("jsonl",),
+        type=values.formats,
+        metavar="FORMAT,FORMAT",
+        group=Group.WRITING,
+        rows=Rows.SAME,
+        help=f"format of the rows: one or several of {', '.join(FORMATS)}",
+    )
+    gzip: bool = flag(
+        False,
+        group=Group.WRITING,
+        rows=Rows.SAME,
+        help="compress the rows (Parquet always is)",
+    )
+    output_table: str | None = flag(
+        None,
+        type=values.not_empty,
+        metavar="PROJECT:DATASET.TABLE",
+        group=Group.WRITING,
+        rows=Rows.SAME,
+        help="BigQuery table that also gets the labels; created if needed, with one partition per "
+        "day",
+    )
+    copy_to: str | None = flag(
+        None,
+        type=values.utf8,
+        metavar="FOLDER",
+        group=Group.WRITING,
+        rows=Rows.SAME,
+        help="folder that also gets the images, in one folder per label (hard links on the same "
+        "disk)",
+    )
+    precision: str = flag(
+        "float32",
+        choices=PRECISIONS,
+        group=Group.DEVICE,
+        rows=Rows.OTHER_VALUES,
+        help="the model's arithmetic: float16 is for GPUs, bfloat16 for CPUs that support it; with "
+        "either, one or two labels in a hundred change",
+    )
+    xla: bool = flag(
+        False,
+        group=Group.DEVICE,
+        rows=Rows.SAME,
+        help="compile the model with XLA, for GPUs; slow on a CPU",
+    )
+    require_gpu: bool = flag(
+        False,
+        group=Group.DEVICE,
+        rows=Rows.SAME,
+        help="fail at once where TensorFlow sees no GPU",
+    )
+    price_per_hour: float | None = flag(
+        None,
+        type=values.price,
+        metavar="PRICE",
+        group=Group.DEVICE,
+        rows=Rows.SAME,
+        help="price of the machine, or of all machines together; summary.json then has the cost of "
+        "a million images",
+    )
+    if_exists: str = flag(
+        "resume",
+        choices=IF_EXISTS,
+        group=Group.RUNS,
+        rows=Rows.SAME,
+        help="what to do if the output has results: label what the same command has not labeled "
+        "yet (and refuse the results of another command), refuse, or delete them first",
+    )
+    incremental: bool = flag(
+        False,
+        group=Group.RUNS,
+        rows=Rows.SAME,
+        help="give each run a dated folder in the output, and label only what is new or changed, "
+        "or could not be read or predicted, since the earlier runs there with the same model",
+    )
+    checkpoint_every: int = flag(
+        2000,
+        type=values.positive,
+        metavar="N",
+        group=Group.RUNS,
+        rows=Rows.SAME,
+        help="each worker saves its rows after this many images, so that the same command can go "
+        "on with them if this one is killed",
+    )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(JobConfig):
+    """The flags of ``finetune``. Its rows are the features of its images."""
+
+    input: tuple[str, ...] = _input(
+        "folder with one folder of images per class, .csv, .jsonl or .parquet list with a column "
+        "of labels, or 'sample'"
+    )
+    model: str = _model(
+        "feature vector that the head is put on: SavedModel folder, .tar.gz of one, bucket path, "
+        "http(s) TensorFlow Hub handle, or 'sample'"
+    )
+    image_column: str = flag(
+        "image",
+        type=str,
+        metavar="NAME",
+        group=Group.LISTS,
+        rows=Rows.SAME,
+        help="column with the images' paths or URIs",
+    )
+    label_column: str = flag(
+        "label",
+        type=str,
+        metavar="NAME",
+        group=Group.LISTS,
+        rows=Rows.SAME,
+        help="column with the images' classes",
+    )
+    batch_size: int = flag(
+        32,
+        type=values.batch_size,
+        metavar="N",
+        group=Group.TRAINING,
+        rows=Rows.SAME,
+        help="images per training step",
+    )
+    epochs: int = flag(
+        100,
+        type=values.positive,
+        metavar="N",
+        group=Group.TRAINING,
+        rows=Rows.SAME,
+        help="epochs for the head, at most; training stops when three of them have not improved "
+        "on the validation images",
+    )
+    learning_rate: float = flag(
+        1e-3,
+        type=values.rate,
+        metavar="R",
+        group=Group.TRAINING,
+        rows=Rows.SAME,
+        help="learning rate for the head (Adam)",
+    )
+    unfreeze: bool = flag(
+        False,
+        group=Group.TRAINING,
+        rows=Rows.SAME,
+        help="then train the whole network, with augmentation",
+    )
+    unfreeze_epochs: int = flag(
+        3,
+        type=values.positive,
+        metavar="N",
+        group=Group.TRAINING,
+        rows=Rows.SAME,
+        help="epochs for the whole network",
+    )
+    unfreeze_learning_rate: float = flag(
+        1e-5,
+        type=values.rate,
+        metavar="R",
+        group=Group.TRAINING,
+        rows=Rows.SAME,
+        help="learning rate for the whole network (Adam); a much higher one destroys what the "
+        "features know",
+    )
+    min_accuracy: float = flag(
+        0.0,
+        type=values.ratio,
+        metavar="A",
+        group=Group.TRAINING,
+        rows=Rows.SAME,
+        help="exit with 1 and export nothing if the accuracy on the test images is lower",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """The report's arguments; ``beam_args`` are those that belong to Beam, untouched."""
+    """The arguments of ``report``; ``beam_args`` are those that belong to Beam, untouched."""
 
-    folder: str
-    beam_args: tuple[str, ...]
-
-
-def limits_of(config: LabelConfig | FinetuneConfig) -> Limits:
-    """What no image may take more of."""
-    return Limits(config.max_image_bytes, config.max_image_pixels, config.read_timeout_seconds)
-
-
-def written(config: LabelConfig | FinetuneConfig) -> dict[str, Any]:
-    """The flags as a summary has them: without secrets."""
-    beam_args = without_secret_flags(config.beam_args)
-    return redact_all(asdict(config) | {"beam_args": beam_args})
-
-
-def parse_label(argv: list[str]) -> LabelConfig:
-    """The label job's configuration from the arguments after ``label``.
-
-    Raises:
-      UsageError: a flag is unknown, missing, or has a value that makes no sense.
-      SystemExit: after ``--help``.
-    """
-    return LabelConfig(**_parse(flags.label_parser(), argv))
-
-
-def parse_check(argv: list[str]) -> LabelConfig:
-    """The same from the arguments after ``check``, which are the same; errors as above."""
-    return LabelConfig(**_parse(flags.label_parser("check"), argv))
-
-
-def parse_finetune(argv: list[str]) -> FinetuneConfig:
-    """The finetune job's configuration from the arguments after ``finetune``; errors as above."""
-    return FinetuneConfig(**_parse(flags.finetune_parser(), argv))
-
-
-def parse_report(argv: list[str]) -> ReportConfig:
-    """The report's configuration from the arguments after ``report``; errors as above."""
-    parser = flags.report_parser()
-    parsed, rest = parser.parse_known_args(argv)
-    if rest:
-        flags.check_beam_args(rest, parser)
-    return ReportConfig(parsed.folder, tuple(rest))
-
-
-def as_yaml(config: LabelConfig | FinetuneConfig) -> str:
-    """A file for ``--config`` with these flags, without secrets."""
-    is_label = isinstance(config, LabelConfig)
-    parser = flags.label_parser() if is_label else flags.finetune_parser()
-    return config_file.render(parser, written(config))
-
-
-class Flag(NamedTuple):
-    """A flag of label, for those who make commands of it. ``is_switch``: it has no value."""
-
-    name: str
-    help: str
-    is_switch: bool
-
-
-def label_flags() -> list[Flag]:
-    """All flags of label, in the order of ``--help``, with their defaults in the help."""
-    parser = flags.label_parser()
-    return [
-        Flag(
-            action.dest,
-            config_file.explanation(parser, action),
-            action.nargs == 0,
-        )
-        for action in parser._actions
-        if action.dest != "help"
-    ]
-
-
-def label_arguments(parameters: Iterable[str]) -> list[str]:
-    """Arguments of label from ``--name=value``s, where a switch is true or false, or empty.
-
-    A value that is empty is none, for not every launcher can leave one out. Beam's go along.
-    """
-    switches = {f"--{flag.name}" for flag in label_flags() if flag.is_switch}
-    arguments = []
-    for parameter in parameters:
-        name, has_value, value = parameter.partition("=")
-        if name in switches and has_value:
-            arguments += [name] if value.lower() == "true" else []
-        elif value or not has_value:
-            arguments.append(parameter)
-    return arguments
-
-
-def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> dict[str, Any]:
-    parsed, rest = parser.parse_known_args(config_file.expand(parser, argv))
-    if rest:
-        flags.check_beam_args(rest, parser)
-    values = vars(parsed) | {"input": tuple(parsed.input), "beam_args": tuple(rest)}
-    values.pop("config", None)
-    return values
-
-
-def parse_command(argv: list[str]) -> tuple[str, list[str]]:
-    """Split the command from its arguments.
-
-    Raises:
-      UsageError: there is no such command.
-      SystemExit: after ``--help`` or ``--version``.
-    """
-    parser = flags.Parser(
-        prog="python -m pipeline",
-        description="Label images at scale. COMMAND --help explains a command's flags.",
-        allow_abbrev=False,
+    folder: str = flag(
+        type=values.not_empty,
+        metavar="DIR",
+        group=Group.ARGUMENTS,
+        rows=Rows.SAME,
+        help="a run's folder, or bucket path",
     )
-    parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument(
-        "command",
-        metavar="COMMAND",
-        choices=["label", "check", "finetune", "report"],
-        help="label, check, finetune or report",
-    )
-    command = parser.parse_args(argv[:1]).command
-    return command, argv[1:]
+    beam_args: tuple[str, ...] = ()
+
+
+def written(config: JobConfig) -> dict[str, Any]:
+    """The flags as a run's summary has them: by name, as in ``--help``, without secrets."""
+    flags = {flag.name: getattr(config, flag.name) for flag in flags_of(type(config))}
+    return redact_all({**flags, BEAM_ARGS: without_secret_flags(config.beam_args)})

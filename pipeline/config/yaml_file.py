@@ -1,23 +1,34 @@
-"""A command's flags in a YAML file: read from one, and written beside the results.
-
-The parser of the command line is all that knows of flags: whatever it takes, a file may have.
-"""
+"""A command's flags in a YAML file: read from one, and written beside the results."""
 
 from __future__ import annotations
 
-import argparse
 import difflib
+import itertools
 import textwrap
-from collections.abc import Iterator, Mapping
+from argparse import ArgumentTypeError
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from pipeline.config import values
+from pipeline.config.flags import BEAM_ARGS, Flag, Group, Parser, Rows
 from pipeline.errors import ImageError, UsageError
 
-FLAG = "--config"
 NAME = "run.yaml"
+
+# A flag of each command that may have its flags in a file. It is no part of a configuration.
+FLAG = Flag(
+    name="config",
+    default=None,
+    type=values.not_empty,
+    metavar="FILE",
+    group=Group.FILES,
+    rows=Rows.SAME,
+    help=f"YAML file with flags, like the {NAME} that a run leaves; flags on the command line "
+    "override it",
+)
 
 # The key of the flags that are Beam's: a list of arguments as on the command line.
 BEAM = "beam"
@@ -25,111 +36,118 @@ BEAM = "beam"
 _WIDTH = 98
 
 
-def expand(parser: argparse.ArgumentParser, argv: list[str]) -> list[str]:
+def expand(flags: Sequence[Flag], prog: str, argv: list[str]) -> list[str]:
     """The arguments with those of the file that ``--config`` names in front, if it is given.
 
     A flag that is among the arguments is left out of the file.
 
+    Args:
+      flags: of the command.
+      prog: the command, as it is typed.
+      argv: the arguments after it.
+
     Raises:
       UsageError: the file cannot be used; the message names it, and the key.
     """
-    find = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    find.add_argument(FLAG)
+    find = Parser(prog=prog, add_help=False, allow_abbrev=False)
+    find.add_argument(f"--{FLAG.name}")
     path = find.parse_known_args(argv)[0].config
     if path is None:
         return argv
     given = {argument.partition("=")[0] for argument in argv}
-    flags = {key: value for key, value in _read(path).items() if f"--{key}" not in given}
-    return [*_arguments(parser, path, flags), *argv]
+    content = {key: value for key, value in _read(path).items() if f"--{key}" not in given}
+    return [*_arguments(flags, prog, path, content), *argv]
+
+
+def _error(path: str, problem: str) -> UsageError:
+    return UsageError(problem, subject=FLAG.name, given=path)
 
 
 def _read(path: str) -> dict[str, Any]:
     try:
         if "://" in path:
-            from pipeline.storage import read as storage
+            from pipeline.storage.read import read_bytes  # Beam takes seconds; not for --help
 
-            data = storage.read_bytes(path)
+            data = read_bytes(path)
         else:
             data = Path(path).expanduser().read_bytes()
         content = yaml.safe_load(data)
     except (OSError, ImageError) as error:
-        raise UsageError(f"{FLAG} {path}: cannot be read: {error}") from error
+        raise _error(path, f"cannot be read: {error}") from error
     except yaml.YAMLError as error:
         said = " ".join(str(error).split())
-        raise UsageError(f"{FLAG} {path}: is not YAML: {said}") from error
+        raise _error(path, f"is not YAML: {said}") from error
     if not isinstance(content, dict):
-        raise UsageError(f"{FLAG} {path}: is not a mapping of flags to values, like top_k: 5")
+        raise _error(path, "is not a mapping of flags to values, like top_k: 5")
     return {str(key): value for key, value in content.items()}
 
 
 def _arguments(
-    parser: argparse.ArgumentParser, path: str, flags: Mapping[str, Any]
+    flags: Sequence[Flag], prog: str, path: str, content: Mapping[str, Any]
 ) -> Iterator[str]:
     """The flags of a file as arguments; what is null has its default."""
-    actions = _actions(parser)
-    for key, value in flags.items():
+    known = {flag.name: flag for flag in flags if flag is not FLAG}
+    for key, value in content.items():
         if key == BEAM:
             continue
-        if key not in actions:
-            close = difflib.get_close_matches(key, [*actions, BEAM], n=1)
+        if key not in known:
+            close = difflib.get_close_matches(key, [*known, BEAM], n=1)
             hint = f"did you mean {close[0]}?" if close else f"flags of Beam go under {BEAM}:"
-            raise UsageError(f"{FLAG} {path}: {key} is no flag of {parser.prog}; {hint}")
-        yield from _flag(parser, actions[key], value, f"{FLAG} {path}: {key}:")
-    beam = flags.get(BEAM) or []
+            raise _error(path, f"{key} is not a flag of {prog}; {hint}")
+        try:
+            yield from _argument(known[key], value)
+        except ArgumentTypeError as error:
+            raise _error(path, f"{key}: {error}") from error
+    beam = content.get(BEAM) or []
     if not isinstance(beam, list):
-        raise UsageError(f"{FLAG} {path}: {BEAM}: is a list of arguments, like - --project=mine")
+        raise _error(path, f"{BEAM}: is a list of arguments, like - --project=mine")
     yield from map(str, beam)
 
 
-def _flag(
-    parser: argparse.ArgumentParser, action: argparse.Action, value: Any, where: str
-) -> list[str]:
-    """A flag as arguments, which the parser has looked at; none for null, false and no values."""
-    flag = f"--{action.dest}"
+def _argument(flag: Flag, value: Any) -> list[str]:
+    """A flag as arguments; none for null, false and no values.
+
+    Raises:
+      ArgumentTypeError: the value makes no sense.
+    """
+    name = f"--{flag.name}"
     if value is None or value == []:
         return []
-    if action.nargs == 0:
+    if flag.type is None:
         if not isinstance(value, bool):
-            raise UsageError(f"{where} is true or false, not {value!r}")
-        return [flag] if value else []
-    values = value if isinstance(value, list) else [value]
-    if any(isinstance(item, (dict, list, bool)) for item in values):
-        raise UsageError(f"{where} has no use for {value!r}")
-    texts = [str(item) for item in values]
-    if action.nargs is None:
+            raise ArgumentTypeError(f"is true or false, not {value!r}")
+        return [name] if value else []
+    items = value if isinstance(value, list) else [value]
+    if any(isinstance(item, (dict, list, bool)) for item in items):
+        raise ArgumentTypeError(f"has no use for {value!r}")
+    texts = [str(item) for item in items]
+    if not flag.is_repeatable:
         texts = [",".join(texts)]
-    try:
-        parser._get_values(action, texts)
-    except argparse.ArgumentError as error:
-        raise UsageError(f"{where} {error.message}") from error
-    return [flag, *texts] if action.nargs else [f"{flag}={texts[0]}"]
+    for text in texts:
+        flag.type(text)
+    return [name, *texts] if flag.is_repeatable else [f"{name}={texts[0]}"]
 
 
-def render(parser: argparse.ArgumentParser, values: Mapping[str, Any]) -> str:
+def render(flags: Sequence[Flag], prog: str, written: Mapping[str, Any]) -> str:
     """A file with all flags of a command, each with its explanation and default above it.
 
     Args:
-      parser: of the command.
-      values: of the flags, and Beam's arguments as ``beam_args``.
+      flags: of the command, in the order of ``--help``.
+      prog: the command, as it is typed.
+      written: the values of the flags, and Beam's arguments as ``beam_args``.
     """
     blocks = [
-        f"# The flags of a run, for {parser.prog} {FLAG}.\n"
-        f"# Paths that are not absolute are relative to where the command is given: {Path.cwd()}"
+        f"# The flags of a run, for {prog} --{FLAG.name}.\n"
+        f"# Relative paths start at the folder where the command is given: {Path.cwd()}"
     ]
-    for group in parser._action_groups:
-        actions = [action for action in group._group_actions if action.dest in values]
-        if actions:
-            blocks.append(f"# {(group.title or '').upper()}")
-        for action in actions:
-            comment = _comment(explanation(parser, action))
-            blocks.append(f"{comment}\n{_line(action.dest, values[action.dest])}")
-    blocks.append(f"# Flags of Apache Beam\n{_line(BEAM, list(values['beam_args']))}")
+    for group, members in itertools.groupby(flags, lambda flag: flag.group):
+        blocks.append(f"# {group.value.upper()}")
+        for flag in members:
+            if flag is not FLAG:
+                explanation = _comment(flag.explanation)
+                blocks.append(f"{explanation}\n{_line(flag.name, written[flag.name])}")
+    blocks.append(f"# Flags of Apache Beam\n{_line(BEAM, list(written[BEAM_ARGS]))}")
     return "\n\n".join(blocks) + "\n"
-
-
-def explanation(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
-    """What ``--help`` says of a flag, with its default."""
-    return parser._get_formatter()._expand_help(action)
 
 
 def _comment(text: str) -> str:
@@ -139,11 +157,3 @@ def _comment(text: str) -> str:
 def _line(key: str, value: Any) -> str:
     value = list(value) if isinstance(value, tuple) else value
     return yaml.safe_dump({key: value}, allow_unicode=True, width=2**16).rstrip()
-
-
-def _actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
-    return {
-        action.dest: action
-        for action in parser._actions
-        if action.dest not in ("help", FLAG.lstrip("-"))
-    }

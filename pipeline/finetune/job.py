@@ -17,7 +17,8 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipeline import console
 from pipeline.config import yaml_file as config_file
-from pipeline.config.options import FinetuneConfig, as_yaml, limits_of, written
+from pipeline.config.commands import as_yaml
+from pipeline.config.options import FinetuneConfig, written
 from pipeline.errors import ImageError, InputError, RunError
 from pipeline.evaluation import Evaluation, evaluate
 from pipeline.finetune import dataset, export, features
@@ -244,7 +245,7 @@ def _store(
     else:
         Path(unfinished).mkdir(parents=True)
     pipeline = new_pipeline(run.config.beam_args)
-    features.build(pipeline, run.sources, spec, compute, unfinished, limits_of(run.config))
+    features.build(pipeline, run.sources, spec, compute, unfinished, run.config.limits)
     run_pipeline(pipeline)
     if unfinished != folder:
         try:

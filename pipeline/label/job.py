@@ -13,7 +13,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 
 from pipeline import console
-from pipeline.config.options import LabelConfig, limits_of, written
+from pipeline.config.options import LabelConfig, written
 from pipeline.errors import InputError, OutputError, RunError
 from pipeline.formats import bigquery, formats
 from pipeline.inputs import find as inputs
@@ -164,7 +164,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         top_k=config.top_k,
         batch_size=config.batch_size,
         execution=run.execution,
-        limits=limits_of(config),
+        limits=config.limits,
         run_id=run.run_id,
         spread=False,
         keep=outputs.KeepRows(run.unfinished, config.checkpoint_every),
@@ -196,7 +196,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
     ]
     copied: Any = {}
     if config.copy_to is not None:
-        copies = labeled | CopyByLabel(outputs.absolute(config.copy_to), limits_of(config))
+        copies = labeled | CopyByLabel(outputs.absolute(config.copy_to), config.limits)
         copied = AsDict(copies | "CountCopies" >> beam.combiners.Count.PerElement())
     # A side input is complete before its reader begins, so the summary comes after all rows.
     summary = (

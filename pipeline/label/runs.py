@@ -27,7 +27,9 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipeline import console
 from pipeline.config import yaml_file as config_file
-from pipeline.config.options import LabelConfig, as_yaml
+from pipeline.config.commands import as_yaml
+from pipeline.config.flags import Rows, flags_of
+from pipeline.config.options import LabelConfig
 from pipeline.errors import OutputError
 from pipeline.formats import formats
 from pipeline.inputs.find import Input
@@ -47,10 +49,8 @@ _ROWS = (outputs.LABELS, outputs.FAILURES)
 # All that is of a run in its folder, its summary and its shards apart.
 _REST = (f"{UNFINISHED}/*", config_file.NAME, outputs.REPORT)
 
-# Flags on which the rows depend, besides the model, its labels and the inputs.
-_FLAGS = ("top_k", "precision", "max_image_bytes", "max_image_pixels")
-# Of the settings, those that make other rows of the same images.
-_MAKE_OTHER_ROWS = ("model", "labels_file", "signature", "resample", "top_k", "precision")
+# Settings that make other rows of the same images.
+_MAKE_OTHER_ROWS = [flag.name for flag in flags_of(LabelConfig) if flag.rows is Rows.OTHER_VALUES]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,14 +163,18 @@ def complete(run: Run) -> None:
 
 
 def _settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> dict[str, Any]:
-    return {
+    """The flags that change rows; of some, what they mean counts, and not how it was said."""
+    settings = {
         "input": sorted(name_of(source.uri) for source in inputs),
         "model": spec.fingerprint,
         "labels_file": f"sha256:{hashlib.sha256(json.dumps(spec.labels).encode()).hexdigest()}",
         "signature": spec.signature,
         "resample": spec.resample,
-        **{flag: getattr(config, flag) for flag in _FLAGS},
     }
+    for flag in flags_of(type(config)):
+        if flag.rows is not Rows.SAME and flag.name not in settings:
+            settings[flag.name] = getattr(config, flag.name)
+    return settings
 
 
 def _alone(run: Run) -> Plan:

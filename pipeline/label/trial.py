@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline import transforms
-from pipeline.config.options import LabelConfig, limits_of
+from pipeline.config.options import LabelConfig
 from pipeline.inputs import find as inputs
 from pipeline.inputs import tfrecords
 from pipeline.inputs.find import Input
@@ -109,7 +109,7 @@ def label_sample(
       InputError: a TFRecord file cannot be read.
     """
     handler = transforms.handler_for(spec, config.top_k, config.batch_size, execution)
-    limits = limits_of(config)
+    limits = config.limits
     decode = transforms.decoder_for(spec, limits)
     sizes: list[int] = []
     kept: list[ImageRef] = []

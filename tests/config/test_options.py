@@ -1,17 +1,24 @@
+import importlib
 import subprocess
 import sys
+import typing
+from dataclasses import dataclass
 
 import pytest
 from helpers import ROOT
+from helpers.runs import run, summary, write_colors
 
-from pipeline.config.options import LabelConfig, parse_check, parse_command, parse_label
+from pipeline.config.commands import CHECK, COMMANDS, LABEL, parse
+from pipeline.config.flags import Group, flag, flags_of
+from pipeline.config.options import RESAMPLE, LabelConfig
 from pipeline.errors import UsageError
+from pipeline.images.resizing import RESAMPLING
 
 REQUIRED = ["--input", "photos", "--model", "sample", "--output", "out"]
 
 
 def test_the_defaults():
-    assert parse_label(REQUIRED) == LabelConfig(
+    assert LABEL.parse(REQUIRED) == LabelConfig(
         input=("photos",),
         model="sample",
         output="out",
@@ -45,11 +52,11 @@ def test_the_defaults():
 
 def test_check_has_the_flags_of_label():
     argv = [*REQUIRED, "--top_k=3", "--incremental", "--project", "p"]
-    assert parse_check(argv) == parse_label(argv)
+    assert CHECK.parse(argv) == LABEL.parse(argv)
 
 
 def test_input_may_be_repeated():
-    assert parse_label([*REQUIRED, "--input", "a", "b", "--input=c"]).input == (
+    assert LABEL.parse([*REQUIRED, "--input", "a", "b", "--input=c"]).input == (
         "photos",
         "a",
         "b",
@@ -66,14 +73,14 @@ def test_what_is_beams_passes_through():
         "--setup_file",
         "s.py",
     ]
-    config = parse_label([*REQUIRED, *beam])
+    config = LABEL.parse([*REQUIRED, *beam])
     assert config.beam_args == tuple(beam)
     assert config.labels_file is None  # --labels is Dataflow's, and no abbreviation of ours
 
 
 def error_of(*argv):
     with pytest.raises(UsageError) as caught:
-        parse_label(list(argv))
+        LABEL.parse(list(argv))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -128,16 +135,16 @@ def test_unknown_arguments_are_refused(argument, hint):
 @pytest.mark.parametrize("argv", [[], ["labell"], ["--nonsense"]])
 def test_there_must_be_a_command(argv):
     with pytest.raises(UsageError, match="--help"):
-        parse_command(argv)
+        parse(argv)
 
 
 def test_help_says_every_default(capsys):
     with pytest.raises(SystemExit) as caught:
-        parse_label(["--help"])
+        LABEL.parse(["--help"])
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    for flag, default in (("--top_k", 5), ("--batch_size", 64), ("--max_failure_ratio", 0.1)):
-        assert f"(default: {default})" in text.rpartition(f" {flag} ")[2].partition(" --")[0]
+    for name, default in (("--top_k", 5), ("--batch_size", 64), ("--max_failure_ratio", 0.1)):
+        assert f"(default: {default})" in text.rpartition(f" {name} ")[2].partition(" --")[0]
     assert "(default: None)" not in text
 
 
@@ -153,3 +160,59 @@ def test_help_needs_neither_beam_nor_tensorflow(command):
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_the_commands():
+    assert list(COMMANDS) == ["label", "check", "finetune", "report"]
+    command, config = parse(["report", "out"])
+    assert (command.name, config.folder) == ("report", "out")
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_job_runs_its_configuration(command):
+    run = importlib.import_module(command.job).run
+    assert typing.get_type_hints(run)["config"] is command.config
+
+
+def test_the_filters_are_those_of_resizing():
+    assert tuple(RESAMPLING) == RESAMPLE
+
+
+# The definition of a flag
+
+
+def test_a_flag_must_say_whether_it_changes_rows():
+    with pytest.raises(TypeError, match="rows"):
+        flag("", type=str, group=Group.RUNS, help="a note")
+
+
+def test_a_field_that_is_not_a_flag_is_refused():
+    @dataclass
+    class Config:
+        note: str = ""
+
+    with pytest.raises(TypeError, match="rows"):
+        flags_of(Config)
+
+
+def test_the_flags_that_change_rows_are_the_settings_of_a_run(tmp_path, color_model):
+    write_colors(tmp_path / "p")
+    assert run(input=tmp_path / "p", model=color_model, output=tmp_path / "out") == 0
+    assert list(summary(tmp_path / "out")["settings"]) == [
+        "input",
+        "model",
+        "labels_file",
+        "signature",
+        "resample",
+        "top_k",
+        "precision",
+        "max_image_bytes",
+        "max_image_pixels",
+    ]
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_help_begins_with_what_a_flag_is(command):
+    for one in command.flags:
+        assert not one.help.startswith(("of ", "for ", "to ")), one.name
+        assert not one.help.endswith((".", ", too", "to use")), one.name

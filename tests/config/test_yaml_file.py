@@ -7,9 +7,8 @@ import yaml
 from helpers.http_server import HttpServer
 from helpers.runs import comparable, run, write_colors
 
-from pipeline.config import flags
-from pipeline.config import yaml_file as config_file
-from pipeline.config.options import as_yaml, parse_finetune, parse_label
+from pipeline.config.commands import FINETUNE, LABEL, as_yaml
+from pipeline.config.flags import flags_of
 from pipeline.errors import UsageError
 
 REQUIRED = {"input": ["photos"], "model": "sample", "output": "out"}
@@ -27,8 +26,8 @@ def write(tmp_path):
 
 def error_of(argv):
     with pytest.raises(UsageError) as caught:
-        parse_label(argv)
-    return str(caught.value)
+        LABEL.parse(argv)
+    return caught.value.said(lambda name: f"--{name}")
 
 
 # Reading
@@ -49,18 +48,18 @@ def test_a_file_is_the_same_as_the_flags(write):
     argv = ["--input", "a", "b", "--model=sample", "--output=out", "--top_k=3", "--threshold=0.5"]
     argv += ["--incremental", "--carry=sku,price", "--output_format", "csv,parquet"]
     argv += ["--project", "mine", "--save_main_session"]
-    assert parse_label([flags]) == parse_label(argv)
-    assert parse_label(["--config", flags.partition("=")[2]]) == parse_label(argv)
+    assert LABEL.parse([flags]) == LABEL.parse(argv)
+    assert LABEL.parse(["--config", flags.partition("=")[2]]) == LABEL.parse(argv)
 
 
 def test_one_value_where_there_may_be_several(write):
-    assert parse_label([write(input="a", carry="sku")]).input == ("a",)
+    assert LABEL.parse([write(input="a", carry="sku")]).input == ("a",)
 
 
 def test_the_command_line_counts_more_than_the_file(write):
     flags = write(top_k=3, beam=["--project=mine"])
     argv = [flags, "--top_k", "4", "--input", "other", "--project=yours"]
-    config = parse_label(argv)
+    config = LABEL.parse(argv)
     assert (config.top_k, config.input) == (4, ("other",))
     assert config.beam_args == ("--project=mine", "--project=yours")  # of which Beam takes the last
 
@@ -68,12 +67,12 @@ def test_the_command_line_counts_more_than_the_file(write):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"top_kk": 3}, "top_kk is no flag of python -m pipeline label; did you mean top_k?"),
+        ({"top_kk": 3}, "top_kk is not a flag of python -m pipeline label; did you mean top_k?"),
         (
             {"project": "p"},
-            "project is no flag of python -m pipeline label; flags of Beam go",
+            "project is not a flag of python -m pipeline label; flags of Beam go",
         ),
-        ({"help": True}, "help is no flag of"),
+        ({"help": True}, "help is not a flag of"),
         ({"top_k": 0}, "top_k: 0 is not a positive number"),
         ({"top_k": "many"}, "top_k: many is not a whole number"),
         ({"top_k": True}, "top_k: has no use for True"),
@@ -103,6 +102,10 @@ def test_what_is_no_file_of_flags(tmp_path, content, message):
     assert error_of(["--config", str(path)]).startswith(f"--config {path}: {message}")
 
 
+def test_no_name_of_a_file():
+    assert "argument --config: expected one argument" in error_of(["--config"])
+
+
 def test_no_file(tmp_path):
     path = tmp_path / "absent.yaml"
     assert error_of([f"--config={path}"]).startswith(f"--config {path}: cannot be read: ")
@@ -118,7 +121,7 @@ def test_what_is_required_may_be_missing_in_both(write):
 
 def test_a_file_at_a_server():
     with HttpServer({"/run.yaml": json.dumps(REQUIRED).encode()}) as server:
-        assert parse_label(["--config", server.url("/run.yaml")]).input == ("photos",)
+        assert LABEL.parse(["--config", server.url("/run.yaml")]).input == ("photos",)
         assert "not_found" in error_of(["--config", server.url("/absent.yaml")])
 
 
@@ -135,25 +138,20 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("parse", "parser"),
-    [
-        (parse_label, flags.label_parser()),
-        (parse_finetune, flags.finetune_parser()),
-    ],
-)
-def test_every_flag_is_written_and_read_again(tmp_path, parse, parser):
+@pytest.mark.parametrize("command", [LABEL, FINETUNE])
+def test_every_flag_is_written_and_read_again(tmp_path, command):
+    parse = command.parse
     argv = ["--project", "mine", "--experiments=a"]
-    for action in config_file._actions(parser).values():
-        flag = f"--{action.dest}"
-        if action.nargs == 0:
-            argv.append(flag)
-        elif action.choices:
-            argv += [flag, list(action.choices)[-1]]
-        elif flag in OTHERS:
-            argv += [flag, *OTHERS[flag]]
+    for flag in flags_of(command.config):
+        name = f"--{flag.name}"
+        if flag.is_switch:
+            argv.append(name)
+        elif flag.choices:
+            argv += [name, flag.choices[-1]]
+        elif name in OTHERS:
+            argv += [name, *OTHERS[name]]
         else:
-            argv += [flag, "0.25" if isinstance(action.default, float) else "7"]
+            argv += [name, "0.25" if isinstance(flag.default, float) else "7"]
     config = parse(argv)
     path = tmp_path / "run.yaml"
     path.write_text(as_yaml(config), encoding="utf-8")
@@ -164,7 +162,7 @@ def test_every_flag_is_written_and_read_again(tmp_path, parse, parser):
 
 
 def test_every_flag_is_explained():
-    text = as_yaml(parse_label(["--input", "a", "--model=m", "--output=o"]))
+    text = as_yaml(LABEL.parse(["--input", "a", "--model=m", "--output=o"]))
     assert "\n# predictions in each row (default: 5)\ntop_k: 5\n" in text
     assert "\n# HOW TO LABEL\n" in text
     keys = [line.partition(":")[0] for line in text.splitlines() if line[:1].isalpha()]
@@ -173,7 +171,7 @@ def test_every_flag_is_explained():
 
 def test_no_secrets_are_written():
     argv = ["--input", "https://host/a.jpg?token=abc123", "--model=m", "--output=o"]
-    text = as_yaml(parse_label([*argv, "--s3_secret_access_key=abc123"]))
+    text = as_yaml(LABEL.parse([*argv, "--s3_secret_access_key=abc123"]))
     assert "abc123" not in text
 
 

@@ -16,7 +16,7 @@ from helpers.launching import ROOT, Recorder
 from helpers.runs import write_colors
 
 from pipeline.__main__ import main
-from pipeline.config.options import label_arguments, parse_label
+from pipeline.config.commands import LABEL, label_arguments
 from pipeline.label import job as label
 from pipeline.label import runs
 from pipeline.models.model import inspect
@@ -256,7 +256,7 @@ def description(tmp_path, recorder, color_model, *more, **environment):
     done = recorder.run(SCRIPT, "label", *flags, *more, JOB_NAME="job", **WHERE, **environment)
     assert done.returncode == 0, done.stderr
     argv = [*recorder.calls[-1][4:], "--no_auth", "--template_location=gs://bucket/job.json"]
-    config = parse_label(argv)
+    config = LABEL.parse(argv)
     pipeline = new_pipeline(config.beam_args)
     checked = label.check(config)
     started = datetime(2026, 11, 24, tzinfo=timezone.utc)

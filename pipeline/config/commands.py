@@ -1,0 +1,154 @@
+"""The commands: what each is called, takes and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from pipeline import __version__
+from pipeline.config import yaml_file
+from pipeline.config.flags import (
+    BEAM_ARGS,
+    Flag,
+    Parser,
+    check_beam_args,
+    flags_of,
+    in_order,
+    parser_of,
+)
+from pipeline.config.options import FinetuneConfig, JobConfig, LabelConfig, ReportConfig, written
+
+PROG = "python -m pipeline"
+
+
+class Command(NamedTuple):
+    """A command.
+
+    Attributes:
+      name: as it is typed.
+      config: the dataclass of its flags.
+      job: the module whose ``run`` takes that configuration and returns the exit code.
+      description: shown above the flags.
+    """
+
+    name: str
+    config: type[JobConfig] | type[ReportConfig]
+    job: str
+    description: str
+
+    @property
+    def prog(self) -> str:
+        """The command with the program's name in front."""
+        return f"{PROG} {self.name}"
+
+    @property
+    def flags(self) -> tuple[Flag, ...]:
+        """Its flags, in the order of ``--help``: those of its configuration, and ``--config``."""
+        flags = flags_of(self.config)
+        return in_order([*flags, yaml_file.FLAG]) if issubclass(self.config, JobConfig) else flags
+
+    @property
+    def parser(self) -> Parser:
+        """Its parser, which returns just the flags that are given."""
+        return parser_of(self.flags, self.prog, self.description)
+
+    def parse(self, argv: list[str]) -> Any:
+        """Make the configuration from the arguments after the command's name.
+
+        Raises:
+          UsageError: a flag is unknown, missing, or has a value that makes no sense.
+          SystemExit: after ``--help``.
+        """
+        parser = self.parser
+        if yaml_file.FLAG in self.flags:
+            argv = yaml_file.expand(self.flags, self.prog, argv)
+        parsed, rest = parser.parse_known_args(argv)
+        if rest:
+            check_beam_args(rest, parser)
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in vars(parsed).items()
+            if name != yaml_file.FLAG.name
+        }
+        return self.config(**given | {BEAM_ARGS: tuple(rest)})
+
+
+_BEAMS = "Flags of Apache Beam ({}, …) are passed on to it."
+_BEAMS_OF_JOBS = _BEAMS.format("--runner, --project, --temp_location")
+
+LABEL = Command(
+    "label",
+    LabelConfig,
+    "pipeline.label.job",
+    "Label images with a TensorFlow Hub classifier or another SavedModel.\n" + _BEAMS_OF_JOBS,
+)
+CHECK = Command(
+    "check",
+    LabelConfig,
+    "pipeline.label.check",
+    "Find out, on a sample of the images, whether label would work with the same flags, and what "
+    "it\nwould take. Nothing is written.",
+)
+FINETUNE = Command(
+    "finetune",
+    FinetuneConfig,
+    "pipeline.finetune.job",
+    "Train a classifier of your own on a TensorFlow Hub feature vector, and export it for label.\n"
+    + _BEAMS_OF_JOBS,
+)
+REPORT = Command(
+    "report",
+    ReportConfig,
+    "pipeline.report.job",
+    "Write report.html, the page that label leaves beside its rows, again.\n"
+    + _BEAMS.format("--s3_region_name"),
+)
+
+COMMANDS = {command.name: command for command in (LABEL, CHECK, FINETUNE, REPORT)}
+
+
+def parse(argv: list[str]) -> tuple[Command, Any]:
+    """The command that a command line names, and its configuration.
+
+    Args:
+      argv: without the program's name.
+
+    Raises:
+      UsageError: there is no such command, or its flags make no sense.
+      SystemExit: after ``--help`` or ``--version``.
+    """
+    *others, last = COMMANDS
+    parser = Parser(
+        prog=PROG,
+        description="Label images at scale. COMMAND --help explains a command's flags.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument(
+        "command", metavar="COMMAND", choices=COMMANDS, help=f"{', '.join(others)} or {last}"
+    )
+    command = COMMANDS[parser.parse_args(argv[:1]).command]
+    return command, command.parse(argv[1:])
+
+
+def as_yaml(config: JobConfig) -> str:
+    """A file for ``--config`` with these flags, without secrets."""
+    command = next(one for one in COMMANDS.values() if one.config is type(config))
+    return yaml_file.render(command.flags, command.prog, written(config))
+
+
+def label_arguments(parameters: Iterable[str]) -> list[str]:
+    """Arguments of label from ``--name=value``s, where a switch is true or false, or empty.
+
+    A flag without a value is left out, as not every launcher can leave it out by itself. Flags of
+    Beam are passed on.
+    """
+    switches = {f"--{flag.name}" for flag in LABEL.flags if flag.is_switch}
+    arguments = []
+    for parameter in parameters:
+        name, has_value, value = parameter.partition("=")
+        if name in switches and has_value:
+            arguments += [name] if value.lower() == "true" else []
+        elif value or not has_value:
+            arguments.append(parameter)
+    return arguments

@@ -1,0 +1,124 @@
+"""Reads the values of flags from text, and refuses those that make no sense.
+
+Each function takes what the user wrote, and returns the value or raises ``ArgumentTypeError``.
+"""
+
+from __future__ import annotations
+
+import math
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+
+from pipeline.records import EXAMPLE_KEYS, FAILURE_COLUMNS, FORMATS, LABELED_COLUMNS
+
+# 4096 images of 224 × 224 are 600 MB, before the model makes anything of them.
+MAX_BATCH_SIZE = 4096
+
+
+def not_empty(text: str) -> str:
+    """Refuse an empty text: an unset shell variable, which would mean the current folder."""
+    if not text:
+        raise ArgumentTypeError("it is empty")
+    return text
+
+
+def utf8(text: str) -> str:
+    """Refuse what cannot be written as UTF-8, or is empty."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ArgumentTypeError(f"{text!r} is not UTF-8") from error
+    return not_empty(text)
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Return a function that refuses all but these."""
+
+    def choice(text: str) -> str:
+        if text not in choices:
+            names = ", ".join(map(repr, choices))
+            raise ArgumentTypeError(f"invalid choice: {text!r} (choose from {names})")
+        return text
+
+    return choice
+
+
+def carried(text: str) -> tuple[str, ...]:
+    """Read the names of columns that the rows take over, separated by commas."""
+    names = tuple(name.strip() for name in text.split(","))
+    for number, name in enumerate(names):
+        if not name:
+            raise ArgumentTypeError(f"{text!r} has an empty name")
+        if name in names[:number]:
+            raise ArgumentTypeError(f"{name} is named twice")
+        own = (*LABELED_COLUMNS, *FAILURE_COLUMNS, *EXAMPLE_KEYS.values())
+        if name in own or name.startswith("predictions/"):
+            raise ArgumentTypeError(f"the rows have a column {name} of their own")
+    return names
+
+
+def formats(text: str) -> tuple[str, ...]:
+    """Read the names of row formats, separated by commas."""
+    names = dict.fromkeys(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in FORMATS:
+            raise ArgumentTypeError(f"{name!r} is not a format; choose from {', '.join(FORMATS)}")
+    return tuple(names)
+
+
+def positive(text: str) -> int:
+    """Read a whole number that is 1 or more."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text} is not a whole number") from None
+    if value < 1:
+        raise ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def batch_size(text: str) -> int:
+    """Read a number of images in [1, ``MAX_BATCH_SIZE``]."""
+    value = positive(text)
+    if value > MAX_BATCH_SIZE:
+        raise ArgumentTypeError(f"{text} is more than {MAX_BATCH_SIZE}")
+    return value
+
+
+def price(text: str) -> float:
+    """Read a price, which is 0 or more."""
+    value = _number(text)
+    if not 0 <= value < math.inf:
+        raise ArgumentTypeError(f"{text} is not a price")
+    return value
+
+
+def seconds(text: str) -> float:
+    """Read a positive number of seconds."""
+    value = _number(text)
+    if not 0 < value < math.inf:
+        raise ArgumentTypeError(f"{text} is not a positive number of seconds")
+    return value
+
+
+def rate(text: str) -> float:
+    """Read a number between 0 and 1, both excluded."""
+    value = _number(text)
+    if not 0 < value < 1:
+        raise ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def ratio(text: str) -> float:
+    """Read a number between 0 and 1, both included."""
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text} is not a number") from None

@@ -4,17 +4,40 @@
 
     labeled, failures = uris | LabelImages(model="sample")
 
-The command line, ``python -m pipeline label``, is one user of the same transform.
+The command line, ``python -m pipeline label``, uses the same transform.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["LabelImages"]
+__all__ = [
+    "DeviceError",
+    "Execution",
+    "Failure",
+    "ImageError",
+    "ImageRef",
+    "InputError",
+    "LabelImages",
+    "Labeled",
+    "LabeledImages",
+    "LabelingError",
+    "LabelsError",
+    "Limits",
+    "ModelError",
+    "OutOfMemoryError",
+    "OutputError",
+    "Prediction",
+    "PredictionError",
+    "Reason",
+    "ReconciliationError",
+    "RunError",
+    "UsageError",
+]
 
 # TensorFlow reads these once, while it is imported. Every module that imports TensorFlow lives in
 # this package, so setting them here reaches the launcher and every worker in time.
@@ -29,13 +52,39 @@ warnings.filterwarnings(
 )
 
 if TYPE_CHECKING:
-    from pipeline.transforms import LabelImages
+    from pipeline.errors import (
+        DeviceError,
+        ImageError,
+        InputError,
+        LabelingError,
+        LabelsError,
+        ModelError,
+        OutOfMemoryError,
+        OutputError,
+        PredictionError,
+        ReconciliationError,
+        RunError,
+        UsageError,
+    )
+    from pipeline.limits import Limits
+    from pipeline.models.devices import Execution
+    from pipeline.records import Failure, ImageRef, Labeled, Prediction, Reason
+    from pipeline.transforms import LabeledImages, LabelImages
+
+# The modules that define them, those that are imported quickly first.
+_MODULES = (
+    "pipeline.errors",
+    "pipeline.limits",
+    "pipeline.records",
+    "pipeline.models.devices",
+    "pipeline.transforms",
+)
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``LabelImages`` on first use: Beam takes seconds, and ``--help`` needs none of it."""
-    if name == "LabelImages":
-        from pipeline.transforms import LabelImages
-
-        return LabelImages
+    """Import a public name when it is first used: Beam takes seconds, and ``--help`` needs none."""
+    if name in __all__:
+        for module in map(importlib.import_module, _MODULES):
+            if hasattr(module, name):
+                return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

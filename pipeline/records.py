@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from enum import Enum
 from typing import Any, NamedTuple, NewType
 
@@ -20,18 +20,6 @@ import numpy as np
 # Of times in rows and summaries, and in names of runs; both UTC.
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 TIME_IN_NAMES = "%Y-%m-%dT%H-%M-%SZ"
-
-# Of files of rows; those that are read the fastest first.
-FORMATS = ("jsonl", "parquet", "tfrecord", "csv")
-
-# A tf.Example's keys, where TensorFlow's datasets and models have names of their own.
-EXAMPLE_KEYS = {
-    "image": "image/filename",
-    "label": "image/class/text",
-    "class_id": "image/class/label",
-    "width": "image/width",
-    "height": "image/height",
-}
 
 # A time in that notation.
 Timestamp = NewType("Timestamp", str)
@@ -316,6 +304,11 @@ def _column(name: str, hint: Any) -> Column:
 
 LABELED_COLUMNS = tuple(column.name for column in columns_of(Labeled))
 FAILURE_COLUMNS = tuple(column.name for column in columns_of(Failure))
+
+
+def record_of(columns: Container[str]) -> type[Labeled] | type[Failure]:
+    """Tell by a row's columns which of the two it is."""
+    return Failure if "reason" in columns else Labeled
 
 
 def from_row(row: Mapping[str, Any]) -> Labeled | Failure:

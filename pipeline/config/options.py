@@ -7,9 +7,9 @@ from typing import Any
 
 from pipeline.config import values
 from pipeline.config.flags import BEAM_ARGS, Group, Rows, flag, flags_of
+from pipeline.formats.registry import FORMATS
 from pipeline.limits import DEFAULT_LIMITS, Limits
 from pipeline.models.devices import PRECISIONS
-from pipeline.records import FORMATS
 from pipeline.redaction import redact_all, without_secret_flags
 
 IF_EXISTS = ("resume", "fail", "overwrite")

@@ -9,7 +9,7 @@ import math
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 
-from pipeline.records import EXAMPLE_KEYS, FAILURE_COLUMNS, FORMATS, LABELED_COLUMNS
+from pipeline.formats.registry import FORMATS, is_taken
 
 # 4096 images of 224 × 224 are 600 MB, before the model makes anything of them.
 MAX_BATCH_SIZE = 4096
@@ -51,8 +51,7 @@ def carried(text: str) -> tuple[str, ...]:
             raise ArgumentTypeError(f"{text!r} has an empty name")
         if name in names[:number]:
             raise ArgumentTypeError(f"{name} is named twice")
-        own = (*LABELED_COLUMNS, *FAILURE_COLUMNS, *EXAMPLE_KEYS.values())
-        if name in own or name.startswith("predictions/"):
+        if is_taken(name):
             raise ArgumentTypeError(f"the rows have a column {name} of their own")
     return names
 

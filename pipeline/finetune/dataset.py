@@ -15,8 +15,9 @@ import apache_beam as beam
 
 from pipeline import sample
 from pipeline.errors import ImageError, InputError
+from pipeline.formats import tables
+from pipeline.formats.schema import ColumnError
 from pipeline.inputs import find as inputs
-from pipeline.inputs import tables
 from pipeline.records import ImageRef
 from pipeline.storage import read as storage
 
@@ -186,7 +187,7 @@ def list_images(source: Source) -> Iterator[Found]:
     """
     try:
         yield from _read_list(source) if source.is_list else _list_class_folders(source)
-    except tables.ColumnError as error:
+    except ColumnError as error:
         raise InputError(
             f"--input {source.given}: {error}; name the right columns with --image_column and "
             "--label_column"
@@ -211,7 +212,7 @@ def _read_list(source: Source) -> Iterator[Found]:
         image, label = (row[column] for column in columns)
         if not isinstance(image, str) or not image or label in (None, ""):
             missing = source.label_column if image else source.image_column
-            raise tables.ColumnError(f"row {number} has no {missing!r}")
+            raise ColumnError(f"row {number} has no {missing!r}")
         uri = inputs.absolute(image, source.uri)
         yield Found(uri, str(label), _version(uri))
 

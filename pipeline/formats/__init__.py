@@ -1,1 +1,1 @@
-"""Formats of rows: how they are written, and read again."""
+"""The formats of rows: how they are written, and how they are read."""

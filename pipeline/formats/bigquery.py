@@ -15,9 +15,9 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery
 
 from pipeline.errors import OutputError, RunError
-from pipeline.formats import formats
-from pipeline.inputs import tables
-from pipeline.outputs import rows as outputs
+from pipeline.formats.registry import in_one_format, suffix_of
+from pipeline.formats.schema import as_text, check_columns, plain
+from pipeline.formats.shards import read_rows
 from pipeline.records import Column, Labeled, Timestamp, columns_of
 
 _QUERY = "bigquery:"
@@ -54,7 +54,7 @@ def check_query(query: str, columns: Sequence[str]) -> None:
     """
     with contextlib.closing(bigquery.Client()) as client:
         job = client.query(query, bigquery.QueryJobConfig(dry_run=True))
-        tables.see_that_there_are(columns, [field.name for field in job.schema or ()])
+        check_columns(columns, [field.name for field in job.schema or ()])
 
 
 def rows(query: str) -> Iterator[dict[str, Any]]:
@@ -65,7 +65,7 @@ def rows(query: str) -> Iterator[dict[str, Any]]:
     """
     with contextlib.closing(bigquery.Client()) as client:
         for row in client.query(query).result():
-            yield {name: tables.plain(value) for name, value in row.items()}
+            yield {name: plain(value) for name, value in row.items()}
 
 
 def table_schema(carried: Sequence[str]) -> list[bigquery.SchemaField]:
@@ -221,7 +221,7 @@ def _append(
     except NotFound:  # one that is there keeps what it has, and would refuse anything else
         config.time_partitioning = bigquery.TimePartitioning(field="labeled_at")
         config.clustering_fields = ["label"]
-    parquet = [path for path in shards if formats.suffix_of(path) == ".parquet"]
+    parquet = [path for path in shards if suffix_of(path) == ".parquet"]
     if parquet and all(path.startswith("gs://") for path in parquet):
         config.source_format = bigquery.SourceFormat.PARQUET
         options = bigquery.ParquetOptions()
@@ -233,9 +233,9 @@ def _append(
         return
     config.source_format = bigquery.SourceFormat.NEWLINE_DELIMITED_JSON
     with tempfile.TemporaryFile() as file:
-        for path in outputs.in_one_format(shards):
-            for row in formats.read_rows(path):
-                texts = {name: formats.as_text(row.get(name)) for name in carried}
+        for path in in_one_format(shards):
+            for row in read_rows(path):
+                texts = {name: as_text(row.get(name)) for name in carried}
                 file.write(json.dumps(row | texts).encode() + b"\n")
         if file.tell():
             client.load_table_from_file(file, table, rewind=True, job_config=config).result()

@@ -25,8 +25,9 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipeline import progress, sample
 from pipeline.errors import ImageError, InputError
-from pipeline.formats import bigquery
-from pipeline.inputs import tables, tfrecords
+from pipeline.formats import bigquery, tables
+from pipeline.formats.schema import ColumnError
+from pipeline.inputs import tfrecords
 from pipeline.records import ImageRef
 from pipeline.storage import read as storage
 
@@ -154,7 +155,7 @@ def understand(given: str, uri_column: str = "image", carry: tuple[str, ...] = (
     if query is not None:
         try:
             bigquery.check_query(query, (uri_column, *carry))
-        except tables.ColumnError as error:
+        except ColumnError as error:
             raise InputError(f"--input {given}: {error}; {_REMEDY}") from error
         except bigquery.ERRORS as error:
             raise InputError(f"--input {given}: {bigquery.said(error)}") from error
@@ -290,10 +291,10 @@ def _read_rows(source: Input) -> Iterator[ImageRef]:
         for number, row in enumerate(rows, 1):
             entry = row[source.uri_column]
             if not isinstance(entry, str) or not entry:
-                raise tables.ColumnError(f"row {number} has no {source.uri_column!r}")
+                raise ColumnError(f"row {number} has no {source.uri_column!r}")
             uri = absolute(entry, source.uri if is_table else "")
             yield ImageRef(uri, carried={name: row[name] for name in source.carry})
-    except tables.ColumnError as error:
+    except ColumnError as error:
         raise InputError(f"--input {source.given}: {error}; {_REMEDY}") from error
     except ValueError as error:
         raise InputError(f"--input {source.given}: {error}") from error

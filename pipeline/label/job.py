@@ -15,7 +15,8 @@ from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 from pipeline import console
 from pipeline.config.options import LabelConfig, written
 from pipeline.errors import InputError, OutputError, RunError
-from pipeline.formats import bigquery, formats
+from pipeline.formats import bigquery
+from pipeline.formats.registry import FORMATS
 from pipeline.inputs import find as inputs
 from pipeline.inputs import tfrecords
 from pipeline.label import lock as claims
@@ -354,7 +355,7 @@ def describe(summary: dict[str, Any], output: str) -> str:
     if options["output_table"] is not None:
         lines.append(options["output_table"])
     shards = [
-        f"{name}-*{formats.suffix(format_, options['gzip'])}"
+        f"{name}-*{FORMATS[format_].suffix(options['gzip'])}"
         for format_ in options["output_format"]
         for name in (outputs.LABELS, outputs.FAILURES)
     ]

@@ -18,7 +18,9 @@ from apache_beam.io.fileio import MatchAll
 
 from pipeline import progress
 from pipeline.errors import InputError, RunError
-from pipeline.formats.formats import as_text, read_rows, suffix_of
+from pipeline.formats.registry import suffix_of
+from pipeline.formats.schema import as_text
+from pipeline.formats.shards import read_rows
 from pipeline.inputs.find import Input, list_images
 from pipeline.records import Failure, ImageRef, Labeled, from_json, from_row
 from pipeline.redaction import name_of

@@ -31,12 +31,12 @@ from pipeline.config.commands import as_yaml
 from pipeline.config.flags import Rows, flags_of
 from pipeline.config.options import LabelConfig
 from pipeline.errors import OutputError
-from pipeline.formats import formats
+from pipeline.formats.registry import fastest, in_one_format, suffix_of
 from pipeline.inputs.find import Input
 from pipeline.models.devices import Execution
 from pipeline.models.model import ModelSpec
 from pipeline.outputs import rows as outputs
-from pipeline.records import FORMATS, TIME, TIME_IN_NAMES
+from pipeline.records import TIME, TIME_IN_NAMES
 from pipeline.redaction import name_of
 from pipeline.runner import new_run_id
 from pipeline.storage import read as storage
@@ -268,8 +268,7 @@ def _shards_of(note: dict[str, Any]) -> list[str]:
     """Globs, in a run's folder, of its rows in one of the formats that its summary says it has."""
     options = note.get("options") or {}
     written = options.get("output_format") or ["jsonl"]
-    first = min(written, key=FORMATS.index)
-    suffix = formats.suffix(first, bool(options.get("gzip")))
+    suffix = fastest(written).suffix(bool(options.get("gzip")))
     return [f"{name}-*-of-*{suffix}" for name in _ROWS]
 
 
@@ -309,10 +308,10 @@ def _go_on(run: Run, note: dict[str, Any]) -> Run:
     run = _start(dataclasses.replace(run, run_id=note["run_id"], started=started))
     outputs.remove(run.folder, [outputs.SUMMARY, outputs.REPORT])
     shards = outputs.find_shards(run.folder, *_ROWS)
-    taken = outputs.in_one_format(shards)
+    taken = in_one_format(shards)
     for path in taken:
         name, _, _ = path.rpartition("/")[2].partition("-")
-        part = outputs.part(run.unfinished, name, formats.suffix_of(path) or "")
+        part = outputs.part(run.unfinished, name, suffix_of(path) or "")
         FileSystems.rename([path], [part])
     outputs.delete([path for path in shards if path not in taken])
     outputs.remove_temporary_files(run.folder)

@@ -17,7 +17,9 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 
 from pipeline import progress
 from pipeline.errors import OutputError
-from pipeline.formats.formats import Schema, suffix_of, suffixes, writer
+from pipeline.formats.registry import suffix_of
+from pipeline.formats.schema import Schema
+from pipeline.formats.shards import WriteShards
 from pipeline.records import Failure, Labeled
 from pipeline.storage import read as storage
 
@@ -41,7 +43,7 @@ class WriteRows(beam.PTransform):
     Args:
       output: the folder.
       name: what the shards' names begin with, ``LABELS`` or ``FAILURES``.
-      formats: of ``records.FORMATS``.
+      formats: of ``registry.FORMATS``.
       gzipped: whether the files are to be, of those formats that do not compress by themselves.
       carried: the columns that come along with the images.
     """
@@ -64,7 +66,7 @@ class WriteRows(beam.PTransform):
         """Beam's own sinks. Their paths come after the end of time, where Prism gets stuck."""
         return [
             records
-            | format_ >> writer(format_, self._prefix, self._gzipped, self._schema)
+            | format_ >> WriteShards(self._prefix, format_, self._gzipped, self._schema)
             | f"{format_}_in_time"
             >> beam.Map(lambda path: TimestampedValue(path, MIN_TIMESTAMP)).with_output_types(str)
             for format_ in self._formats
@@ -214,13 +216,6 @@ def find_shards(folder: str, *names: str) -> list[str]:
     """
     paths = find(folder, *(f"{name}-*-of-*" for name in names))
     return [path for path in paths if suffix_of(path)]
-
-
-def in_one_format(shards: Sequence[str]) -> list[str]:
-    """Of shards in several formats, which all have the same rows, those in the first of them."""
-    found = {suffix_of(path): path for path in shards}
-    first = next((suffix for suffix in suffixes() if suffix in found), None)
-    return [path for path in shards if suffix_of(path) == first]
 
 
 def remove(folder: str, patterns: Sequence[str]) -> None:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.errors import OutputError
-from pipeline.formats.formats import read_rows as read_rows_of
+from pipeline.formats.registry import in_one_format
+from pipeline.formats.shards import read_rows as read_rows_of
 from pipeline.outputs import rows as outputs
 from pipeline.report.sampling import Least
 from pipeline.report.truth import Judged
@@ -174,7 +175,7 @@ def read_summary(folder: str) -> dict[str, Any]:
 
 
 def _read(folder: str, name: str) -> Iterator[dict[str, Any]]:
-    for path in outputs.in_one_format(outputs.find_shards(folder, name)):
+    for path in in_one_format(outputs.find_shards(folder, name)):
         try:
             yield from read_rows_of(path)
         except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -14,7 +14,7 @@ from helpers.models import COLORS, color_logits, image_file, save_hungry_model, 
 from helpers.runs import rows, run, run_process, summary, write_colors
 
 from pipeline import transforms
-from pipeline.formats.formats import read_rows
+from pipeline.formats.shards import read_rows
 from pipeline.label import job as label
 from pipeline.models import class_names as labels
 from pipeline.models.handler import SavedModelHandler

@@ -7,7 +7,8 @@ from google.api_core.exceptions import Forbidden
 from helpers.stores import ERRORS, memory_store, public_folder, unprivileged
 
 from pipeline.errors import OutputError
-from pipeline.formats.formats import read_rows
+from pipeline.formats.registry import in_one_format
+from pipeline.formats.shards import read_rows
 from pipeline.outputs import rows as outputs
 from pipeline.outputs.rows import KeepRows, WriteRows, find, prepare, refuse_results, write_file
 from pipeline.records import Failure, from_json
@@ -165,8 +166,8 @@ def test_of_several_formats_one_is_read(tmp_path):
         (tmp_path / name).touch()
     paths = sorted(f"{tmp_path}/{name}" for name in names)
     assert outputs.find_shards(str(tmp_path), outputs.LABELS) == paths
-    assert outputs.in_one_format(paths) == [f"{tmp_path}/labels-0-of-1.parquet"]
-    assert outputs.in_one_format([]) == []
+    assert in_one_format(paths) == [f"{tmp_path}/labels-0-of-1.parquet"]
+    assert in_one_format([]) == []
     everything = outputs.find_shards(str(tmp_path), outputs.LABELS, outputs.FAILURES)
     assert everything == sorted([*paths, f"{tmp_path}/failures-0-of-1.csv.gz"])
 

@@ -1,9 +1,9 @@
 """The formats of rows, read back by readers that are not this package's."""
 
-import csv
 import gzip
 import io
 import json
+from csv import DictReader
 from pathlib import Path
 
 import apache_beam as beam
@@ -15,11 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.formats import formats
-from pipeline.formats.formats import Schema, read_rows, suffix, suffix_of
+from pipeline.formats import csv, tfrecord
+from pipeline.formats.registry import FORMATS
+from pipeline.formats.schema import Schema
+from pipeline.formats.shards import read_rows
 from pipeline.models.tensorflow_import import tf
 from pipeline.outputs import rows as outputs
-from pipeline.records import FORMATS, Failure, Labeled, Prediction, from_row
+from pipeline.records import Failure, Labeled, Prediction, from_row
 
 ROWS = [
     Labeled(
@@ -43,13 +45,14 @@ ROWS = [
 CARRIED = ("id", "price")
 
 
-def write(folder, records, gzipped=False, only=FORMATS, carried=CARRIED):
+def write(folder, records, gzipped=False, only=tuple(FORMATS), carried=CARRIED):
     name = outputs.LABELS if isinstance(records[0], Labeled) else outputs.FAILURES
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         rows = pipeline | beam.Create(records, reshuffle=False)
         _ = rows | outputs.WriteRows(str(folder), name, only, gzipped, carried)
     return {
-        format_: f"{folder}/{name}-00000-of-00001{suffix(format_, gzipped)}" for format_ in only
+        format_: f"{folder}/{name}-00000-of-00001{FORMATS[format_].suffix(gzipped)}"
+        for format_ in only
     }
 
 
@@ -174,7 +177,7 @@ def test_gzipped_failures(tmp_path, format_):
     assert sorted(map(from_row, read_rows(path))) == failures
     if format_ == "csv":
         with gzip.open(path, "rt", newline="") as file:
-            assert len(list(csv.DictReader(file))) == 2
+            assert len(list(DictReader(file))) == 2
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -184,12 +187,12 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
 def test_any_text_goes_through_every_format(image, label, carried):
     schema = Schema(Labeled, ("own",))
     record = ROWS[0]._replace(image=image, label=label, carried={"own": carried})
-    line = formats.to_csv(record.to_row(), schema)
-    header = formats.to_csv({name: name for name in schema.names}, schema)
-    [row] = csv.DictReader(io.StringIO(f"{header}\n{line}\n", newline=""))
-    read = from_row(formats._from_csv(row, Labeled))
+    line = csv.encode(record.to_row(), schema)
+    header = csv.encode({name: name for name in schema.names}, schema)
+    [row] = DictReader(io.StringIO(f"{header}\n{line}\n", newline=""))
+    read = from_row(csv.decode(row))
     assert read._replace(carried={"own": read.carried["own"] or None}) == record
-    read = from_row(formats.from_example(formats.to_example(record.to_row(), schema)))
+    read = from_row(tfrecord.decode(tfrecord.encode(record.to_row(), schema)))
     assert read._replace(carried={"own": None, **read.carried}) == record
 
 
@@ -211,12 +214,9 @@ def test_text_that_is_no_utf8(tmp_path):
         assert read["label"] in ("\ud800", r"\ud800")
 
 
-def test_the_suffixes():
-    assert suffix_of("/a/labels-00000-of-00001.jsonl") == ".jsonl"
-    assert suffix_of("gs://b/x.parquet") == ".parquet"
-    assert suffix_of("x.csv.gz") == ".csv.gz"
-    assert suffix_of("x.jsonl.0123.tmp") is None
-    assert suffix_of("x.txt") is None
+def test_a_file_in_none_of_the_formats():
+    with pytest.raises(ValueError, match="is in none of the formats jsonl, parquet, tfrecord, csv"):
+        list(read_rows("/absent/labels-00000-of-00001.txt"))
 
 
 @pytest.mark.parametrize("format_", FORMATS)

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.http_server import HttpServer
 
-from pipeline.inputs.tables import is_table, plain, read_table
+from pipeline.formats.schema import plain
+from pipeline.formats.tables import is_table, read_table
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,154 @@
+"""The row formats: one row for each, and the module that writes and reads it.
+
+To add a format, write its module (see ``Implementation``) and add a row to ``FORMATS``. The module
+is imported when it is first used, so the names are there without Beam and pyarrow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
+
+from pipeline.records import FAILURE_COLUMNS, LABELED_COLUMNS
+
+if TYPE_CHECKING:
+    import apache_beam as beam
+
+    from pipeline.formats.schema import Schema
+
+
+class Implementation(Protocol):
+    """What the module of a format has.
+
+    ``ELEMENT``: the type of what ``encode`` returns.
+    """
+
+    ELEMENT: type
+
+    def encode(self, row: Mapping[str, Any], schema: Schema) -> Any:
+        """Turn a row, as JSON has it, into what ``sink`` writes."""
+
+    def sink(
+        self, prefix: str, suffix: str, schema: Schema, skip_if_empty: bool
+    ) -> beam.PTransform:
+        """Make the transform that writes elements to shards, and outputs the shards' paths.
+
+        Args:
+          prefix: what the shards' paths begin with.
+          suffix: what they end with; ``.gz`` at its end says that they are gzipped.
+          schema: of the rows.
+          skip_if_empty: whether no file may be written that has no bytes.
+        """
+
+    def read_rows(self, file: BinaryIO) -> Iterator[dict[str, Any]]:
+        """Read back what ``sink`` wrote: rows as JSON has them.
+
+        Args:
+          file: the content, unzipped.
+
+        Raises:
+          ValueError: it holds something else.
+        """
+
+    def read_table(self, file: BinaryIO, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+        """Read what anybody wrote, see ``tables.read_table``; only where ``is_table`` holds.
+
+        Args:
+          file: the content, unzipped.
+          columns: the ones to read, None for all.
+
+        Raises:
+          ColumnError: it does not have these columns.
+          ValueError: it is damaged, or in another format.
+        """
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """A format of rows.
+
+    Attributes:
+      name: what the user calls it, and what names of files end with.
+      module: what writes and reads it.
+      compresses_itself: whether its files are never gzipped.
+      is_table: whether a file in it can be a list of images.
+      column_names: columns that have another name in it.
+    """
+
+    name: str
+    module: str
+    compresses_itself: bool = False
+    is_table: bool = True
+    column_names: Mapping[str, str] = field(default_factory=dict)
+
+    def suffix(self, gzipped: bool = False) -> str:
+        """What names of files end with, in lower case."""
+        return f".{self.name}.gz" if gzipped and not self.compresses_itself else f".{self.name}"
+
+    @property
+    def suffixes(self) -> tuple[str, str]:
+        """What names of files end with, first without gzip; the two may be equal."""
+        return self.suffix(), self.suffix(gzipped=True)
+
+    def load(self) -> Implementation:
+        """Import the module."""
+        return cast(Implementation, importlib.import_module(self.module))
+
+
+# The ones that are read the fastest come first.
+FORMATS = {
+    row.name: row
+    for row in (
+        RowFormat("jsonl", "pipeline.formats.jsonl"),
+        RowFormat("parquet", "pipeline.formats.parquet", compresses_itself=True),
+        RowFormat(
+            "tfrecord",
+            "pipeline.formats.tfrecord",
+            is_table=False,
+            # A tf.Example's keys, where TensorFlow's datasets and models have names of their own.
+            column_names={
+                "image": "image/filename",
+                "label": "image/class/text",
+                "class_id": "image/class/label",
+                "width": "image/width",
+                "height": "image/height",
+            },
+        ),
+        RowFormat("csv", "pipeline.formats.csv"),
+    )
+}
+
+
+def fastest(names: Collection[str]) -> RowFormat:
+    """Choose, of several formats, the one that is read the fastest."""
+    return next(row for name, row in FORMATS.items() if name in names)
+
+
+def format_of(path: str) -> RowFormat | None:
+    """Look up the format of a file by its name; None if it is not one of rows."""
+    return next((row for row in FORMATS.values() if path.endswith(row.suffixes)), None)
+
+
+def suffix_of(path: str) -> str | None:
+    """Tell which of the formats' suffixes a file's name ends with; None if with none."""
+    suffixes = (suffix for row in FORMATS.values() for suffix in row.suffixes)
+    return next((suffix for suffix in suffixes if path.endswith(suffix)), None)
+
+
+def in_one_format(shards: Sequence[str]) -> list[str]:
+    """Of shards in several formats, which all have the same rows, take those in one of them."""
+    found = {suffix_of(path) for path in shards}
+    suffixes = (suffix for row in FORMATS.values() for suffix in row.suffixes)
+    first = next((suffix for suffix in suffixes if suffix in found), None)
+    return [path for path in shards if suffix_of(path) == first]
+
+
+def is_taken(column: str) -> bool:
+    """Whether rows have a column of this name already, in whatever format they are written."""
+    renamed = (name for row in FORMATS.values() for name in row.column_names.values())
+    # The tf.Examples have the fields of the predictions as lists of their own.
+    return column in (*LABELED_COLUMNS, *FAILURE_COLUMNS, *renamed) or column.startswith(
+        "predictions/"
+    )

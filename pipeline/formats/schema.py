@@ -1,0 +1,71 @@
+"""What the formats share: the columns of rows and tables, and values as JSON has them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pipeline.records import columns_of
+
+
+class ColumnError(ValueError):
+    """A table has no such column, or a row has no value in it."""
+
+
+class Schema(NamedTuple):
+    """What the rows of one kind have.
+
+    ``record``: ``Labeled`` or ``Failure``. ``carried``: the names of the columns that come along
+    with the images; except in JSON, their values are text.
+    """
+
+    record: type
+    carried: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all columns, in order."""
+        return (*(column.name for column in columns_of(self.record)), *self.carried)
+
+
+def check_columns(columns: Sequence[str] | None, names: Sequence[str]) -> None:
+    """See that each of some columns is in a table exactly once.
+
+    Args:
+      columns: the ones to look for; None for none in particular.
+      names: the table's.
+
+    Raises:
+      ColumnError: one is not.
+    """
+    for column in columns or ():
+        if names.count(column) > 1:
+            raise ColumnError(f"has {names.count(column)} columns {column!r}")
+        if column not in names:
+            raise ColumnError(f"has no column {column!r}; its columns are {', '.join(names)}")
+
+
+def plain(value: Any) -> Any:
+    """Convert a value to what JSON has for it: times, decimals and bytes become text."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def as_text(value: Any) -> str | None:
+    """Convert a value to that of a cell: text stays as it is, anything else becomes JSON."""
+    if value is None or isinstance(value, str):
+        return plain(value)
+    return json.dumps(value)

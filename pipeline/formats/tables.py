@@ -1,0 +1,70 @@
+"""Reads tables: files in one of the row formats, whoever wrote them, on any store or server."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline.formats.registry import RowFormat, format_of
+from pipeline.storage import read as storage
+
+
+def is_table(uri: str) -> bool:
+    """Whether a file's name, or URL, is that of a table."""
+    return _format(uri) is not None
+
+
+def _format(uri: str) -> RowFormat | None:
+    found = format_of(_path(uri))
+    return found if found and found.is_table else None
+
+
+def _path(uri: str) -> str:
+    return (re.split(r"[?#]", uri)[0] if storage.is_http(uri) else uri).lower()
+
+
+def read_table(uri: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Read the rows of a table, one by one, with the values that JSON has for them.
+
+    Cells of CSV are text.
+
+    Args:
+      uri: a file for which ``is_table`` holds.
+      columns: the ones to read, None for all. In a row of JSON without one, it is None.
+
+    Raises:
+      ColumnError: it has no such column.
+      ValueError: its name is not that of a table, or its content is not what its name says.
+      EOFError or zlib.error: it ends too early, or cannot be unzipped.
+      one of ``storage.STORE_ERRORS`` or ImageError: it cannot be read.
+    """
+    found = _format(uri)
+    if found is None:
+        raise ValueError("is not a table, by its name")
+    with open_file(uri) as file:
+        yield from found.load().read_table(file, columns)
+
+
+@contextlib.contextmanager
+def open_file(uri: str) -> Iterator[Any]:
+    """Open a file for reading, unzipped if its name ends with ``.gz``.
+
+    Raises:
+      one of ``storage.STORE_ERRORS`` or ImageError: it cannot be read.
+    """
+    with contextlib.ExitStack() as stack:
+        if storage.is_http(uri):
+            file: Any = io.BytesIO(storage.read_bytes(uri))
+        else:
+            file = FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED)
+        stack.enter_context(file)
+        # Beam would unzip, too, and take a file that ends too early for a whole one.
+        is_gzipped = _path(uri).endswith(".gz")
+        yield stack.enter_context(gzip.GzipFile(fileobj=file)) if is_gzipped else file

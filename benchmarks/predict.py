@@ -22,7 +22,8 @@ import photographs
 
 from pipeline.images import decode as images
 from pipeline.models.devices import Execution, set_precision
-from pipeline.models.model import inspect, load, load_classifier
+from pipeline.models.loading import load_classifier, load_probed
+from pipeline.models.probing import probe_classifier
 from pipeline.models.tensorflow_import import tf
 
 ROUNDS = 3
@@ -33,7 +34,7 @@ Predict = Callable[[list[np.ndarray]], np.ndarray]
 
 def classifier(model: str, execution: Execution) -> Predict:
     """This package's own."""
-    loaded = load_classifier(inspect(model), 5, execution)
+    loaded = load_classifier(probe_classifier(model), 5, execution)
 
     def predict(pixels: list[np.ndarray]) -> np.ndarray:
         set_precision(execution.precision)
@@ -44,7 +45,7 @@ def classifier(model: str, execution: Execution) -> Predict:
 
 def xnnpack(model: str, batch: int) -> Predict:
     """The same network converted for TensorFlow Lite, which runs it with XNNPACK."""
-    loaded = load(inspect(model))
+    loaded = load_probed(probe_classifier(model))
     function = tf.function(lambda pixels: tf.argmax(loaded(tf.cast(pixels, tf.float32) / 255.0), 1))
     concrete = function.get_concrete_function(tf.TensorSpec((batch, 224, 224, 3), tf.uint8))
     converted = tf.lite.TFLiteConverter.from_concrete_functions([concrete], loaded).convert()

@@ -2,72 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime, timezone
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import apache_beam as beam
-import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.utils.windowed_value import WindowedValue
 
 from pipeline import progress
-from pipeline.errors import ImageError, ModelError
-from pipeline.images import decode as images
-from pipeline.images import resizing
+from pipeline.images.loading import READ_AHEAD, Decode, InFlight, decode_or_fail, read_ahead
+from pipeline.images.resizing import RESAMPLING
 from pipeline.limits import DEFAULT_LIMITS, Limits
-from pipeline.models.devices import DEFAULT_EXECUTION, Execution, cores
-from pipeline.models.handler import SavedModelHandler
-from pipeline.records import (
-    TIME,
-    Answer,
-    DecodedImage,
-    Failure,
-    ImageInfo,
-    ImageRef,
-    Labeled,
-    Prediction,
-    Reason,
-    StageSeconds,
-    Timestamp,
-    TopK,
-)
-from pipeline.redaction import name_of, redact
-from pipeline.storage import read as storage
-
-if TYPE_CHECKING:
-    from pipeline.models.model import ExtractorSpec, ModelSpec
-
-NAMESPACE = "labeling"
-
-T = TypeVar("T")
-U = TypeVar("U")
-
-# Threads that read and decode, for all of a process. Most of them wait: a store that takes 100 ms
-# for an object gives 640 a second to as many threads.
-READ_THREADS = 64
-
-# How many of them decode at a time, one for each core. More would not be faster, but take memory
-# for whole images, and time from the model.
-_CORES = threading.BoundedSemaphore(cores())
-
-# Shared by all bundles of a process, so that their number is bounded. Started when first used.
-_THREADS = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
-
-# Images read and decoded ahead of the model, for each bundle, or two batches if that is more. At
-# 224×224 they take 19 MB.
-READ_AHEAD = 128
-
-
-Decode = Callable[["str | ImageRef"], DecodedImage]
+from pipeline.models.answers import label_image
+from pipeline.models.decoding import decoder_for
+from pipeline.models.devices import DEFAULT_EXECUTION, Execution
+from pipeline.models.handler import NAMESPACE, SavedModelHandler, handler_for
+from pipeline.models.spec import ModelSpec
+from pipeline.records import Answer, DecodedImage, Failure, ImageInfo, ImageRef, Labeled
 
 
 class LabeledImages(NamedTuple):
@@ -96,13 +49,13 @@ class LabelImages(beam.PTransform):
     pixels never are.
 
     Args:
-      model: a handle (see ``model_files.resolve``) or what ``model.inspect`` made of it.
+      model: a handle (see ``models.files.resolve``) or what ``probe_classifier`` made of it.
       labels_file: path or URI of the class names, None for the model's own; only with a handle.
       resample: how images are resized: ``bicubic`` or ``bilinear``, None for what the model was
         trained with; only with a handle.
-      signature: the model's signature to use, None for whichever is fit; only with a handle.
+      signature: the model's signature to use, None for whichever fits; only with a handle.
       top_k: how many of the best classes each row has.
-      batch_size: images a call of the model.
+      batch_size: images per model call.
       execution: on which device and with which arithmetic.
       limits: what no image may take more of.
       run_id: goes into every row.
@@ -131,10 +84,8 @@ class LabelImages(beam.PTransform):
         super().__init__()
         if top_k < 1 or batch_size < 1:
             raise ValueError(f"top_k is {top_k} and batch_size {batch_size}, expected 1 or more")
-        if resample not in (None, *resizing.RESAMPLING):
-            raise ValueError(
-                f"resample is {resample!r}, expected {' or '.join(resizing.RESAMPLING)}"
-            )
+        if resample not in (None, *RESAMPLING):
+            raise ValueError(f"resample is {resample!r}, expected {' or '.join(RESAMPLING)}")
         self._model = model
         self._labels_file = labels_file
         self._resample = resample
@@ -153,11 +104,11 @@ class LabelImages(beam.PTransform):
         Raises:
           UsageError: the model or its labels cannot be used.
         """
-        from pipeline.models.model import inspect  # TensorFlow takes seconds to import
+        from pipeline.models.probing import probe_classifier  # TensorFlow takes seconds to import
 
         spec = self._model
         if isinstance(spec, str):
-            spec = inspect(spec, self._labels_file, self._resample, self._signature)
+            spec = probe_classifier(spec, self._labels_file, self._resample, self._signature)
         handler = handler_for(spec, self._top_k, self._batch_size, self._execution)
         if self._spread:
             named, loaded = uris | "WithBytes" >> beam.Partition(_has_bytes, 2)  # type: ignore[arg-type]
@@ -173,49 +124,6 @@ class LabelImages(beam.PTransform):
             _ = not_predicted | "KeepNotPredicted" >> self._keep
         failures = (not_decoded, not_predicted) | "Failures" >> beam.Flatten()
         return LabeledImages(labeled, failures)
-
-
-def read_ahead(batch_size: int) -> int:
-    """How many images are read and decoded ahead of the model."""
-    return max(READ_AHEAD, 2 * batch_size)
-
-
-def pixels_for(spec: ExtractorSpec, limits: Limits) -> Decode:
-    """What makes of an image the pixels that a model was made for."""
-    return functools.partial(
-        read_and_decode,
-        height=spec.height,
-        width=spec.width,
-        resample=spec.resample,
-        limits=limits,
-    )
-
-
-def decoder_for(spec: ModelSpec, limits: Limits) -> Decode:
-    """What makes of an image what a classifier takes."""
-    decode = pixels_for(spec, limits)
-    if spec.example_output is None:
-        return decode
-    return functools.partial(read_as_example, decode=decode, decodes=spec.decodes, limits=limits)
-
-
-def handler_for(
-    spec: ModelSpec, top_k: int, batch_size: int, execution: Execution
-) -> SavedModelHandler:
-    """What loads and calls a model.
-
-    Raises:
-      ModelError: the model knows no such way to be executed.
-    """
-    from pipeline.models.model import load_classifier  # TensorFlow takes seconds to import
-
-    if spec.example_output is not None and (execution.xla or execution.precision != "float32"):
-        raise ModelError(
-            f"--model {spec.handle}: takes tf.Examples, and runs through tfx-bsl, which knows "
-            "no --precision and no --xla"
-        )
-    load = functools.partial(load_classifier, spec, top_k, execution)
-    return SavedModelHandler(load, batch_size)
 
 
 class DecodeImages(beam.PTransform):
@@ -238,7 +146,7 @@ class DecodeImages(beam.PTransform):
     ) -> tuple[beam.PCollection[DecodedImage], beam.PCollection[Failure]]:
         """One step with two outputs."""
         outputs = uris | "ReadAndDecode" >> beam.ParDo(
-            _ConcurrentMap(self._decode_or_fail, self._ahead)
+            _ReadAndDecode(self._decode_or_fail, self._ahead)
         ).with_outputs("failures", main="decoded")
         return outputs.decoded, outputs.failures
 
@@ -272,148 +180,6 @@ class ClassifyImages(beam.PTransform):
         return LabeledImages(outputs.labeled, outputs.failures)
 
 
-def decode_or_fail(ref: str | ImageRef, *, decode: Decode, run_id: str) -> DecodedImage | Failure:
-    """One image decoded, or why that cannot be done."""
-    ref = _as_ref(ref)
-    try:
-        return decode(ref)
-    except ImageError as error:
-        return _failure(ref, error.reason, error.message, run_id)
-
-
-def _failure(ref: ImageRef | ImageInfo, reason: Reason, message: str, run_id: str) -> Failure:
-    name = name_of(ref.uri)
-    return Failure(
-        name, reason.stage, reason.value, redact(message), run_id, ref.version, ref.carried
-    )
-
-
-def read_and_decode(
-    ref: str | ImageRef,
-    *,
-    height: int,
-    width: int,
-    resample: str,
-    limits: Limits = DEFAULT_LIMITS,
-) -> DecodedImage:
-    """Read one image, unless its bytes came along, and decode it.
-
-    Raises:
-      ImageError: that cannot be done.
-    """
-    ref = _as_ref(ref)
-    started = time.perf_counter()
-    data = read_image(ref, limits)
-    read = time.perf_counter() - started
-    with _CORES:
-        started = time.thread_time()
-        decoded = images.decode(data, height, width, resample, max_pixels=limits.max_image_pixels)
-        seconds = StageSeconds(read=read, decode=time.thread_time() - started)
-    info = ImageInfo(
-        uri=name_of(ref.uri),
-        width=decoded.width,
-        height=decoded.height,
-        seconds=seconds,
-        truth=ref.truth,
-        content=hashlib.sha256(data).hexdigest() if ref.truth is not None else "",
-        version=ref.version,
-        carried=ref.carried,
-    )
-    return DecodedImage(info, decoded.pixels)
-
-
-def _as_ref(ref: str | ImageRef) -> ImageRef:
-    return ref if isinstance(ref, ImageRef) else ImageRef(ref)
-
-
-def in_threads(function: Callable[[T], U], values: Sequence[T]) -> list[U]:
-    """A function on each of some values, by the threads that read and decode."""
-    return list(_THREADS.map(function, values))
-
-
-@contextlib.contextmanager
-def meanwhile(function: Callable[[T], Any], values: Iterable[T]) -> Iterator[None]:
-    """While in here, those threads call a function on some values; ends when they have."""
-    futures = [_THREADS.submit(function, value) for value in values]
-    yield
-    for future in futures:
-        future.result()
-
-
-def read_image(ref: ImageRef, limits: Limits) -> bytes:
-    """An image's file, unless its bytes came along.
-
-    Raises:
-      ImageError: it cannot be read.
-    """
-    if ref.data is not None:
-        return ref.data
-    return storage.read_bytes(ref.uri, limits.max_image_bytes, limits.read_timeout_seconds)
-
-
-def read_as_example(
-    ref: str | ImageRef,
-    *,
-    decode: Callable[[ImageRef], DecodedImage],
-    decodes: bool,
-    limits: Limits = DEFAULT_LIMITS,
-) -> DecodedImage:
-    """Read one image for a model of tf.Examples.
-
-    It is decoded here in any case, so that a bad one fails alone and not with its batch.
-
-    Args:
-      ref: the image.
-      decode: see ``read_and_decode``.
-      decodes: whether the model is to decode the file itself, or is given the decoded pixels.
-      limits: for reading.
-
-    Raises:
-      ImageError: it cannot be read, or decoded here or, if it is to be there, by the model.
-    """
-    from pipeline.models import examples
-
-    ref = _as_ref(ref)
-    data = read_image(ref, limits)
-    info, pixels = decode(ref._replace(data=data))
-    if not decodes:
-        return DecodedImage(info, examples.from_pixels(np.asarray(pixels)))
-    with _CORES:
-        examples.check_decodable(data)
-    return DecodedImage(info, examples.to_example(data))
-
-
-def label_image(
-    info: ImageInfo, answer: Answer, *, spec: ModelSpec, run_id: str
-) -> Labeled | Failure:
-    """The row for one image and the model's answer to it."""
-    if isinstance(answer.value, str):
-        return _failure(info, Reason.PREDICTION_FAILED, answer.value, run_id)
-    top: TopK = answer.value
-    predictions = tuple(
-        Prediction(class_id, spec.labels[class_id], round(score, 6))
-        for class_id, score in zip(top.class_ids, top.scores, strict=True)
-    )
-    best = predictions[0]
-    return Labeled(
-        image=info.uri,
-        label=best.label,
-        class_id=best.class_id,
-        score=best.score,
-        predictions=predictions,
-        width=info.width,
-        height=info.height,
-        model=name_of(spec.handle),
-        model_fingerprint=spec.fingerprint,
-        run_id=run_id,
-        labeled_at=Timestamp(datetime.now(timezone.utc).strftime(TIME)),
-        version=info.version,
-        truth=info.truth,
-        carried=info.carried,
-        seconds=info.seconds._replace(predict=answer.seconds),
-    )
-
-
 def _tag_row(info: ImageInfo, answer: Answer, *, spec: ModelSpec, run_id: str) -> Iterator[Any]:
     row = label_image(info, answer, spec=spec, run_id=run_id)
     yield beam.pvalue.TaggedOutput("failures", row) if isinstance(row, Failure) else row
@@ -424,8 +190,8 @@ def _has_bytes(ref: str | ImageRef, partitions: int) -> int:
     return int(isinstance(ref, ImageRef) and ref.data is not None)
 
 
-class _ConcurrentMap(beam.DoFn):
-    """``decode_or_fail`` on every element, by threads, results as they come.
+class _ReadAndDecode(beam.DoFn):
+    """Expects URIs or ``ImageRef``s, outputs a ``DecodedImage`` or ``Failure`` for each.
 
     While the model predicts a batch, further down in the same bundle, the threads go on; and an
     object that takes long holds up nothing but itself.
@@ -440,8 +206,8 @@ class _ConcurrentMap(beam.DoFn):
         self._decode = Metrics.distribution(NAMESPACE, "decode_milliseconds")
 
     def start_bundle(self) -> None:
-        self._done: SimpleQueue[tuple[Any, Any, Future[DecodedImage | Failure]]] = SimpleQueue()
-        self._pending = 0
+        # Anew for each bundle, so that nothing comes out of one that failed before.
+        self._in_flight: InFlight[Any, Any, DecodedImage | Failure] = InFlight(self._function)
 
     def process(
         self,
@@ -449,23 +215,18 @@ class _ConcurrentMap(beam.DoFn):
         timestamp: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterator[Any]:
-        done = self._done  # of this bundle, should it fail and another begin in the meantime
-        future = _THREADS.submit(self._function, element)
-        future.add_done_callback(lambda future: done.put((timestamp, window, future)))
-        self._pending += 1
+        self._in_flight.submit((timestamp, window), element)
         # One in, one out: so that the threads have work for as long as the model takes to predict.
-        if self._pending > self._ahead:
-            yield self._next_done()
+        if len(self._in_flight) > self._ahead:
+            yield self._take()
 
     def finish_bundle(self) -> Iterator[Any]:
-        while self._pending:
-            yield self._next_done()
+        while self._in_flight:
+            yield self._take()
 
-    def _next_done(self) -> Any:
+    def _take(self) -> Any:
         """Wait for a result, and count it."""
-        timestamp, window, future = self._done.get()
-        self._pending -= 1
-        result = future.result()
+        (timestamp, window), result = self._in_flight.take()
         # With the window of its own element, not of the one that is processed just now.
         value = WindowedValue(result, timestamp, (window,))
         if isinstance(result, Failure):

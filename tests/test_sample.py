@@ -3,7 +3,8 @@
 import numpy as np
 
 from pipeline import sample
-from pipeline.models.model import inspect, load_classifier
+from pipeline.models.loading import load_classifier
+from pipeline.models.probing import probe_classifier
 from tools.sample.drawings import LABELS, draw
 
 # Training's images have seeds that begin with 0, 1 and 2.
@@ -11,7 +12,7 @@ SEED = 3
 
 
 def test_held_out_drawings_are_labeled_right():
-    spec = inspect("sample")
+    spec = probe_classifier("sample")
     assert spec.labels == LABELS
     classifier = load_classifier(spec, top_k=1)
     truth = [n % len(LABELS) for n in range(300)]

@@ -13,7 +13,8 @@ from helpers.models import image_file
 
 from pipeline import LabelImages, transforms
 from pipeline.errors import ModelError
-from pipeline.models.model import inspect
+from pipeline.images import loading
+from pipeline.models.probing import probe_classifier
 from pipeline.records import ImageRef, Labeled, Prediction
 
 
@@ -65,7 +66,7 @@ def test_image_refs_and_other_labels(photos, color_model, tmp_path):
 
 
 def test_the_whole_row(photos, color_model):
-    spec = inspect(color_model)
+    spec = probe_classifier(color_model)
 
     def check(rows):
         (row,) = rows
@@ -126,12 +127,12 @@ def test_one_model_error_before_the_run(tmp_path):
 
 def patch_reading(monkeypatch, patched):
     """Have images, which are at http URLs, read by ``patched(uri, read)``; nothing else."""
-    read = transforms.storage.read_bytes
+    read = loading.storage.read_bytes
 
     def read_bytes(uri, *limits):
         return patched(uri, read) if uri.startswith("http://") else read(uri, *limits)
 
-    monkeypatch.setattr(transforms.storage, "read_bytes", read_bytes)
+    monkeypatch.setattr(loading.storage, "read_bytes", read_bytes)
 
 
 @pytest.mark.parametrize("wrong", [{"top_k": 0}, {"batch_size": 0}, {"resample": "area"}])
@@ -172,7 +173,7 @@ def test_reads_are_concurrent_and_bounded(color_model, monkeypatch):
         with lock:
             running += 1
             most = max(most, running)
-            if running == transforms.READ_THREADS:
+            if running == loading.READ_THREADS:
                 all_threads.set()
         assert all_threads.wait(60)  # nobody ends before all threads have an image
         data = read(uri)
@@ -184,7 +185,7 @@ def test_reads_are_concurrent_and_bounded(color_model, monkeypatch):
     with HttpServer({f"/{n}": image_file("green") for n in range(100)}) as server:
         uris = [server.url(f"/{n}") for n in range(100)]
         label(uris, model=color_model)([(uri, "green") for uri in uris], [])
-    assert most == transforms.READ_THREADS
+    assert most == loading.READ_THREADS
 
 
 def test_a_photograph_over_http(color_model):
@@ -221,9 +222,9 @@ def test_the_example_in_the_documentation(photos, color_model, capsys):
 
 def test_threads_have_work_while_the_model_predicts(photos):
     """One in, one out: what is handed on is replaced before the next is."""
-    decode = functools.partial(transforms.read_and_decode, height=8, width=8, resample="bicubic")
-    step = transforms._ConcurrentMap(
-        functools.partial(transforms.decode_or_fail, decode=decode, run_id=""), ahead=3
+    decode = functools.partial(loading.read_and_decode, height=8, width=8, resample="bicubic")
+    step = transforms._ReadAndDecode(
+        functools.partial(loading.decode_or_fail, decode=decode, run_id=""), ahead=3
     )
     step.start_bundle()
     counts = [len(list(step.process(photos["r.png"], 0, GlobalWindow()))) for _ in range(8)]
@@ -236,10 +237,10 @@ def test_what_a_failed_bundle_left_does_not_come_out_of_the_next(photos):
 
     def decode(ref):
         slow.wait()
-        return transforms.read_and_decode(ref, height=8, width=8, resample="bicubic")
+        return loading.read_and_decode(ref, height=8, width=8, resample="bicubic")
 
-    step = transforms._ConcurrentMap(
-        functools.partial(transforms.decode_or_fail, decode=decode, run_id=""), ahead=3
+    step = transforms._ReadAndDecode(
+        functools.partial(loading.decode_or_fail, decode=decode, run_id=""), ahead=3
     )
     step.start_bundle()
     assert list(step.process(photos["r.png"], 0, GlobalWindow())) == []

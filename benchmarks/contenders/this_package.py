@@ -18,15 +18,15 @@ from pipeline.records import TopK
 
 def mark_batches() -> None:
     """Have the classifier note each batch."""
-    Classifier = command_line._import("pipeline.models.model").Classifier
-    call = Classifier.__call__
+    ImageClassifier = command_line._import("pipeline.models.predictors").ImageClassifier
+    call = ImageClassifier.__call__
 
     def call_and_mark(self: Any, pixels: Sequence[np.ndarray]) -> list[TopK]:
         answers = call(self, pixels)
         mark(len(answers))
         return answers
 
-    Classifier.__call__ = call_and_mark
+    ImageClassifier.__call__ = call_and_mark
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ import numpy as np
 import pipeline
 from pipeline.errors import RunError
 from pipeline.finetune.networks import Head
-from pipeline.models.model import ExtractorSpec
 from pipeline.models.preprocessing import Preprocessing
+from pipeline.models.spec import ExtractorSpec
 from pipeline.models.tensorflow_import import tf
 
 EXAMPLES_SIGNATURE = "serving_examples"

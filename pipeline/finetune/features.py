@@ -28,14 +28,16 @@ from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from pipeline.errors import PredictionError
 from pipeline.finetune.dataset import FindLabeledImages, Source
 from pipeline.limits import Limits
+from pipeline.models.decoding import pixel_decoder_for
 from pipeline.models.handler import SavedModelHandler
-from pipeline.models.model import ExtractorSpec, load_extractor
+from pipeline.models.loading import load_extractor
+from pipeline.models.spec import ExtractorSpec
 from pipeline.models.tensorflow_import import tf
 from pipeline.outputs import rows as outputs
 from pipeline.records import Answer, DecodedImage, Failure, ImageInfo
 from pipeline.storage import read as storage
 from pipeline.tally import CountRecords, Tally, reconcile
-from pipeline.transforms import DecodeImages, pixels_for
+from pipeline.transforms import DecodeImages
 
 COMPLETE = "complete.json"
 
@@ -132,7 +134,7 @@ def build(
     limits: Limits,
 ) -> None:
     """Wire the pipeline that fills a store. ``complete.json`` comes last, if the counts add up."""
-    decode = pixels_for(spec, limits)
+    decode = pixel_decoder_for(spec, limits)
     refs = pipeline | "Find" >> FindLabeledImages(sources)
     decoded, failures = (
         refs | "Spread" >> beam.Reshuffle() | "Decode" >> DecodeImages(decode, run_id="")

@@ -28,7 +28,10 @@ from pipeline.finetune.pictures import Example, draw_confusion, draw_curves, dra
 from pipeline.finetune.report import render_report
 from pipeline.finetune.training import History, Part, Phase, adam, class_weights, softmax
 from pipeline.images import decode as images
-from pipeline.models.model import ExtractorSpec, as_function, inspect_extractor, load
+from pipeline.models.loading import load_probed
+from pipeline.models.probing import probe_extractor
+from pipeline.models.signatures import as_function
+from pipeline.models.spec import ExtractorSpec
 from pipeline.models.tensorflow_import import tf
 from pipeline.outputs import rows as outputs
 from pipeline.records import TIME, Reason
@@ -140,7 +143,7 @@ def check(config: FinetuneConfig) -> Run:
     output = outputs.prepare(config.output)
     outputs.refuse_results(output)
     handle = "sample_features" if config.model == "sample" else config.model
-    spec, classifies = inspect_extractor(handle, config.resample)
+    spec, classifies = probe_extractor(handle, config.resample)
     if classifies:
         console.say(
             f"warning: --model {config.model} looks like a classifier; it works, but a model's "
@@ -191,7 +194,7 @@ def train(run: Run) -> Trained:
     last = phase("head", head, config.learning_rate, parts, None)
     _, seconds["head"] = _timed(lambda: last.run(config.epochs))
     logits = last.predict(parts[TEST])
-    owner = load(spec)
+    owner = load_probed(spec)
     function = as_function(owner, spec.signature)
     if config.unfreeze:
         pixel_store, seconds["pixels"] = _timed(lambda: _store(run, features.PackPixels(), ""))

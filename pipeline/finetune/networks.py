@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.errors import ModelError
-from pipeline.models.model import ExtractorSpec, as_function, load_anew
+from pipeline.models.loading import load_anew
+from pipeline.models.signatures import as_function
+from pipeline.models.spec import ExtractorSpec
 from pipeline.models.tensorflow_import import tf, what_failed
 
 # The part of the features that each training step leaves out.

@@ -16,15 +16,17 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pipeline import console, transforms
+from pipeline import console
 from pipeline.config.options import LabelConfig
+from pipeline.images.loading import READ_THREADS, read_ahead
 from pipeline.label import job as label
 from pipeline.label import lock as claims
 from pipeline.label import runs, trial
 from pipeline.label.costs import per_million
 from pipeline.label.runs import Plan
 from pipeline.label.trial import SAMPLE_SIZE, Counted, Sampled
-from pipeline.models.model import ModelSpec, inspect
+from pipeline.models.probing import probe_classifier
+from pipeline.models.spec import ModelSpec
 from pipeline.progress import in_words
 from pipeline.runner import new_pipeline, runs_here, runs_in_one_process
 
@@ -51,7 +53,7 @@ def run(config: LabelConfig) -> int:
     new_pipeline(config.beam_args)
     checked = label.check(config, keep_output=False)
     claims.look(checked.output)
-    spec = inspect(config.model, config.labels_file, config.resample, config.signature)
+    spec = probe_classifier(config.model, config.labels_file, config.resample, config.signature)
     plan = runs.plan(config, *checked, spec, datetime.now(timezone.utc))
     startup += time.perf_counter() - started
     print(f"model    {spec.height}×{spec.width} pixels, {len(spec.labels)} classes")
@@ -150,7 +152,7 @@ def seconds_each(read: float, overlapped: float) -> tuple[float, str]:
       read: seconds that reading one takes.
       overlapped: of decoding and predicting, which share the cores, unless the model has a GPU.
     """
-    at_a_time = transforms.READ_THREADS
+    at_a_time = READ_THREADS
     if read / at_a_time > overlapped:
         return read / at_a_time, f"if reading, {at_a_time} at a time, takes the longest, as here"
     return overlapped, (
@@ -161,7 +163,7 @@ def seconds_each(read: float, overlapped: float) -> tuple[float, str]:
 
 def _held_ahead(spec: ModelSpec, config: LabelConfig) -> int:
     """Bytes of the pixels that the run holds ahead of the model, and the check did not."""
-    ahead = transforms.read_ahead(config.batch_size) - min(SAMPLE_SIZE, config.batch_size)
+    ahead = read_ahead(config.batch_size) - min(SAMPLE_SIZE, config.batch_size)
     return ahead * spec.height * spec.width * 3
 
 

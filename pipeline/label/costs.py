@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.models.devices import cores
+from pipeline.images.loading import READ_THREADS, cores
 from pipeline.records import StageSeconds
-from pipeline.transforms import READ_THREADS
 
 _WORDS = {"read": "reading", "decode": "decoding", "predict": "predicting"}
 

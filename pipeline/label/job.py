@@ -26,7 +26,7 @@ from pipeline.label.resume import SetAsideDone
 from pipeline.label.runs import Run
 from pipeline.models import devices
 from pipeline.models.devices import Execution
-from pipeline.models.model import inspect
+from pipeline.models.probing import probe_classifier
 from pipeline.outputs import rows as outputs
 from pipeline.outputs.copies import CopyByLabel
 from pipeline.records import TIME, Labeled
@@ -59,7 +59,7 @@ def run(config: LabelConfig) -> int:
     started = datetime.now(timezone.utc)
     checked = check(config)
     with claims.held(checked.output):
-        spec = inspect(config.model, config.labels_file, config.resample, config.signature)
+        spec = probe_classifier(config.model, config.labels_file, config.resample, config.signature)
         run = runs.begin(runs.plan(config, *checked, spec, started))
         console.say(
             f"labeling with {config.model}, {spec.height}×{spec.width} pixels, "
@@ -126,7 +126,7 @@ def check(config: LabelConfig, keep_output: bool = True) -> Checked:
         truth = inputs.understand_truth(config.truth, config.uri_column)
     execution = Execution(config.precision, config.xla, config.require_gpu)
     if runs_here(config.beam_args):
-        devices.check(execution)
+        devices.require_device(execution)
     if config.output_table is not None:
         bigquery.check_table(config.output_table, config.carry)
     if config.copy_to is not None:

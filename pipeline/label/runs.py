@@ -34,7 +34,7 @@ from pipeline.errors import OutputError
 from pipeline.formats.registry import fastest, in_one_format, suffix_of
 from pipeline.inputs.find import Input
 from pipeline.models.devices import Execution
-from pipeline.models.model import ModelSpec
+from pipeline.models.spec import ModelSpec
 from pipeline.outputs import rows as outputs
 from pipeline.records import TIME, TIME_IN_NAMES
 from pipeline.redaction import name_of

@@ -13,16 +13,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline import transforms
 from pipeline.config.options import LabelConfig
+from pipeline.images.loading import Decode, decode_or_fail, in_threads, meanwhile, read_image
 from pipeline.inputs import find as inputs
 from pipeline.inputs import tfrecords
 from pipeline.inputs.find import Input
 from pipeline.label import job as label
 from pipeline.label.runs import Plan
 from pipeline.limits import Limits
+from pipeline.models.answers import label_image
+from pipeline.models.decoding import decoder_for
 from pipeline.models.devices import Execution
-from pipeline.models.model import ModelSpec
+from pipeline.models.handler import handler_for
+from pipeline.models.spec import ModelSpec
 from pipeline.records import DecodedImage, Failure, ImageRef, Labeled, StageSeconds
 from pipeline.runner import new_pipeline, run_pipeline
 from pipeline.storage import read as storage
@@ -108,14 +111,14 @@ def label_sample(
       PredictionError: it fails on all images.
       InputError: a TFRecord file cannot be read.
     """
-    handler = transforms.handler_for(spec, config.top_k, config.batch_size, execution)
+    handler = handler_for(spec, config.top_k, config.batch_size, execution)
     limits = config.limits
-    decode = transforms.decoder_for(spec, limits)
+    decode = decoder_for(spec, limits)
     sizes: list[int] = []
     kept: list[ImageRef] = []
-    results = transforms.in_threads(
+    results = in_threads(
         functools.partial(
-            transforms.decode_or_fail,
+            decode_or_fail,
             decode=functools.partial(
                 _read_and_decode, decode=decode, limits=limits, sizes=sizes, kept=kept
             ),
@@ -135,7 +138,7 @@ def label_sample(
     overlapped: list[float] = []
     while not overlapped or (sum(overlapped) < _SECONDS_OF_BATCHES and len(overlapped) < 10):
         started = time.perf_counter()
-        with transforms.meanwhile(decode, itertools.islice(itertools.cycle(kept), images)):
+        with meanwhile(decode, itertools.islice(itertools.cycle(kept), images)):
             answers = [
                 answer
                 for at in range(0, images, config.batch_size)
@@ -144,7 +147,7 @@ def label_sample(
             predicting.append(time.perf_counter() - started)
         overlapped.append(time.perf_counter() - started)
     rows = [
-        transforms.label_image(image.info, answer, spec=spec, run_id="2026-01-01T00-00-00Z-123456")
+        label_image(image.info, answer, spec=spec, run_id="2026-01-01T00-00-00Z-123456")
         for image, answer in zip(decoded, answers, strict=False)
     ]
     labeled = [row for row in rows if isinstance(row, Labeled)]
@@ -202,14 +205,14 @@ def _loaded(counted: Counted) -> list[ImageRef]:
 def _read_and_decode(
     ref: ImageRef,
     *,
-    decode: transforms.Decode,
+    decode: Decode,
     limits: Limits,
     sizes: list[int],
     kept: list[ImageRef],
 ) -> DecodedImage:
     """As the run does it, and the size noted, and the file kept if there is room."""
     started = time.perf_counter()
-    data = transforms.read_image(ref, limits)
+    data = read_image(ref, limits)
     read = time.perf_counter() - started
     sizes.append(len(data))
     ref = ref._replace(data=data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from pipeline.errors import DeviceError
@@ -12,7 +11,7 @@ PRECISIONS = ("float32", "float16", "bfloat16")
 
 @dataclass(frozen=True)
 class Execution:
-    """How a model is to be run.
+    """On which device a model runs, and with which arithmetic.
 
     Attributes:
       precision: of the network's arithmetic, one of ``PRECISIONS``; what needs more keeps float32.
@@ -29,25 +28,31 @@ class Execution:
 DEFAULT_EXECUTION = Execution()
 
 
-def check(execution: Execution) -> None:
-    """See that the device that is asked for is here.
+def require_device(execution: Execution) -> None:
+    """Refuse to go on if the device that is asked for is not here.
 
     Raises:
       DeviceError: a GPU is needed, and there is none.
     """
-    for needs, flag in (
-        (execution.require_gpu, "--require_gpu"),
-        (execution.precision == "float16", "--precision float16"),
+    for needs, argument, value in (
+        (execution.require_gpu, "require_gpu", None),
+        (execution.precision == "float16", "precision", execution.precision),
     ):
         if needs and not has_gpu():
             raise DeviceError(
-                f"{flag}: TensorFlow sees no GPU here; check the driver with nvidia-smi, and that "
-                "TensorFlow was installed with its CUDA libraries: pip install tensorflow[and-cuda]"
+                "TensorFlow sees no GPU here",
+                subject=argument,
+                given=value,
+                remedy="check the driver with nvidia-smi, and that TensorFlow was installed with "
+                "its CUDA libraries: pip install tensorflow[and-cuda]",
             )
 
 
 def set_precision(precision: str) -> None:
-    """Have TensorFlow use it in the models that this thread runs from now on.
+    """Set the precision of the models that this thread runs from now on.
+
+    Args:
+      precision: one of ``PRECISIONS``.
 
     TensorFlow keeps one setting for the process, but each thread what it has made of it.
     """
@@ -61,24 +66,21 @@ def set_precision(precision: str) -> None:
     )
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def has_gpu() -> bool:
-    """Whether TensorFlow sees a GPU."""
+    """Tell whether TensorFlow sees a GPU."""
     from pipeline.models.tensorflow_import import tf
 
     return bool(tf.config.list_physical_devices("GPU"))
 
 
 def padded_size(images: int, largest: int) -> int:
-    """How many images a batch is filled up to where each new size costs a compilation or tuning.
+    """Choose how many images to fill a batch up to where each new size costs a compilation.
 
-    The next power of two, or the largest batch so far if that is less: however many images bundles
-    leave over, there are few sizes.
+    It is the next power of two, or the largest batch so far if that is less: however many images
+    bundles leave over, there are few sizes.
+
+    Args:
+      images: in the batch.
+      largest: images in the largest batch so far.
     """
     return max(images, min(1 << (images - 1).bit_length(), largest))

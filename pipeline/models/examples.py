@@ -1,39 +1,29 @@
-"""Models that take serialized tf.Examples (TFX's, and our own exports) run through tfx-bsl."""
+"""tf.Examples: what models of TFX, and this package's own exports, take in place of pixels."""
 
 from __future__ import annotations
 
 import io
-import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from pipeline.errors import ImageError, OutOfMemoryError, PredictionError
+from pipeline.errors import ImageError
 from pipeline.models.tensorflow_import import tf, what_failed
-from pipeline.records import Reason, TopK
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pipeline.models.model import ModelSpec
+from pipeline.records import Reason
 
 # Where TFX and TensorFlow's own models expect the image's file.
 ENCODED = "image/encoded"
 
-# The usual name first.
-_SIGNATURES = ("serving_default", "serving_examples")
-
 
 def to_example(data: bytes) -> bytes:
-    """A serialized tf.Example with an image file in it."""
+    """Serialize a tf.Example with an image file in it."""
     feature = {ENCODED: tf.train.Feature(bytes_list=tf.train.BytesList(value=[data]))}
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
 def from_pixels(pixels: np.ndarray) -> bytes:
-    """A tf.Example whose image is decoded to exactly these pixels, uint8 ``[height, width, 3]``."""
+    """Serialize a tf.Example whose image decodes to these pixels, uint8 ``[height, width, 3]``."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "BMP")  # not compressed, so it costs next to nothing
     return to_example(file.getvalue())
@@ -54,30 +44,15 @@ def check_decodable(data: bytes) -> None:
         ) from error
 
 
-def example_signature(loaded: Any, wanted: str | None) -> str | None:
-    """The signature with one input, strings, if there is one."""
-    usable = [
-        name
-        for name, function in loaded.signatures.items()
-        if wanted in (None, name) and _takes_strings(function.structured_input_signature[1])
-    ]
-    for name in _SIGNATURES:
-        if name in usable:
-            return name
-    return usable[0] if len(usable) == 1 else None
-
-
-def _takes_strings(inputs: dict[str, Any]) -> bool:
-    specs = list(inputs.values())
-    return len(specs) == 1 and specs[0].dtype == tf.string and specs[0].shape.rank == 1
-
-
 def probe_examples(signature: Any, pixels: np.ndarray) -> tuple[str, np.ndarray]:
-    """The output of a signature to use, and its values for some images.
+    """Call a signature with some images, and choose the output to use.
 
     Args:
       signature: takes serialized tf.Examples.
       pixels: uint8 ``[N, height, width, 3]``.
+
+    Returns:
+      The output's name, and its values, float ``[N, classes]``.
 
     Raises:
       ValueError: there is no output, or more than one, with a row of numbers for each image; or one
@@ -102,72 +77,3 @@ def probe_examples(signature: Any, pixels: np.ndarray) -> tuple[str, np.ndarray]
             f"one output with a row of numbers for each image is needed, but it returns {described}"
         )
     return next(iter(usable.items()))
-
-
-# tfx-bsl loads models in TensorFlow 1's way, of which TensorFlow warns its callers at each load.
-logging.getLogger("tensorflow").addFilter(
-    lambda record: "is deprecated and will be removed" not in str(record.msg)
-)
-
-
-def prediction_error(error: tf.errors.OpError | ValueError, images: int) -> PredictionError:
-    """What a model's failure on a batch of so many images is called."""
-    out_of_memory = isinstance(error, tf.errors.ResourceExhaustedError)
-    kind = OutOfMemoryError if out_of_memory else PredictionError
-    return kind(f"the model fails on a batch of {images} images: {what_failed(error)}")
-
-
-class ExampleClassifier:
-    """A loaded classifier of serialized tf.Examples, called through tfx-bsl's handler.
-
-    Args:
-      path: the model's folder.
-      spec: of the model.
-      top_k: how many of the best classes to return.
-    """
-
-    def __init__(self, path: Path, spec: ModelSpec, top_k: int):
-        from tfx_bsl.public.beam.run_inference import CreateModelHandler
-        from tfx_bsl.public.proto import model_spec_pb2
-
-        saved_model = model_spec_pb2.SavedModelSpec(
-            model_path=str(path), signature_name=[spec.signature or ""]
-        )
-        # It is created where it is used, because it reads the model's files at once.
-        self._handler = CreateModelHandler(
-            model_spec_pb2.InferenceSpecType(saved_model_spec=saved_model)
-        )
-        self._model = self._handler.load_model()
-        self._spec = spec
-        self._k = min(top_k, len(spec.labels))
-
-    def __call__(self, examples: Sequence[bytes]) -> list[TopK]:
-        """The best classes of each image of a batch; of a ``PredictionLog`` nothing else is kept.
-
-        Raises:
-          PredictionError: the model fails, or does not return one row of finite numbers for each
-            image.
-        """
-        try:
-            logs = list(self._handler.run_inference(list(examples), self._model))
-        except (tf.errors.OpError, ValueError) as error:
-            raise prediction_error(error, len(examples)) from error
-        if len(logs) != len(examples):
-            raise PredictionError(
-                f"the model returned {len(logs)} results for a batch of {len(examples)} images"
-            )
-        output = self._spec.example_output
-        rows = [tf.make_ndarray(log.predict_log.response.outputs[output])[0] for log in logs]
-        scores = np.stack(rows).astype(np.float32)
-        if not np.isfinite(scores).all():
-            raise PredictionError("the model returned numbers that are not finite")
-        if self._spec.returns_logits:
-            scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-            scores /= scores.sum(axis=1, keepdims=True)
-        best = np.argsort(-scores, axis=1, kind="stable")[:, : self._k]
-        return [
-            TopK(tuple(ids), tuple(row))
-            for ids, row in zip(
-                best.tolist(), np.take_along_axis(scores, best, 1).tolist(), strict=True
-            )
-        ]

@@ -31,13 +31,15 @@ _ARCHIVES = (".tar.gz", ".tgz", ".tar")
 # What reading a damaged archive raises.
 _ARCHIVE_ERRORS = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error)
 
+_TRY_AGAIN = "try again, or download the model and give its .tar.gz"
+
 # Seconds without progress after which another process's download is taken for abandoned; longer
 # than a download waits for a server that has fallen silent. Hub's own is ten minutes.
 _HUB_LOCK_TIMEOUT = 60
 
 
 def resolve(handle: str) -> Path:
-    """The folder of a model, fetched and unpacked into the cache where needed.
+    """Find the folder of a model; fetch and unpack it into the cache where needed.
 
     Args:
       handle: one of ``EMBEDDED``, a SavedModel folder or a ``.tar.gz`` of one (on this machine or
@@ -61,19 +63,20 @@ def resolve(handle: str) -> Path:
             folder = _copy(handle, uri)
             return _complete(handle, folder, folder)
     except (FileNotFoundError, PermissionError) as error:
-        raise ModelError(f"--model {handle}: {error.strerror or error}") from error
+        raise _error(handle, error.strerror or str(error)) from error
     except storage.STORE_ERRORS as error:
-        raise ModelError(f"--model {handle}: cannot be read: {error}") from error
+        raise _error(handle, f"cannot be read: {error}") from error
     if not os.path.isdir(uri):
-        raise ModelError(
-            f"--model {handle}: there is no such folder; give a SavedModel folder, a .tar.gz of "
-            "one, an http(s) Hub handle, or 'sample'"
+        raise _error(
+            handle,
+            "there is no such folder",
+            "give a SavedModel folder, a .tar.gz of one, an http(s) Hub handle, or 'sample'",
         )
     return _complete(handle, Path(uri))
 
 
 def fingerprint(path: Path) -> str:
-    """``sha256:…`` of the files that make the model's answers: graph, variables and assets.
+    """Compute ``sha256:…`` of what makes the model's answers: graph, variables and assets.
 
     It depends on their names and contents alone, so the same model has the same fingerprint as a
     folder, as an archive and on a Hub.
@@ -112,10 +115,14 @@ def _complete(handle: str, path: Path, cached: Path | None = None) -> Path:
     missing = _missing(path)
     if missing is None:
         return path
-    message = f"--model {handle}: is not a complete SavedModel: {path / missing} is missing"
+    problem = f"is not a complete SavedModel: {path / missing} is missing"
     if cached is not None:
-        message += f"; delete the folder {cached}, so that it is fetched again"
-    raise ModelError(message)
+        problem += f"; delete the folder {cached}, so that it is fetched again"
+    raise _error(handle, problem)
+
+
+def _error(handle: str, problem: str, remedy: str = "") -> ModelError:
+    return ModelError(problem, subject="model", given=handle, remedy=remedy)
 
 
 def _top(folder: Path) -> Path:
@@ -151,15 +158,13 @@ def _resolve_hub(handle: str) -> Path:
         tf.io.gfile.makedirs(root)
         return Path(resolver.atomic_download(handle, download, folder, _HUB_LOCK_TIMEOUT))
     except _ARCHIVE_ERRORS as error:
-        raise ModelError(
-            f"--model {handle}: what the server sent is truncated or no .tar.gz archive: {error}; "
-            "try again, or download the model and give its .tar.gz"
+        raise _error(
+            handle,
+            f"what the server sent is truncated or no .tar.gz archive: {error}",
+            _TRY_AGAIN,
         ) from error
     except (OSError, ValueError, urllib3.exceptions.HTTPError, tf.errors.OpError) as error:
-        raise ModelError(
-            f"--model {handle}: the download failed or is truncated: {error}; "
-            "try again, or download the model and give its .tar.gz"
-        ) from error
+        raise _error(handle, f"the download failed or is truncated: {error}", _TRY_AGAIN) from error
 
 
 def _unpack(handle: str, uri: str) -> Path:
@@ -174,8 +179,8 @@ def _unpack(handle: str, uri: str) -> Path:
             try:
                 _extract(handle, file, folder)
             except _ARCHIVE_ERRORS as error:
-                raise ModelError(
-                    f"--model {handle}: is truncated or no .tar.gz archive: {error}; fetch it again"
+                raise _error(
+                    handle, f"is truncated or no .tar.gz archive: {error}", "fetch it again"
                 ) from error
 
     return _fill_once(cache.folder("models") / checksum.hexdigest(), fill)
@@ -204,7 +209,7 @@ def _extract(handle: str, file: IO[bytes], folder: Path) -> None:
             pass  # gzip's checksum is at the very end
     missing = _missing(_top(folder))
     if missing:
-        raise ModelError(f"--model {handle}: has no complete SavedModel in it: no {missing}")
+        raise _error(handle, f"has no complete SavedModel in it: no {missing}")
 
 
 def _copy(handle: str, uri: str) -> Path:
@@ -218,9 +223,9 @@ def _copy(handle: str, uri: str) -> Path:
     )
     if not any(path == prefix + "saved_model.pb" for path, _, _ in files):
         # Before anything is fetched: a mistyped path may hold a terabyte of something else.
-        raise ModelError(f"--model {handle}: is not a SavedModel: no {prefix}saved_model.pb")
+        raise _error(handle, f"is not a SavedModel: no {prefix}saved_model.pb")
     if any(".." in path.split("/") for path, _, _ in files):
-        raise ModelError(f"--model {handle}: has a file that leads out of its folder")
+        raise _error(handle, "has a file that leads out of its folder")
 
     def fill(folder: Path) -> None:
         for path, _, _ in files:

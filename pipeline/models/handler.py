@@ -1,7 +1,8 @@
-"""Beam ModelHandlers: how RunInference loads and calls a model."""
+"""How Beam's RunInference loads and calls a model."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -11,8 +12,13 @@ import numpy as np
 from apache_beam.ml.inference.base import ModelHandler
 
 from pipeline import console, progress
-from pipeline.errors import OutOfMemoryError, PredictionError
+from pipeline.errors import ModelError, OutOfMemoryError, PredictionError
+from pipeline.models.devices import Execution
+from pipeline.models.spec import ModelSpec
 from pipeline.records import Answer
+
+# Of this package's metrics.
+NAMESPACE = "labeling"
 
 Model = Callable[[Sequence[Any]], "Sequence[Any] | np.ndarray"]
 
@@ -21,7 +27,6 @@ Model = Callable[[Sequence[Any]], "Sequence[Any] | np.ndarray"]
 logging.getLogger().addFilter(
     lambda record: not str(record.msg).startswith("Resource module is not available")
 )
-
 
 # So many images in a row on which a model fails are no longer taken for bad images.
 HOPELESS = 128
@@ -35,7 +40,7 @@ class SavedModelHandler(ModelHandler[Any, Answer, Model]):
 
     Args:
       load: loads the model, a function from N images to N results.
-      batch_size: images a call; the last batch of a bundle is smaller.
+      batch_size: images per call; the last batch of a bundle is smaller.
     """
 
     def __init__(self, load: Callable[[], Model], batch_size: int):
@@ -47,7 +52,7 @@ class SavedModelHandler(ModelHandler[Any, Answer, Model]):
         self._failed_in_a_row = 0
 
     def load_model(self) -> Model:
-        """Load the model; called once a process."""
+        """Load the model; called once per process."""
         return self._load()
 
     def run_inference(
@@ -107,9 +112,35 @@ class SavedModelHandler(ModelHandler[Any, Answer, Model]):
         return values
 
     def get_num_bytes(self, batch: Sequence[np.ndarray | bytes]) -> int:
-        """The size of a batch; Beam's default pickles it to find out."""
+        """Return the bytes of a batch; Beam's default pickles it to find out."""
         return sum(len(image) if isinstance(image, bytes) else image.nbytes for image in batch)
 
     def get_metrics_namespace(self) -> str:
-        """The namespace that all of this package's metrics share."""
-        return "labeling"
+        """Return the namespace that all of this package's metrics share."""
+        return NAMESPACE
+
+
+def handler_for(
+    spec: ModelSpec, top_k: int, batch_size: int, execution: Execution
+) -> SavedModelHandler:
+    """Make the handler that loads and calls a classifier.
+
+    Args:
+      spec: of the classifier.
+      top_k: how many of the best classes each answer has.
+      batch_size: images per call.
+      execution: on which device and with which arithmetic.
+
+    Raises:
+      ModelError: the model cannot be executed like that.
+    """
+    from pipeline.models.loading import load_classifier  # TensorFlow takes seconds to import
+
+    if spec.example_output is not None and (execution.xla or execution.precision != "float32"):
+        raise ModelError(
+            "takes tf.Examples, and runs through tfx-bsl, in float32 and without XLA",
+            subject="model",
+            given=spec.handle,
+            remedy="leave out {precision} and {xla}",
+        )
+    return SavedModelHandler(functools.partial(load_classifier, spec, top_k, execution), batch_size)

@@ -38,7 +38,7 @@ class Preprocessing:
 
     @staticmethod
     def read(model_dir: Path) -> Preprocessing | None:
-        """What a SavedModel's folder says, or None if it does not say.
+        """Read what a SavedModel's folder says; None if it does not say.
 
         Raises:
           ModelError: the file is there, but cannot be understood.

@@ -65,11 +65,22 @@ with _without_notes(), _without_keras():
 for _gpu in tf.config.list_physical_devices("GPU"):
     tf.config.experimental.set_memory_growth(_gpu, True)
 
-__all__ = ["tf", "what_failed"]
+__all__ = ["MODEL_ERRORS", "tf", "what_failed"]
+
+# What TensorFlow raises for a model that it cannot load or run; LookupError where the variables'
+# file is too short.
+MODEL_ERRORS = (
+    tf.errors.OpError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+)
 
 
 def what_failed(error: Exception) -> str:
-    """The line of an error's message that says what went wrong; TensorFlow's have pages.
+    """Pick the line of an error's message that says what went wrong; TensorFlow's have pages.
 
     A graph's error is told after where in the graph it was, and before the node's name in ``[[``.
     """

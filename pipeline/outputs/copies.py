@@ -13,8 +13,8 @@ from pathlib import Path
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import transforms
 from pipeline.errors import ImageError, RunError
+from pipeline.images.loading import in_threads
 from pipeline.limits import Limits
 from pipeline.outputs import rows as outputs
 from pipeline.records import Labeled
@@ -56,7 +56,7 @@ class CopyByLabel(beam.PTransform):
 
 
 def _copy_all(rows: list[Labeled], folder: str, limits: Limits) -> list[bool]:
-    return transforms.in_threads(lambda row: copy(row, folder, limits), rows)
+    return in_threads(lambda row: copy(row, folder, limits), rows)
 
 
 def copy(row: Labeled, folder: str, limits: Limits) -> bool:

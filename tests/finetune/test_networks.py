@@ -4,7 +4,7 @@ from helpers.models import save_extractor
 
 from pipeline.errors import ModelError
 from pipeline.finetune.networks import Draw, Head, WholeNetwork, augment, number_of_weights
-from pipeline.models.model import inspect_extractor
+from pipeline.models.probing import probe_extractor
 from pipeline.models.tensorflow_import import tf
 
 
@@ -28,7 +28,7 @@ def test_a_head_is_one_dense_layer_with_dropout_while_training():
 
 
 def test_a_whole_network_trains_everything(tmp_path):
-    spec, _ = inspect_extractor(save_extractor(tmp_path))
+    spec, _ = probe_extractor(save_extractor(tmp_path))
     head = Head(3, 2)
     network = WholeNetwork(spec, head)
     assert number_of_weights(network.variables) == 9 + 6 + 2
@@ -42,7 +42,7 @@ def test_a_whole_network_trains_everything(tmp_path):
 
 
 def test_an_extractor_without_variables_cannot_be_unfrozen(tmp_path):
-    spec, _ = inspect_extractor(save_extractor(tmp_path, trainable=False))
+    spec, _ = probe_extractor(save_extractor(tmp_path, trainable=False))
     with pytest.raises(ModelError, match="has nothing that can be trained; leave unfreeze out"):
         WholeNetwork(spec, Head(3, 2))
 

@@ -14,7 +14,7 @@ from pipeline.finetune.dataset import VALIDATION, split_of
 from pipeline.finetune.networks import Draw, Head, WholeNetwork, augment
 from pipeline.finetune.training import History, Part, Phase, adam
 from pipeline.images.decode import decode
-from pipeline.models.model import inspect_extractor
+from pipeline.models.probing import probe_extractor
 from pipeline.models.tensorflow_import import tf
 
 import tf_keras  # isort: skip - after TensorFlow, whose notes are kept off the console
@@ -128,7 +128,7 @@ def images_of(count):
 
 def unfrozen(model, tmp_path, micro_batch=None, epochs=2):
     """A network that has been trained, taken some images at a time."""
-    spec, _ = inspect_extractor(model)
+    spec, _ = probe_extractor(model)
     network = WholeNetwork(spec, Head(spec.outputs, CLASSES))
     part = images_of(60)
     trained = phase(
@@ -146,7 +146,7 @@ def test_a_batch_in_several_goes_is_the_same_step(normalized_model, tmp_path):
 
 
 def test_training_changes_no_other_copy_of_the_model(normalized_model, tmp_path):
-    spec, _ = inspect_extractor(normalized_model)
+    spec, _ = probe_extractor(normalized_model)
     before = WholeNetwork(spec, Head(spec.outputs, CLASSES))
     images = tf.constant(images_of(6).read(np.arange(6)) / np.float32(255))
     features = before.features(images).numpy()
@@ -244,7 +244,7 @@ def preprocessing_model(tmp_path_factory):
 
 
 def test_the_signature_that_was_probed_is_trained(preprocessing_model, tmp_path):
-    spec, _ = inspect_extractor(preprocessing_model)
+    spec, _ = probe_extractor(preprocessing_model)
     assert spec.signature == "serving_default"
     network = WholeNetwork(spec, Head(spec.outputs, CLASSES))
     images = tf.constant(images_of(6).read(np.arange(6)) / np.float32(255))
@@ -268,7 +268,7 @@ def test_a_function_without_a_gradient_is_refused_before_the_features(tmp_path, 
 
     folder = tmp_path / "rounded"
     tf.saved_model.save(module, str(folder), signatures=rounded)
-    spec, _ = inspect_extractor(str(folder))
+    spec, _ = probe_extractor(str(folder))
     with pytest.raises(ModelError, match="has nothing that can be trained"):
         WholeNetwork(spec, Head(spec.outputs, CLASSES))
     code, output = finetune(tmp_path, folder)

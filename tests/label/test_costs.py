@@ -1,9 +1,8 @@
 import pytest
 
+from pipeline.images.loading import READ_THREADS, cores
 from pipeline.label.costs import bottleneck, per_million
-from pipeline.models.devices import cores
 from pipeline.records import StageSeconds
-from pipeline.transforms import READ_THREADS
 
 
 def milliseconds(read, decode, predict):

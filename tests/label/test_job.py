@@ -13,10 +13,9 @@ from helpers.http_server import Answer, HttpServer, truncated, unused_url
 from helpers.models import COLORS, color_logits, image_file, save_hungry_model, save_model
 from helpers.runs import rows, run, run_process, summary, write_colors
 
-from pipeline import transforms
 from pipeline.formats.shards import read_rows
 from pipeline.label import job as label
-from pipeline.models import class_names as labels
+from pipeline.models import class_names, decoding, handler
 from pipeline.models.handler import SavedModelHandler
 from pipeline.models.tensorflow_import import tf
 from pipeline.outputs import rows as outputs
@@ -433,7 +432,7 @@ def mistakes(tmp_path, color_model):
         ),
         "wrong labels": (
             right | {"labels_file": tmp_path / "two.txt"},
-            "two.txt has 2 labels, but the model returns 3 numbers for each image",
+            "two.txt: has 2 labels, but the model returns 3 numbers for each image",
         ),
         "no labels": (right | {"labels_file": absent}, f"--labels_file {absent}: cannot be read"),
         "used output": (right | {"output": tmp_path / "used"}, "already has results of a run"),
@@ -445,7 +444,7 @@ def mistakes(tmp_path, color_model):
 
 
 def test_a_users_mistakes_are_one_line_and_exit_code_2(tmp_path, color_model, capsys, monkeypatch):
-    monkeypatch.setattr(transforms, "read_and_decode", None)  # no image is read before that
+    monkeypatch.setattr(decoding, "read_and_decode", None)  # no image is read before that
     for name, (flags, message) in mistakes(tmp_path, color_model).items():
         assert run(**flags) == 2, name
         console = capsys.readouterr()
@@ -477,7 +476,7 @@ class LosesOne(SavedModelHandler):
 
 
 def test_a_handler_that_returns_too_few_results(tmp_path, color_model, monkeypatch, capsys):
-    monkeypatch.setattr(transforms, "SavedModelHandler", LosesOne)
+    monkeypatch.setattr(handler, "SavedModelHandler", LosesOne)
     out = tmp_path / "out"
     assert run(input=write_colors(tmp_path / "p"), model=color_model, output=out) == 1
     assert (
@@ -624,7 +623,7 @@ def test_a_hub_handle(fixtures, truth, tmp_path, monkeypatch, capsys):
     names = (fixtures / "labels" / "imagenet_labels.txt").read_bytes()
     path = "/google/tf2-preview/mobilenet_v2/classification/2"
     with HttpServer({path: truncated(archive, len(archive) // 2), "/labels.txt": names}) as server:
-        monkeypatch.setattr(labels, "IMAGENET_LABELS_URL", server.url("/labels.txt"))
+        monkeypatch.setattr(class_names, "IMAGENET_LABELS_URL", server.url("/labels.txt"))
         flags = {"model": server.url(path), "input": fixtures / "photos"}
         assert run(**flags, output=tmp_path / "0") == 2
         assert "the download failed or is truncated" in capsys.readouterr().err

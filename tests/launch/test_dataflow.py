@@ -19,7 +19,7 @@ from pipeline.__main__ import main
 from pipeline.config.commands import LABEL, label_arguments
 from pipeline.label import job as label
 from pipeline.label import runs
-from pipeline.models.model import inspect
+from pipeline.models.probing import probe_classifier
 from pipeline.runner import new_pipeline, run_pipeline
 
 sys.path.insert(0, str(ROOT / "launch"))
@@ -260,7 +260,7 @@ def description(tmp_path, recorder, color_model, *more, **environment):
     pipeline = new_pipeline(config.beam_args)
     checked = label.check(config)
     started = datetime(2026, 11, 24, tzinfo=timezone.utc)
-    plan = runs.plan(config, *checked, inspect(config.model), started)
+    plan = runs.plan(config, *checked, probe_classifier(config.model), started)
     label.build(pipeline, plan.run, started)
     assert run_pipeline(pipeline) is False
     FileSystems.set_options(PipelineOptions())

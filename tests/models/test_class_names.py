@@ -3,7 +3,7 @@ from helpers.http_server import Answer, HttpServer, unused_url
 from helpers.stores import memory_store, public_folder, unprivileged
 
 from pipeline.errors import LabelsError, UsageError
-from pipeline.models import class_names as labels
+from pipeline.models import class_names
 from pipeline.models.class_names import find_labels
 
 IMAGENET = ["background", *(f"class {n}" for n in range(1000))]
@@ -81,8 +81,8 @@ def error_of(labels_file, model, classes):
 def test_a_label_file_of_another_length(tmp_path, model):
     path = write(tmp_path / "labels.txt", "cat\ndog\n")
     assert error_of(path, model, 3) == (
-        f"--labels_file {path} has 2 labels, but the model returns 3 numbers for each image; "
-        "give this model's own label file with --labels_file"
+        f"labels_file {path}: has 2 labels, but the model returns 3 numbers for each image; "
+        "give this model's own label file with labels_file"
     )
     write(tmp_path / "labels.txt", "\n\n")
     assert "has 0 labels, but the model returns 3 numbers" in error_of(path, model, 3)
@@ -90,7 +90,7 @@ def test_a_label_file_of_another_length(tmp_path, model):
 
 def test_own_labels_of_another_length(model):
     path = write(model / "assets" / "labels.txt", "cat\ndog\n")
-    assert error_of(None, model, 3).startswith(f"{path} has 2 labels, but the model returns 3 ")
+    assert error_of(None, model, 3).startswith(f"{path}: has 2 labels, but the model returns 3 ")
 
 
 def test_imagenet_labels_without_the_background_class(tmp_path, model):
@@ -104,21 +104,19 @@ def test_imagenet_labels_without_the_background_class(tmp_path, model):
 def test_label_files_that_cannot_be_read(tmp_path, model):
     absent = str(tmp_path / "absent.txt")
     assert error_of(absent, model, 2).startswith(
-        f"--labels_file {absent}: cannot be read: not_found: "
+        f"labels_file {absent}: cannot be read: not_found: "
     )
     assert ": cannot be read: unreadable: " in error_of(str(tmp_path), model, 2)
     assert ": cannot be read: unreadable: " in error_of("ipfs://labels.txt", model, 2)
     with HttpServer({"/labels.txt": Answer(status=403)}) as server:
         url = server.url("/labels.txt")
-        assert error_of(url, model, 2).startswith(
-            f"--labels_file {url}: cannot be read: forbidden: "
-        )
+        assert error_of(url, model, 2).startswith(f"labels_file {url}: cannot be read: forbidden: ")
 
 
 def test_label_files_that_are_not_text(tmp_path, model):
     path = write(tmp_path / "labels.txt", b"K\xe4fer\nHund\n")
     message = error_of(path, model, 2)
-    assert message.startswith(f"--labels_file {path} is not a UTF-8 text file: ")
+    assert message.startswith(f"labels_file {path}: is not a UTF-8 text file: ")
 
 
 def test_own_labels_that_may_not_be_read():
@@ -133,7 +131,7 @@ def test_own_labels_that_may_not_be_read():
 def test_no_labels_anywhere(model):
     assert error_of(None, model, 1000) == (
         "the model has 1000 classes and no assets/labels.txt; "
-        "give a file with one label a line with --labels_file"
+        "give a file with one label per line with labels_file"
     )
 
 
@@ -142,7 +140,7 @@ def test_no_labels_anywhere(model):
 
 def test_imagenet_labels_are_fetched_once(model, monkeypatch):
     with HttpServer({"/ImageNetLabels.txt": "\n".join(IMAGENET).encode()}) as server:
-        monkeypatch.setattr(labels, "IMAGENET_LABELS_URL", server.url("/ImageNetLabels.txt"))
+        monkeypatch.setattr(class_names, "IMAGENET_LABELS_URL", server.url("/ImageNetLabels.txt"))
         assert find_labels(None, model, 1001) == tuple(IMAGENET)
         assert find_labels(None, model, 1001) == tuple(IMAGENET)
         assert server.requests["/ImageNetLabels.txt"] == 1
@@ -151,9 +149,9 @@ def test_imagenet_labels_are_fetched_once(model, monkeypatch):
 
 def test_the_cache_is_of_one_url(model, monkeypatch):
     with HttpServer({"/1": "\n".join(IMAGENET).encode(), "/2": b"x\n" * 1001}) as server:
-        monkeypatch.setattr(labels, "IMAGENET_LABELS_URL", server.url("/1"))
+        monkeypatch.setattr(class_names, "IMAGENET_LABELS_URL", server.url("/1"))
         find_labels(None, model, 1001)
-        monkeypatch.setattr(labels, "IMAGENET_LABELS_URL", server.url("/2"))
+        monkeypatch.setattr(class_names, "IMAGENET_LABELS_URL", server.url("/2"))
         assert find_labels(None, model, 1001) == ("x",) * 1001
 
 
@@ -168,7 +166,7 @@ def test_the_cache_is_of_one_url(model, monkeypatch):
 )
 def test_a_wrong_answer_is_not_kept(model, monkeypatch, wrong, message):
     with HttpServer({"/ImageNetLabels.txt": wrong}) as server:
-        monkeypatch.setattr(labels, "IMAGENET_LABELS_URL", server.url("/ImageNetLabels.txt"))
+        monkeypatch.setattr(class_names, "IMAGENET_LABELS_URL", server.url("/ImageNetLabels.txt"))
         error = error_of(None, model, 1001)
         assert message in error
         server.answers["/ImageNetLabels.txt"] = "\n".join(IMAGENET).encode()
@@ -176,10 +174,10 @@ def test_a_wrong_answer_is_not_kept(model, monkeypatch, wrong, message):
 
 
 def test_without_network_the_error_names_the_flag(model, monkeypatch):
-    monkeypatch.setattr(labels, "IMAGENET_LABELS_URL", unused_url("/ImageNetLabels.txt"))
+    monkeypatch.setattr(class_names, "IMAGENET_LABELS_URL", unused_url("/ImageNetLabels.txt"))
     message = error_of(None, model, 1001)
     assert "ImageNet's cannot be fetched (unavailable: " in message
-    assert message.endswith("; give a label file with --labels_file")
+    assert message.endswith("; give a label file with labels_file")
 
 
 def test_a_cache_that_cannot_be_made(tmp_path, model, monkeypatch):

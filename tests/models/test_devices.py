@@ -5,9 +5,10 @@ import pytest
 from helpers.models import COLORS, save_hungry_model
 
 from pipeline.errors import DeviceError
-from pipeline.models import devices, model
+from pipeline.models import devices, predictors
 from pipeline.models.devices import Execution, padded_size
-from pipeline.models.model import inspect, load_classifier
+from pipeline.models.loading import load_classifier
+from pipeline.models.probing import probe_classifier
 from pipeline.models.tensorflow_import import tf
 
 
@@ -43,29 +44,31 @@ def test_batches_have_few_sizes(images, largest, padded):
 
 
 @pytest.mark.parametrize(
-    ("execution", "flag"),
-    [(Execution(require_gpu=True), "--require_gpu"), (Execution("float16"), "--precision float16")],
+    ("execution", "subject"),
+    [(Execution(require_gpu=True), "require_gpu"), (Execution("float16"), "precision float16")],
 )
-def test_without_a_gpu_what_needs_one_is_refused(color_model, monkeypatch, execution, flag):
+def test_without_a_gpu_what_needs_one_is_refused(color_model, monkeypatch, execution, subject):
     monkeypatch.setattr(devices, "has_gpu", lambda: False)
-    with pytest.raises(DeviceError, match=f"^{flag}: TensorFlow sees no GPU here; check "):
-        load_classifier(inspect(color_model), 1, execution)
+    with pytest.raises(DeviceError, match=f"^{subject}: TensorFlow sees no GPU here; check "):
+        load_classifier(probe_classifier(color_model), 1, execution)
 
 
 def test_with_a_gpu_it_is_not(color_model, monkeypatch):
     monkeypatch.setattr(devices, "has_gpu", lambda: True)
-    devices.check(Execution("float16", require_gpu=True))
+    devices.require_device(Execution("float16", require_gpu=True))
 
 
 @pytest.mark.parametrize("execution", [Execution("bfloat16"), Execution(xla=True)])
 def test_answers_are_the_same(color_model, execution):
-    assert classes(load_classifier(inspect(color_model), 1, execution)) == [0, 1, 2, 0, 1, 2, 0]
+    classifier = load_classifier(probe_classifier(color_model), 1, execution)
+    assert classes(classifier) == [0, 1, 2, 0, 1, 2, 0]
 
 
 def test_a_model_is_always_probed_in_float32(color_model):
-    assert classes(load_classifier(inspect(color_model), 1, Execution("bfloat16")), 1) == [0]
+    classifier = load_classifier(probe_classifier(color_model), 1, Execution("bfloat16"))
+    assert classes(classifier, 1) == [0]
     assert tf.config.optimizer.get_experimental_options()["auto_mixed_precision_onednn_bfloat16"]
-    inspect(color_model)
+    probe_classifier(color_model)
     options = tf.config.optimizer.get_experimental_options()
     assert not options["auto_mixed_precision_onednn_bfloat16"]
 
@@ -73,12 +76,14 @@ def test_a_model_is_always_probed_in_float32(color_model):
 @pytest.mark.parametrize(("gpu", "sizes"), [(False, [8, 5, 3]), (True, [8, 8, 4])])
 def test_batches_are_filled_up_on_a_gpu_only(color_model, monkeypatch, gpu, sizes):
     seen = []
-    run = model._run
-    monkeypatch.setattr(model, "has_gpu", lambda: gpu)
+    call = predictors._call
+    monkeypatch.setattr(predictors, "has_gpu", lambda: gpu)
     monkeypatch.setattr(
-        model, "_run", lambda function, pixels: seen.append(len(pixels)) or run(function, pixels)
+        predictors,
+        "_call",
+        lambda function, pixels: seen.append(len(pixels)) or call(function, pixels),
     )
-    classifier = load_classifier(inspect(color_model), 1)
+    classifier = load_classifier(probe_classifier(color_model), 1)
     assert classes(classifier, 8) == [0, 1, 2, 0, 1, 2, 0, 1]
     assert classes(classifier, 5) == [0, 1, 2, 0, 1]
     assert classes(classifier, 3) == [0, 1, 2]
@@ -88,7 +93,7 @@ def test_batches_are_filled_up_on_a_gpu_only(color_model, monkeypatch, gpu, size
 def test_images_that_do_not_fit_in_memory_together_are_labeled_in_parts(tmp_path, capsys):
     from pipeline.models.handler import SavedModelHandler
 
-    spec = inspect(save_hungry_model(tmp_path))
+    spec = probe_classifier(save_hungry_model(tmp_path))
     handler = SavedModelHandler(lambda: load_classifier(spec, 1), batch_size=16)
     loaded = handler.load_model()
     for count in (16, 16, 3):
@@ -103,8 +108,8 @@ def test_images_that_do_not_fit_in_memory_together_are_labeled_in_parts(tmp_path
 def test_a_batch_is_not_filled_up_to_what_did_not_fit(tmp_path, monkeypatch):
     from pipeline.models.handler import SavedModelHandler
 
-    monkeypatch.setattr(model, "has_gpu", lambda: True)
-    spec = inspect(save_hungry_model(tmp_path, most=12))
+    monkeypatch.setattr(predictors, "has_gpu", lambda: True)
+    spec = probe_classifier(save_hungry_model(tmp_path, most=12))
     handler = SavedModelHandler(lambda: load_classifier(spec, 1), batch_size=24)
     loaded = handler.load_model()
     for count in (24, 24, 11):

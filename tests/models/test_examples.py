@@ -11,8 +11,9 @@ from helpers.tfrecords import write_tfrecord
 from pipeline.__main__ import main
 from pipeline.errors import ImageError, ModelError
 from pipeline.models.examples import check_decodable, from_pixels, to_example
-from pipeline.models.model import inspect, load_classifier
+from pipeline.models.loading import load_classifier
 from pipeline.models.preprocessing import Preprocessing
+from pipeline.models.probing import probe_classifier
 from pipeline.models.tensorflow_import import tf
 
 
@@ -58,7 +59,7 @@ def example_model(tmp_path_factory):
 
 
 def test_a_model_of_examples_is_recognized(example_model):
-    spec = inspect(example_model)
+    spec = probe_classifier(example_model)
     assert (spec.signature, spec.example_output) == ("serving_default", "scores")
     assert spec.labels == ("red", "green", "blue")
     assert not spec.returns_logits
@@ -67,16 +68,16 @@ def test_a_model_of_examples_is_recognized(example_model):
 
 def test_images_are_preferred_and_the_other_can_be_asked_for(tmp_path):
     path = save_example_model(tmp_path, with_images=True)
-    assert inspect(path).example_output is None
-    spec = inspect(path, signature="serving_examples")
+    assert probe_classifier(path).example_output is None
+    spec = probe_classifier(path, signature="serving_examples")
     assert (spec.signature, spec.example_output) == ("serving_examples", "scores")
     with pytest.raises(ModelError, match="has no signature 'x'; it has serving_default, serving_"):
-        inspect(path, signature="x")
+        probe_classifier(path, signature="x")
 
 
 @pytest.mark.parametrize("function", [color_logits, color_probabilities])
 def test_best_classes_first_with_probabilities(tmp_path, function):
-    classifier = load_classifier(inspect(save_example_model(tmp_path, function)), top_k=2)
+    classifier = load_classifier(probe_classifier(save_example_model(tmp_path, function)), top_k=2)
     results = classifier([to_example(image_file(color)) for color in ("blue", "red")])
     assert [result.class_ids[0] for result in results] == [2, 0]
     logits = np.exp([10.0, 0.0, 0.0])
@@ -124,9 +125,9 @@ def test_a_precision_that_tfx_bsl_does_not_know_is_refused(tmp_path, example_mod
     photos = write_photos(tmp_path / "p")
     flags = {"input": photos, "model": example_model, "precision": "bfloat16"}
     assert label(tmp_path / "out", **flags) == 2
-    assert (
-        "runs through tfx-bsl, which knows no --precision and no --xla" in capsys.readouterr().err
-    )
+    message = capsys.readouterr().err
+    assert f"error: --model {example_model}: takes tf.Examples, and runs through tfx-bsl" in message
+    assert message.endswith("; leave out --precision and --xla\n")
 
 
 def test_both_handlers_give_the_same_rows(tmp_path):

@@ -71,7 +71,7 @@ def packed(model=MODEL, prefix="", mode="w:gz", folders=True):
 def error_of(handle):
     with pytest.raises(ModelError) as caught:
         resolve(str(handle))
-    assert str(caught.value).startswith(f"--model {handle}: ")
+    assert str(caught.value).startswith(f"model {handle}: ")
     assert "Traceback" not in str(caught.value)
     return str(caught.value)
 
@@ -105,7 +105,7 @@ def test_a_model_without_variables_or_assets(tmp_path):
 def test_an_incomplete_folder(tmp_path, absent, named):
     write_model(tmp_path).joinpath(absent).unlink()
     assert error_of(tmp_path) == (
-        f"--model {tmp_path}: is not a complete SavedModel: {tmp_path}/{named} is missing"
+        f"model {tmp_path}: is not a complete SavedModel: {tmp_path}/{named} is missing"
     )
 
 
@@ -406,7 +406,7 @@ def test_a_broken_cache_folder_is_named_with_the_remedy(cache):
         model = resolve(handle)
         (model / "saved_model.pb").unlink()
         assert error_of(handle) == (
-            f"--model {handle}: is not a complete SavedModel: {model}/saved_model.pb is missing; "
+            f"model {handle}: is not a complete SavedModel: {model}/saved_model.pb is missing; "
             f"delete the folder {model}, so that it is fetched again"
         )
         shutil.rmtree(model)

@@ -8,13 +8,14 @@ from apache_beam.testing.util import assert_that, equal_to
 from helpers.models import COLORS
 
 from pipeline.models.handler import SavedModelHandler
-from pipeline.models.model import inspect, load_classifier
+from pipeline.models.loading import load_classifier
+from pipeline.models.probing import probe_classifier
 from pipeline.records import TopK
 
 
 @pytest.fixture(scope="module")
 def spec(color_model):
-    return inspect(color_model)
+    return probe_classifier(color_model)
 
 
 def pixels(color):

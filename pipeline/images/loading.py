@@ -1,0 +1,187 @@
+"""Reads and decodes images: with many threads, since most of them wait, and ahead of the model."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
+
+from pipeline.errors import ImageError
+from pipeline.images.decode import decode
+from pipeline.limits import DEFAULT_LIMITS, Limits
+from pipeline.records import DecodedImage, Failure, ImageInfo, ImageRef, Reason, StageSeconds
+from pipeline.redaction import name_of, redact
+from pipeline.storage import read as storage
+
+T = TypeVar("T")
+U = TypeVar("U")
+Key = TypeVar("Key")
+
+# From a URI or ``ImageRef`` to what a model takes; raises ``ImageError``.
+Decode = Callable[["str | ImageRef"], DecodedImage]
+
+# Threads that read and decode, for all of a process. Most of them wait: a store that takes 100 ms
+# for an object gives 640 a second to as many threads.
+READ_THREADS = 64
+
+# Images read and decoded ahead of the model, for each bundle, or two batches if that is more. At
+# 224×224 they take 19 MB.
+READ_AHEAD = 128
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# Held while decoding, by one thread for each core. More would not be faster, but take memory for
+# whole images, and time from the model.
+DECODING = threading.BoundedSemaphore(cores())
+
+# Shared by all bundles of a process, so that their number is bounded. Started when first used.
+_THREADS = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
+
+
+def as_ref(image: str | ImageRef) -> ImageRef:
+    """Make an ``ImageRef`` of a URI."""
+    return image if isinstance(image, ImageRef) else ImageRef(image)
+
+
+def read_image(ref: ImageRef, limits: Limits) -> bytes:
+    """Read an image's file, unless its bytes came along.
+
+    Raises:
+      ImageError: it cannot be read.
+    """
+    if ref.data is not None:
+        return ref.data
+    return storage.read_bytes(ref.uri, limits.max_image_bytes, limits.read_timeout_seconds)
+
+
+def read_and_decode(
+    ref: str | ImageRef,
+    *,
+    height: int,
+    width: int,
+    resample: str,
+    limits: Limits = DEFAULT_LIMITS,
+) -> DecodedImage:
+    """Read one image, unless its bytes came along, and decode it.
+
+    Args:
+      ref: the image.
+      height: of the pixels.
+      width: of the pixels.
+      resample: the filter to resize with, a key of ``resizing.RESAMPLING``.
+      limits: what no image may take more of.
+
+    Returns:
+      What is known of the image, and its pixels, uint8 ``[height, width, 3]``.
+
+    Raises:
+      ImageError: it cannot be read or decoded.
+    """
+    ref = as_ref(ref)
+    started = time.perf_counter()
+    data = read_image(ref, limits)
+    read = time.perf_counter() - started
+    with DECODING:
+        started = time.thread_time()
+        decoded = decode(data, height, width, resample, max_pixels=limits.max_image_pixels)
+        seconds = StageSeconds(read=read, decode=time.thread_time() - started)
+    info = ImageInfo(
+        uri=name_of(ref.uri),
+        width=decoded.width,
+        height=decoded.height,
+        seconds=seconds,
+        truth=ref.truth,
+        content=hashlib.sha256(data).hexdigest() if ref.truth is not None else "",
+        version=ref.version,
+        carried=ref.carried,
+    )
+    return DecodedImage(info, decoded.pixels)
+
+
+def decode_or_fail(ref: str | ImageRef, *, decode: Decode, run_id: str) -> DecodedImage | Failure:
+    """Decode one image, or say why that cannot be done.
+
+    Args:
+      ref: the image.
+      decode: reads and decodes it.
+      run_id: goes into a failure's row.
+    """
+    ref = as_ref(ref)
+    try:
+        return decode(ref)
+    except ImageError as error:
+        return failure_of(ref, error.reason, error.message, run_id)
+
+
+def failure_of(image: ImageRef | ImageInfo, reason: Reason, message: str, run_id: str) -> Failure:
+    """Make the row of an image that has failed, without the secrets of its URI and message."""
+    name = name_of(image.uri)
+    return Failure(
+        name, reason.stage, reason.value, redact(message), run_id, image.version, image.carried
+    )
+
+
+def read_ahead(batch_size: int) -> int:
+    """Choose how many images are read and decoded ahead of a model with such batches."""
+    return max(READ_AHEAD, 2 * batch_size)
+
+
+class InFlight(Generic[Key, T, U]):
+    """Calls of a function that the threads are at work on; results come in the order of their ends.
+
+    So a call that takes long holds up nothing but itself.
+
+    Args:
+      function: what is called, with one value at a time.
+    """
+
+    def __init__(self, function: Callable[[T], U]):
+        self._function = function
+        self._done: SimpleQueue[tuple[Key, Future[U]]] = SimpleQueue()
+        self._count = 0
+
+    def __len__(self) -> int:
+        """Count the calls whose results have not been taken."""
+        return self._count
+
+    def submit(self, key: Key, value: T) -> None:
+        """Call the function, as soon as a thread is free."""
+        future = _THREADS.submit(self._function, value)
+        future.add_done_callback(lambda future: self._done.put((key, future)))
+        self._count += 1
+
+    def take(self) -> tuple[Key, U]:
+        """Wait for the next result; return it with the key of its call."""
+        key, future = self._done.get()
+        self._count -= 1
+        return key, future.result()
+
+
+def in_threads(function: Callable[[T], U], values: Sequence[T]) -> list[U]:
+    """Call a function on each of some values, by the threads that read and decode.
+
+    Returns:
+      The results, in the order of the values.
+    """
+    return list(_THREADS.map(function, values))
+
+
+@contextlib.contextmanager
+def meanwhile(function: Callable[[T], Any], values: Iterable[T]) -> Iterator[None]:
+    """Have those threads call a function on some values meanwhile; ends when they have."""
+    futures = [_THREADS.submit(function, value) for value in values]
+    yield
+    for future in futures:
+        future.result()

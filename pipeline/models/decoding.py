@@ -1,0 +1,66 @@
+"""Makes of an image what a model takes: pixels of its size, or a tf.Example."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from pipeline.images.loading import DECODING, Decode, as_ref, read_and_decode, read_image
+from pipeline.limits import DEFAULT_LIMITS, Limits
+from pipeline.models.spec import ExtractorSpec, ModelSpec
+from pipeline.records import DecodedImage, ImageRef
+
+
+def pixel_decoder_for(spec: ExtractorSpec, limits: Limits) -> Decode:
+    """Make the function from an image to pixels as a model of images takes them."""
+    return functools.partial(
+        read_and_decode,
+        height=spec.height,
+        width=spec.width,
+        resample=spec.resample,
+        limits=limits,
+    )
+
+
+def decoder_for(spec: ModelSpec, limits: Limits) -> Decode:
+    """Make the function from an image to what a classifier takes."""
+    decode = pixel_decoder_for(spec, limits)
+    if spec.example_output is None:
+        return decode
+    return functools.partial(read_as_example, decode=decode, decodes=spec.decodes, limits=limits)
+
+
+def read_as_example(
+    ref: str | ImageRef,
+    *,
+    decode: Decode,
+    decodes: bool,
+    limits: Limits = DEFAULT_LIMITS,
+) -> DecodedImage:
+    """Read one image for a model of tf.Examples.
+
+    It is decoded here in any case, so that a bad one fails alone and not with its batch.
+
+    Args:
+      ref: the image.
+      decode: see ``pixel_decoder_for``.
+      decodes: whether the model decodes the file itself, or is given the decoded pixels.
+      limits: for reading.
+
+    Returns:
+      What is known of the image, and a serialized tf.Example.
+
+    Raises:
+      ImageError: it cannot be read, or decoded here or, where the model decodes, by the model.
+    """
+    from pipeline.models import examples  # TensorFlow takes seconds to import
+
+    ref = as_ref(ref)
+    data = read_image(ref, limits)
+    info, pixels = decode(ref._replace(data=data))
+    if not decodes:
+        return DecodedImage(info, examples.from_pixels(np.asarray(pixels)))
+    with DECODING:
+        examples.check_decodable(data)
+    return DecodedImage(info, examples.to_example(data))

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.config import values
 from pipeline.config.flags import BEAM_ARGS, Group, Rows, flag, flags_of
-from pipeline.formats.registry import FORMATS
+from pipeline.formats.registry import FORMATS, table_suffixes
 from pipeline.limits import DEFAULT_LIMITS, Limits
 from pipeline.models.devices import PRECISIONS
 from pipeline.redaction import redact_all, without_secret_flags
@@ -107,7 +107,7 @@ class LabelConfig(JobConfig):
     """The flags of ``label`` and ``check``."""
 
     input: tuple[str, ...] = _input(
-        "folder (with its subfolders), glob, image, .txt list of URIs, .csv, .jsonl or .parquet "
+        f"folder (with its subfolders), glob, image, .txt list of URIs, {table_suffixes()} "
         "table, .tfrecord, or 'sample'; on this machine, in a bucket (gs://, s3://) or at http(s); "
         "or 'bigquery:SELECT …'"
     )
@@ -273,7 +273,7 @@ class FinetuneConfig(JobConfig):
     """The flags of ``finetune``. Its rows are the features of its images."""
 
     input: tuple[str, ...] = _input(
-        "folder with one folder of images per class, .csv, .jsonl or .parquet list with a column "
+        f"folder with one folder of images per class, {table_suffixes()} list with a column "
         "of labels, or 'sample'"
     )
     model: str = _model(

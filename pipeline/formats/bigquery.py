@@ -22,10 +22,10 @@ from pipeline.records import Column, Labeled, Timestamp, columns_of
 
 _QUERY = "bigquery:"
 
-# What a client raises; OSError if it cannot tell the project that is to pay.
+# What a client raises; OSError if it cannot tell which project pays.
 ERRORS = (GoogleAPIError, GoogleAuthError, requests.RequestException, OSError)
 
-# Of a table and of its columns.
+# Names of tables and of their columns.
 _TABLE_NAME = re.compile(r"[\w -]+")
 _COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
 
@@ -36,32 +36,32 @@ _MOST_FILES = 10_000
 
 
 def query_in(given: str) -> str | None:
-    """The query of an ``--input`` like ``bigquery:SELECT image FROM …``; None of any other."""
+    """Take the query out of an input like ``bigquery:SELECT image FROM …``; None for any other."""
     return given[len(_QUERY) :].strip() if given.lower().startswith(_QUERY) else None
 
 
-def said(error: Exception) -> str:
-    """The first line of what the client says, which adds the job's id and more."""
+def first_line(error: Exception) -> str:
+    """Shorten the client's message, which goes on with the job's id and more."""
     return str(error).partition("\n")[0]
 
 
 def check_query(query: str, columns: Sequence[str]) -> None:
-    """See, without running it, that a query is one and has these columns. It costs nothing.
+    """Check a query and its columns without running it, which costs nothing.
 
     Raises:
-      ColumnError: it has not.
-      one of ``ERRORS``: it is none, or there is no access to what it is about.
+      ColumnError: it does not have one of the columns.
+      one of ``ERRORS``: it is not a query, or there is no access to what it reads.
     """
     with contextlib.closing(bigquery.Client()) as client:
         job = client.query(query, bigquery.QueryJobConfig(dry_run=True))
         check_columns(columns, [field.name for field in job.schema or ()])
 
 
-def rows(query: str) -> Iterator[dict[str, Any]]:
-    """The rows of a query, with the values that JSON has for them, page by page.
+def run_query(query: str) -> Iterator[dict[str, Any]]:
+    """Run a query and fetch its rows page by page, with the values that JSON has for them.
 
     Raises:
-      one of ``ERRORS``.
+      one of ``ERRORS``: it failed.
     """
     with contextlib.closing(bigquery.Client()) as client:
         for row in client.query(query).result():
@@ -69,7 +69,7 @@ def rows(query: str) -> Iterator[dict[str, Any]]:
 
 
 def table_schema(carried: Sequence[str]) -> list[bigquery.SchemaField]:
-    """Of a table of labels: that of the rows, and text for what comes along with the images."""
+    """Make the schema of a table of labels: the rows' columns, then those carried, as text."""
     return [
         *map(_field, columns_of(Labeled)),
         *(bigquery.SchemaField(name, "STRING") for name in carried),
@@ -85,22 +85,24 @@ def _field(column: Column) -> bigquery.SchemaField:
 
 
 def check_table(table: str, carried: Sequence[str]) -> None:
-    """See that a table is one that labels can be put into, or can be made. Changes nothing.
+    """Check that labels can be put into a table, or that it can be made. Changes nothing.
 
     Args:
       table: as ``parse_table`` takes it.
-      carried: names of columns.
+      carried: names of the columns that come along with the images.
 
     Raises:
-      OutputError: it cannot.
+      OutputError: it cannot take these labels, or cannot be reached.
     """
     reference = parse_table(table)
     taken = {column.name for column in columns_of(Labeled)}
     for name in carried:
         if not _COLUMN_NAME.fullmatch(name) or name.casefold() in taken:
-            raise OutputError(
-                f"--output_table {table}: cannot have a column {name!r} (--carry): BigQuery takes "
-                "letters, digits and _, and does not tell capital letters from small ones"
+            raise _refusal(
+                table,
+                f"cannot have a column {name!r}: BigQuery takes letters, digits and _, and does "
+                "not tell capital letters from small ones",
+                "leave it out of {carry}, or rename it in the input",
             )
         taken.add(name.casefold())
     try:
@@ -111,31 +113,39 @@ def check_table(table: str, carried: Sequence[str]) -> None:
             except NotFound:
                 return
     except NotFound as error:
-        raise OutputError(
-            f"--output_table {table}: there is no dataset {reference.dataset_id}; make it first "
-            "(bq mk), where its data is to be kept"
+        raise _refusal(
+            table,
+            f"there is no dataset {reference.dataset_id}",
+            "make it first (bq mk), in the region where its data belongs",
         ) from error
     except ERRORS as error:
-        raise OutputError(f"--output_table {table}: cannot be reached: {said(error)}") from error
+        raise _refusal(table, f"cannot be reached: {first_line(error)}") from error
     if found.table_type != "TABLE":
-        raise OutputError(f"--output_table {table}: is a {found.table_type}, and no table")
+        raise _refusal(table, f"is a {found.table_type}, not a table")
     ours = {field.name: field for field in table_schema(carried)}
     for other in found.schema:
         field = ours.get(other.name)
         if field is None and other.mode == "REQUIRED":
-            raise OutputError(
-                f"--output_table {table}: its column {other.name} is REQUIRED, and labels have "
-                "none; give another table"
+            raise _refusal(
+                table,
+                f"its column {other.name} is REQUIRED, and labels do not have it",
+                "give another table",
             )
         if field is not None and _described(field) != _described(other):
-            raise OutputError(
-                f"--output_table {table}: its column {field.name} is {_described(other)}, and "
-                f"labels need {_described(field)}; give another table"
+            raise _refusal(
+                table,
+                f"its column {field.name} is {_described(other)}, and labels need "
+                f"{_described(field)}",
+                "give another table",
             )
+
+
+def _refusal(table: str, problem: str, remedy: str = "") -> OutputError:
+    return OutputError(problem, subject="output_table", given=table, remedy=remedy)
 
 
 def _described(field: bigquery.SchemaField) -> str:
-    """The type of a column in words; FLOAT64 and the like are the names that SQL has for them."""
+    """Spell out the type of a column; FLOAT64 and the like are SQL's names for the same types."""
     names = {"FLOAT64": "FLOAT", "INT64": "INTEGER", "STRUCT": "RECORD"}
     words = f"{field.mode} {names.get(field.field_type, field.field_type)}"
     inner = ", ".join(f"{inner.name} {_described(inner)}" for inner in field.fields)
@@ -143,7 +153,7 @@ def _described(field: bigquery.SchemaField) -> str:
 
 
 def parse_table(given: str) -> bigquery.TableReference:
-    """The table of ``PROJECT:DATASET.TABLE``, or ``PROJECT.DATASET.TABLE``.
+    """Parse ``PROJECT:DATASET.TABLE`` or ``PROJECT.DATASET.TABLE``.
 
     Raises:
       OutputError: it is neither.
@@ -154,7 +164,7 @@ def parse_table(given: str) -> bigquery.TableReference:
         project, _, rest = given.partition(".")
     dataset, _, table = rest.partition(".")
     if not project or not dataset or not _TABLE_NAME.fullmatch(table):
-        raise OutputError(f"--output_table {given}: is not of the form project:dataset.table")
+        raise _refusal(given, "is not of the form project:dataset.table")
     return bigquery.DatasetReference(project, dataset).table(table)
 
 
@@ -164,17 +174,17 @@ def load(
     carried: Sequence[str],
     run_ids: Iterable[str],
 ) -> None:
-    """Put a run's labels into a table, instead of those of the same run that are there.
+    """Put a run's labels into a table; they replace those of the same run that are there.
 
-    The table is made if it is not there: in partitions by the day of ``labeled_at``, and clustered
-    by ``label``. BigQuery itself reads Parquet files in a bucket of Google's; others are sent to
-    it.
+    The table is made if there is none: in partitions by the day of ``labeled_at``, and clustered
+    by ``label``. BigQuery reads Parquet files in a Google Cloud Storage bucket by itself; others
+    are sent to it.
 
     Args:
-      table: see ``check_table``.
-      shards: paths of the rows, of all formats that they were written in.
-      carried: names of columns that come along with the images.
-      run_ids: of the runs whose rows are to go.
+      table: as ``parse_table`` takes it.
+      shards: paths of the rows' files, in all formats that they were written in.
+      carried: names of the columns that come along with the images.
+      run_ids: the runs whose rows are deleted first.
 
     Raises:
       RunError: that failed. Then the rows of those runs may be gone from the table.
@@ -186,8 +196,8 @@ def load(
             _append(client, reference, shards, carried)
     except ERRORS as error:
         raise RunError(
-            f"the rows cannot be put into {table}: {said(error)}; give the same command again to "
-            "try just that again"
+            f"the rows cannot be put into {table}: {first_line(error)}; give the same command "
+            "again to try just that again"
         ) from error
 
 

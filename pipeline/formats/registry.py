@@ -121,6 +121,12 @@ FORMATS = {
 }
 
 
+def table_suffixes() -> str:
+    """List what names of tables end with, in words: ``.csv, .jsonl or .parquet``."""
+    *others, last = sorted(row.suffix() for row in FORMATS.values() if row.is_table)
+    return f"{', '.join(others)} or {last}"
+
+
 def fastest(names: Collection[str]) -> RowFormat:
     """Choose, of several formats, the one that is read the fastest."""
     return next(row for name, row in FORMATS.items() if name in names)

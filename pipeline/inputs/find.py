@@ -158,7 +158,7 @@ def understand(given: str, uri_column: str = "image", carry: tuple[str, ...] = (
         except ColumnError as error:
             raise InputError(f"--input {given}: {error}; {_REMEDY}") from error
         except bigquery.ERRORS as error:
-            raise InputError(f"--input {given}: {bigquery.said(error)}") from error
+            raise InputError(f"--input {given}: {bigquery.first_line(error)}") from error
         return Input(InputKind.QUERY, query, given, uri_column, carry)
     if storage.is_http(given):
         found = Input(_kind_of_file(given), given, given)
@@ -276,7 +276,7 @@ def list_images(source: Input, ask_for_versions: bool = False) -> Iterator[Image
     except re.error as error:
         raise InputError(f"--input {source.given}: is not a valid glob: {error}") from error
     except storage.STORE_ERRORS as error:
-        said = bigquery.said(error) if source.kind is InputKind.QUERY else error
+        said = bigquery.first_line(error) if source.kind is InputKind.QUERY else error
         raise InputError(f"--input {source.given}: cannot be listed: {said}") from error
     except (ImageError, EOFError, zlib.error) as error:
         raise InputError(f"--input {source.given}: cannot be read: {error}") from error
@@ -286,7 +286,7 @@ def _read_rows(source: Input) -> Iterator[ImageRef]:
     """The images that the rows of a table or query name, with the columns to carry."""
     columns = (source.uri_column, *source.carry)
     is_table = source.kind is InputKind.TABLE
-    rows = tables.read_table(source.uri, columns) if is_table else bigquery.rows(source.uri)
+    rows = tables.read_table(source.uri, columns) if is_table else bigquery.run_query(source.uri)
     try:
         for number, row in enumerate(rows, 1):
             entry = row[source.uri_column]

@@ -218,10 +218,10 @@ def test_a_table_that_is_there_keeps_its_partitions(service):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"type": "VIEW"}, "is a VIEW, and no table"),
+        ({"type": "VIEW"}, "is a VIEW, not a table"),
         (
             {"schema": {"fields": [{"name": "x", "type": "STRING", "mode": "REQUIRED"}]}},
-            "its column x is REQUIRED, and labels have none",
+            "its column x is REQUIRED, and labels do not have it; give another table",
         ),
         (
             {"schema": {"fields": [{"name": "predictions", "type": "RECORD", "mode": "REPEATED"}]}},

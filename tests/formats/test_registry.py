@@ -14,6 +14,7 @@ from pipeline.formats.registry import (
     in_one_format,
     is_taken,
     suffix_of,
+    table_suffixes,
 )
 
 
@@ -40,6 +41,10 @@ def test_the_fastest_comes_first():
     assert fastest(["csv"]).name == "csv"
     assert in_one_format(["a.csv", "b.parquet", "b.csv"]) == ["b.parquet"]
     assert in_one_format(["a.csv.gz", "b.csv"]) == ["b.csv"]
+
+
+def test_tables_in_words():
+    assert table_suffixes() == ".csv, .jsonl or .parquet"
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import boto3
+import botocore.session
 import pytest
 from apache_beam.internal.gcp import auth
 from google.auth.credentials import AnonymousCredentials
@@ -66,6 +67,9 @@ class Emulator:
                 patch.setattr(auth._Credentials, "_credentials", None)
                 yield []
             else:
+                # Beam makes a session for each operation, and each would parse the same 3 MB of JSON.
+                loader = botocore.session.create_loader()
+                patch.setattr(botocore.session, "create_loader", lambda *_: loader)
                 yield [
                     f"--s3_endpoint_url={url}",
                     "--s3_access_key_id=key",

@@ -5,6 +5,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+# Read when TensorFlow is imported, here and in the processes that tests start. Its own pool of memory would wait
+# ten seconds before it says that there is not as much as a model asked for; the system says so at once.
+os.environ["TF_ONEDNN_USE_SYSTEM_ALLOCATOR"] = "1"
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_cache_of_the_users(tmp_path_factory):

@@ -333,30 +333,34 @@ def wait_for_request(server, path):
         time.sleep(0.05)
 
 
-def test_kill_9_at_random_moments(tmp_path):
-    """``LABELING_KILLS`` is how many; the sample's images, eight times."""
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """Eight times the sample's images; the arguments for them, the rows, and how long they took."""
+    folder = tmp_path_factory.mktemp("unbroken")
     for copy in range(8):
-        shutil.copytree(ROOT / "pipeline" / "sample" / "images", tmp_path / "images" / str(copy))
-    argv = [f"--input={tmp_path}/images", "--model=sample", "--checkpoint_every=100"]
+        shutil.copytree(ROOT / "pipeline" / "sample" / "images", folder / "images" / str(copy))
+    argv = [f"--input={folder}/images", "--model=sample", "--checkpoint_every=100"]
     started = time.monotonic()
-    assert run_process(*argv, f"--output={tmp_path}/unbroken").returncode == 0
+    assert run_process(*argv, f"--output={folder}/out").returncode == 0
     duration = time.monotonic() - started
-    unbroken = comparable(tmp_path / "unbroken")
-    assert len(unbroken) == 8 * 123
-    moments = random.Random(0)
-    taken_over = []
-    for number in range(int(os.environ.get("LABELING_KILLS", "4"))):
-        out = f"--output={tmp_path}/{number}"
-        process = start(*argv, out)
-        time.sleep(moments.uniform(0.3, 1.0) * duration)
-        process.kill()
-        process.communicate()
-        done = run_process(*argv, out)
-        assert done.returncode == 0, done.stderr
-        assert comparable(tmp_path / str(number)) == unbroken
-        assert files(tmp_path / str(number)) == WHOLE
-        taken_over.append(summary(tmp_path / str(number))["taken_over"])
-    print("rows taken over:", taken_over)
+    expected = comparable(folder / "out")
+    assert len(expected) == 8 * 123
+    return argv, expected, duration
+
+
+@pytest.mark.parametrize("number", range(int(os.environ.get("LABELING_KILLS", "4"))))
+def test_kill_9_at_a_random_moment(tmp_path, unbroken, number):
+    argv, expected, duration = unbroken
+    out = f"--output={tmp_path}/out"
+    process = start(*argv, out)
+    time.sleep(random.Random(number).uniform(0.3, 1.0) * duration)
+    process.kill()
+    process.communicate()
+    done = run_process(*argv, out)
+    assert done.returncode == 0, done.stderr
+    assert comparable(tmp_path / "out") == expected
+    assert files(tmp_path / "out") == WHOLE
+    print("rows taken over:", summary(tmp_path / "out")["taken_over"])
 
 
 @pytest.mark.parametrize(

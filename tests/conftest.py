@@ -5,8 +5,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# Read when TensorFlow is imported, here and in the processes that tests start. Its own pool of memory would wait
-# ten seconds before it says that there is not as much as a model asked for; the system says so at once.
+# Read when TensorFlow is imported, here and in the processes that tests start. Its own memory
+# pool waits ten seconds before it reports that memory is short; the system reports it at once.
 os.environ["TF_ONEDNN_USE_SYSTEM_ALLOCATOR"] = "1"
 
 

@@ -67,7 +67,7 @@ class Emulator:
                 patch.setattr(auth._Credentials, "_credentials", None)
                 yield []
             else:
-                # Beam makes a session for each operation, and each would parse the same 3 MB of JSON.
+                # Beam makes a session per operation, and each would parse the same 3 MB of JSON.
                 loader = botocore.session.create_loader()
                 patch.setattr(botocore.session, "create_loader", lambda *_: loader)
                 yield [

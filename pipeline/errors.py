@@ -9,6 +9,8 @@ LabelingError
 │   └── OutputError      --output cannot be written, or already holds results
 ├── ImageError           one image cannot be read or decoded: becomes a row in failures
 └── RunError             the run itself went wrong: the run fails, exit code 1
+    ├── StoreError       a store, server or disk did not do what it was asked; who knows which
+    │                    argument named it makes a UsageError of it, or goes on without
     ├── PredictionError  the model did not return one result for each image
     │   └── OutOfMemoryError  a batch does not fit in the device's memory
     └── ReconciliationError  images came out that did not go in, or the reverse
@@ -106,6 +108,27 @@ class ImageError(LabelingError):
 
 class RunError(LabelingError):
     """The run itself went wrong."""
+
+
+class StoreError(RunError):
+    """A store, a server or this machine's disk did not do what it was asked to.
+
+    The storage room raises it, whatever the client raised, which is its cause. It is a RunError for
+    those who let it pass: the run fails. Where an argument of the user's named the file, it becomes
+    a UsageError.
+
+    Attributes:
+      reason: as an image's that cannot be read; it tells what may pass from what will not.
+      message: one line for people, in the store's own words, without secrets.
+    """
+
+    def __init__(self, reason: Reason, message: str):
+        super().__init__(reason, message)
+        self.reason = reason
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class PredictionError(RunError):

@@ -66,7 +66,7 @@ def _error(path: str, problem: str) -> UsageError:
 def _read(path: str) -> dict[str, Any]:
     try:
         if "://" in path:
-            from pipeline.storage.read import read_bytes  # Beam takes seconds; not for --help
+            from pipeline.storage import read_bytes  # Beam takes seconds; not for --help
 
             data = read_bytes(path)
         else:

@@ -13,13 +13,12 @@ from typing import NamedTuple
 
 import apache_beam as beam
 
-from pipeline import sample
-from pipeline.errors import ImageError, InputError
+from pipeline import sample, storage
+from pipeline.errors import ImageError, InputError, StoreError
 from pipeline.formats import tables
 from pipeline.formats.schema import ColumnError
 from pipeline.inputs import find as inputs
 from pipeline.records import ImageRef
-from pipeline.storage import read as storage
 
 # Of a hundred images, on average; the rest trains.
 VALIDATION_PERCENT = 10
@@ -115,7 +114,7 @@ def understand(given: str, image_column: str, label_column: str) -> Source:
     source = Source(uri.rstrip("/"), given, image_column, label_column)
     try:
         storage.check_access(uri)
-    except PermissionError as error:
+    except StoreError as error:
         raise InputError(f"--input {given}: {error}") from error
     if not storage.is_remote(uri) and not Path(uri).exists():
         raise InputError(f"--input {given}: there is no such file or folder")
@@ -192,7 +191,7 @@ def list_images(source: Source) -> Iterator[Found]:
             f"--input {source.given}: {error}; name the right columns with --image_column and "
             "--label_column"
         ) from error
-    except (*storage.STORE_ERRORS, ImageError, EOFError, zlib.error) as error:
+    except (StoreError, ImageError, OSError, ValueError, EOFError, zlib.error) as error:
         raise InputError(f"--input {source.given}: cannot be read: {error}") from error
 
 

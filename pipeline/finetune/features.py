@@ -20,11 +20,11 @@ from typing import BinaryIO, NamedTuple
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.io.textio import WriteToText
 from apache_beam.io.tfrecordio import WriteToTFRecord
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 
+from pipeline import storage
 from pipeline.errors import PredictionError
 from pipeline.finetune.dataset import FindLabeledImages, Source
 from pipeline.limits import Limits
@@ -35,7 +35,6 @@ from pipeline.models.spec import ExtractorSpec
 from pipeline.models.tensorflow_import import tf
 from pipeline.outputs import rows as outputs
 from pipeline.records import Answer, DecodedImage, Failure, ImageInfo
-from pipeline.storage import read as storage
 from pipeline.tally import CountRecords, Tally, reconcile
 from pipeline.transforms import DecodeImages
 
@@ -122,7 +121,7 @@ def store_name(*parts: object) -> str:
 
 def is_complete(store: str) -> bool:
     """Whether everything is in a store."""
-    return FileSystems.exists(FileSystems.join(store, COMPLETE))
+    return storage.exists(storage.join(store, COMPLETE))
 
 
 def build(
@@ -141,13 +140,13 @@ def build(
     )
     examples = decoded | "Compute" >> compute
     shards = examples | "WriteExamples" >> WriteToTFRecord(
-        FileSystems.join(store, "examples"), file_name_suffix=".tfrecord"
+        storage.join(store, "examples"), file_name_suffix=".tfrecord"
     )
     failure_shards = (
         failures
         | "FailureRows" >> beam.Map(Failure.to_json).with_output_types(str)
         | "WriteFailures"
-        >> WriteToText(FileSystems.join(store, outputs.FAILURES), file_name_suffix=".jsonl")
+        >> WriteToText(storage.join(store, outputs.FAILURES), file_name_suffix=".jsonl")
     )
     count = beam.combiners.Count.Globally()
     _ = (
@@ -170,27 +169,24 @@ def _complete(store: str, found: int, computed: int, failed: Tally, written: obj
     del written
     reconcile(Tally(found), Tally(computed), Tally(failed.images))
     content = {"found": found, "computed": computed, "failure_reasons": dict(failed.reasons)}
-    outputs.write_file(FileSystems.join(store, COMPLETE), json.dumps(content).encode())
+    storage.write_file(storage.join(store, COMPLETE), json.dumps(content).encode())
 
 
 def remove_leftovers(store: str) -> None:
     """Delete what a run that was killed has left of a store."""
-    found = FileSystems.match([FileSystems.join(store, "**")])[0].metadata_list
-    if found:
-        FileSystems.delete([file.path for file in found])
+    storage.delete([file.path for file in storage.list_files(f"{store}/")])
 
 
 def failure_reasons(store: str) -> Counter[str]:
     """The failures of a complete store by reason."""
-    with FileSystems.open(FileSystems.join(store, COMPLETE)) as file:
+    with storage.open_file(storage.join(store, COMPLETE)) as file:
         return Counter(json.loads(file.read())["failure_reasons"])
 
 
 def failures(store: str, run_id: str) -> Iterator[Failure]:
     """The failures of a complete store, as those of the run that uses it."""
-    pattern = FileSystems.join(store, f"{outputs.FAILURES}-*.jsonl")
-    for shard in FileSystems.match([pattern])[0].metadata_list:
-        with FileSystems.open(shard.path) as file:
+    for shard in storage.find(store, f"{outputs.FAILURES}-*.jsonl"):
+        with storage.open_file(shard) as file:
             for line in file.read().splitlines():
                 yield Failure(**json.loads(line))._replace(run_id=run_id)
 
@@ -269,8 +265,7 @@ def _local_shards(store: str) -> list[Path]:
     if not storage.is_remote(store):
         return sorted(Path(store).glob("examples-*.tfrecord"))
     folder = Path(tempfile.mkdtemp(prefix="image-labeling-"))
-    pattern = FileSystems.join(store, "examples-*.tfrecord")
-    for number, file in enumerate(FileSystems.match([pattern])[0].metadata_list):
-        with FileSystems.open(file.path) as source, (folder / f"{number:05}").open("wb") as copy:
+    for number, path in enumerate(storage.find(store, "examples-*.tfrecord")):
+        with storage.open_file(path) as source, (folder / f"{number:05}").open("wb") as copy:
             shutil.copyfileobj(source, copy)
     return sorted(folder.iterdir())

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from apache_beam.io.filesystems import FileSystems
 
-from pipeline import console
+from pipeline import console, storage
 from pipeline.config import yaml_file as config_file
 from pipeline.config.commands import as_yaml
 from pipeline.config.options import FinetuneConfig, written
@@ -38,7 +37,6 @@ from pipeline.records import TIME, Reason
 from pipeline.redaction import name_of, redact_all
 from pipeline.runner import beam_options, new_pipeline, new_run_id, run_pipeline, versions
 from pipeline.storage import cache
-from pipeline.storage import read as storage
 
 # Failures of reading that another run may not meet.
 _RETRIED = {
@@ -118,10 +116,10 @@ def _run(checked: Run, verifier: export.Verifier) -> int:
     shutil.rmtree(_checkpoints(checked), ignore_errors=True)
     model = f"export/{_version(checked)}"
     for name in (model, "report.html", "summary.json"):
-        print(FileSystems.join(checked.output, name))
+        print(storage.join(checked.output, name))
     print(
         "label with it: python -m pipeline label --input … --output … "
-        f"--model {FileSystems.join(checked.output, model)}"
+        f"--model {storage.join(checked.output, model)}"
     )
     return 0
 
@@ -134,7 +132,7 @@ def check(config: FinetuneConfig) -> Run:
     """
     started = datetime.now(timezone.utc)
     new_pipeline(config.beam_args)
-    FileSystems.set_options(beam_options(config.beam_args))
+    storage.configure(beam_options(config.beam_args))
     sources = [
         dataset.understand(given, config.image_column, config.label_column)
         for given in config.input
@@ -232,7 +230,7 @@ def _store(
         (run.config.max_image_bytes, run.config.max_image_pixels),
     )
     if storage.is_remote(run.output):  # where workers on other machines can write, too
-        folder = FileSystems.join(run.output.rpartition("/")[0], "finetune-cache", name)
+        folder = storage.join(run.output.rpartition("/")[0], "finetune-cache", name)
     else:
         folder = str(cache.folder("finetune") / name)
     if features.is_complete(folder):
@@ -442,5 +440,5 @@ def publish(results: Path, output: str) -> None:
         files = [path for path in files if source not in path.parents]
     last = {"saved_model.pb": 1, "summary.json": 2}
     for path in sorted(files, key=lambda path: (last.get(path.name, 0), path)):
-        target = FileSystems.join(output, *path.relative_to(results).parts)
-        outputs.write_file(target, path.read_bytes())
+        target = storage.join(output, *path.relative_to(results).parts)
+        storage.write_file(target, path.read_bytes())

@@ -52,7 +52,7 @@ def read_rows(path: str) -> Iterator[dict[str, Any]]:
       ValueError or KeyError: it is in no known format, or there is something in it that is not a
         row.
       EOFError or zlib.error: it ends too early, or cannot be unzipped.
-      one of ``storage.STORE_ERRORS``: it cannot be read.
+      StoreError: it cannot be read.
     """
     format_ = format_of(path)
     if format_ is None:

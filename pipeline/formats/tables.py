@@ -9,11 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
-
+from pipeline import storage
 from pipeline.formats.registry import RowFormat, format_of
-from pipeline.storage import read as storage
 
 
 def is_table(uri: str) -> bool:
@@ -43,7 +40,7 @@ def read_table(uri: str, columns: Sequence[str] | None = None) -> Iterator[dict[
       ColumnError: it has no such column.
       ValueError: its name is not that of a table, or its content is not what its name says.
       EOFError or zlib.error: it ends too early, or cannot be unzipped.
-      one of ``storage.STORE_ERRORS`` or ImageError: it cannot be read.
+      StoreError or ImageError: it cannot be read.
     """
     found = _format(uri)
     if found is None:
@@ -57,13 +54,13 @@ def open_file(uri: str) -> Iterator[Any]:
     """Open a file for reading, unzipped if its name ends with ``.gz``.
 
     Raises:
-      one of ``storage.STORE_ERRORS`` or ImageError: it cannot be read.
+      StoreError or ImageError: it cannot be read.
     """
     with contextlib.ExitStack() as stack:
         if storage.is_http(uri):
             file: Any = io.BytesIO(storage.read_bytes(uri))
         else:
-            file = FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED)
+            file = storage.open_file(uri)
         stack.enter_context(file)
         # Beam would unzip, too, and take a file that ends too early for a whole one.
         is_gzipped = _path(uri).endswith(".gz")

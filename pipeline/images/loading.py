@@ -12,12 +12,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
+from pipeline import storage
 from pipeline.errors import ImageError
 from pipeline.images.decode import decode
 from pipeline.limits import DEFAULT_LIMITS, Limits
 from pipeline.records import DecodedImage, Failure, ImageInfo, ImageRef, Reason, StageSeconds
 from pipeline.redaction import name_of, redact
-from pipeline.storage import read as storage
 
 T = TypeVar("T")
 U = TypeVar("U")

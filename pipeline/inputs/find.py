@@ -17,19 +17,16 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
-from typing import BinaryIO
 
 import apache_beam as beam
-from apache_beam.io.filesystem import CompressionTypes, FileMetadata
-from apache_beam.io.filesystems import FileSystems
+from apache_beam.io.filesystem import FileMetadata
 
-from pipeline import progress, sample
-from pipeline.errors import ImageError, InputError
+from pipeline import progress, sample, storage
+from pipeline.errors import ImageError, InputError, StoreError
 from pipeline.formats import bigquery, tables
 from pipeline.formats.schema import ColumnError
 from pipeline.inputs import tfrecords
 from pipeline.records import ImageRef
-from pipeline.storage import read as storage
 
 # What a folder's files must be named like to be taken for images. Formats that cannot be decoded
 # are among them, so that they show up as failures and are not passed over in silence.
@@ -220,9 +217,9 @@ def _understand_file(given: str) -> Input:
         storage.check_access(uri)
         if os.path.isdir(uri) or uri.endswith("/") or is_bucket:
             return Input(InputKind.FOLDER, uri.rstrip("/"), given)
-        if FileSystems.exists(uri):
+        if storage.exists(uri):
             return Input(_kind_of_file(uri), uri, given)
-    except storage.STORE_ERRORS as error:
+    except StoreError as error:
         raise InputError(f"--input {given}: cannot be reached: {error}") from error
     if any(character in uri for character in "*?["):
         return Input(InputKind.PATTERN, uri, given)
@@ -275,7 +272,8 @@ def list_images(source: Input, ask_for_versions: bool = False) -> Iterator[Image
             yield ref._replace(uri=printable(ref.uri), carried=ref.carried or nothing)
     except re.error as error:
         raise InputError(f"--input {source.given}: is not a valid glob: {error}") from error
-    except storage.STORE_ERRORS as error:
+    # OSError is one of them, and what a folder on this machine raises.
+    except (StoreError, *bigquery.ERRORS) as error:
         said = bigquery.first_line(error) if source.kind is InputKind.QUERY else error
         raise InputError(f"--input {source.given}: cannot be listed: {said}") from error
     except (ImageError, EOFError, zlib.error) as error:
@@ -318,7 +316,8 @@ def list_folder(uri: str) -> Iterator[FileMetadata]:
     """The images in a folder and its subfolders; links to other folders are not followed.
 
     Raises:
-      one of ``storage.STORE_ERRORS``.
+      StoreError: the store cannot be listed.
+      OSError: the folder cannot be.
     """
     prefix = uri.rstrip("/") + "/"
     for file in _list(prefix):
@@ -334,14 +333,13 @@ def _is_closed(path: str) -> bool:
 
 def _match(uri: str) -> Iterator[FileMetadata]:
     """The files that match a glob, in Beam's notation: ``**`` spans folders, also none."""
-    filesystem = FileSystems.get_filesystem(uri)
-    translated = filesystem.translate_pattern(uri)
+    translated = storage.regex_of(uri)
     # Beam's own /**/ wants at least one folder, which no shell does; and its [[], the way to write
     # a bracket that is in a name, makes Python warn of the expression.
     pattern = re.compile(re.sub(r"(/\.\*)+/", "/(.*/)?", translated).replace("[[", r"[\["))
     # A local filesystem lists folders, an object store any prefix.
     prefix = uri[: min(uri.find(c) for c in "*?[" if c in uri)]
-    if filesystem.has_dirs():
+    if storage.has_folders(uri):
         prefix = posixpath.dirname(prefix).rstrip("/") + "/"
     levels = None if "**" in uri else uri.count("/") - prefix.count("/") + 1
     for file in _list(prefix, levels):
@@ -352,15 +350,10 @@ def _match(uri: str) -> Iterator[FileMetadata]:
 def _list(prefix: str, levels: int | None = None) -> Iterator[FileMetadata]:
     """The files below a prefix, which on this machine is a folder.
 
-    ``FileSystem.match`` collects the listing first, which a bucket of 10⁸ objects does not survive,
-    hence the method behind it. The local one leaves out, in silence, folders that it may not open
-    and links that lead nowhere.
+    Beam's own listing of a folder leaves out, in silence, folders that it may not open and links
+    that lead nowhere.
     """
-    filesystem = FileSystems.get_filesystem(prefix)
-    if filesystem.scheme() is None:
-        yield from _walk(prefix, levels)
-    else:
-        yield from filesystem._list(prefix)
+    return storage.list_files(prefix) if storage.is_remote(prefix) else _walk(prefix, levels)
 
 
 def _walk(folder: str, levels: int | None, top: bool = True) -> Iterator[FileMetadata]:
@@ -419,16 +412,17 @@ def _read_list(uri: str) -> Iterator[str]:
 
     A relative path is relative to the list's own folder, so that both can be moved together.
     """
-    raw: BinaryIO
-    if storage.is_http(uri):
-        raw = io.BytesIO(storage.read_bytes(uri))
-    else:
-        raw = FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED)
-    with raw:
+    http = storage.is_http(uri)
+    with io.BytesIO(storage.read_bytes(uri)) if http else storage.open_file(uri) as raw:
         for number, line in enumerate(raw):
             text = line.decode("utf-8-sig" if number == 0 else "utf-8", "replace").strip()
-            if text and not text.startswith("#"):
-                yield absolute(text, uri)
+            if not text or text.startswith("#"):
+                continue
+            try:
+                entry = absolute(text, uri)
+            except ValueError as error:  # of urljoin: a host in brackets that are not closed
+                raise InputError(f"{uri}: line {number + 1} is not a URL: {error}") from error
+            yield entry
 
 
 def absolute(entry: str, list_uri: str) -> str:

@@ -14,13 +14,12 @@ import zlib
 from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.io.tfrecordio import _TFRecordUtil
 from google.protobuf.message import DecodeError
 
-from pipeline.errors import InputError
+from pipeline import storage
+from pipeline.errors import InputError, StoreError
 from pipeline.records import ImageRef
-from pipeline.storage import read as storage
 
 # As TensorFlow, Beam and TFX name them and their shards.
 _TFRECORD = re.compile(r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?$", re.IGNORECASE)
@@ -81,7 +80,7 @@ def _read(uri: str) -> Iterator[tuple[bytes, bytes]]:
     from pipeline.models.tensorflow_import import tf  # TensorFlow takes seconds to import
 
     try:
-        with FileSystems.open(uri) as file:
+        with storage.open_file(uri, unpack=True) as file:
             # What Beam's own ReadFromTFRecord calls, which does not tell the position.
             records = iter(lambda: _TFRecordUtil.read_record(file), None)
             for record in records:
@@ -91,5 +90,6 @@ def _read(uri: str) -> Iterator[tuple[bytes, bytes]]:
                     for key in ("image/filename", "image/encoded")
                 )
                 yield name, data
-    except (*storage.STORE_ERRORS, DecodeError, EOFError, zlib.error) as error:
+    # ValueError: a record's header or checksum is damaged.
+    except (StoreError, ValueError, DecodeError, EOFError, zlib.error) as error:
         raise InputError(f"the TFRecord file {uri} cannot be read: {error}") from error

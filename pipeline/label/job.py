@@ -9,10 +9,9 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 
-from pipeline import console
+from pipeline import console, storage
 from pipeline.config.options import LabelConfig, written
 from pipeline.errors import InputError, OutputError, RunError
 from pipeline.formats import bigquery
@@ -69,7 +68,7 @@ def run(config: LabelConfig) -> int:
         if not run_pipeline(pipeline):
             return 0  # the job is to be started from its description
         lines = report.write(run.folder)
-        with FileSystems.open(FileSystems.join(run.folder, outputs.SUMMARY)) as file:
+        with storage.open_file(storage.join(run.folder, outputs.SUMMARY)) as file:
             summary = json.load(file)
     print(describe(summary, run.folder), *lines, sep="\n")
     too_many = too_many_failed(summary, config.max_failure_ratio)
@@ -114,7 +113,7 @@ def check(config: LabelConfig, keep_output: bool = True) -> Checked:
       UsageError: it cannot; the message says why and what to do.
     """
     # For buckets that need credentials or a project.
-    FileSystems.set_options(beam_options(config.beam_args))
+    storage.configure(beam_options(config.beam_args))
     found = [inputs.understand(given, config.uri_column, config.carry) for given in config.input]
     if config.carry and not any(source.has_columns for source in found):
         raise InputError(
@@ -131,7 +130,7 @@ def check(config: LabelConfig, keep_output: bool = True) -> Checked:
         bigquery.check_table(config.output_table, config.carry)
     if config.copy_to is not None:
         for source in found:
-            if inputs.is_within(outputs.absolute(config.copy_to), source):
+            if inputs.is_within(storage.absolute(config.copy_to), source):
                 raise OutputError(
                     f"--copy_to {config.copy_to}: is in --input {source.given}, where the copies "
                     "would be labeled, too, the next time; give a folder elsewhere"
@@ -197,7 +196,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
     ]
     copied: Any = {}
     if config.copy_to is not None:
-        copies = labeled | CopyByLabel(outputs.absolute(config.copy_to), config.limits)
+        copies = labeled | CopyByLabel(storage.absolute(config.copy_to), config.limits)
         copied = AsDict(copies | "CountCopies" >> beam.combiners.Count.PerElement())
     # A side input is complete before its reader begins, so the summary comes after all rows.
     summary = (
@@ -260,7 +259,7 @@ def finish(
             [run.run_id, *run.replaced],
         )
     content = json.dumps(summary, indent=2).encode() + b"\n"
-    outputs.write_file(FileSystems.join(run.folder, outputs.SUMMARY), content)
+    storage.write_file(storage.join(run.folder, outputs.SUMMARY), content)
     runs.complete(run)
     return summary
 
@@ -359,7 +358,7 @@ def describe(summary: dict[str, Any], output: str) -> str:
         for format_ in options["output_format"]
         for name in (outputs.LABELS, outputs.FAILURES)
     ]
-    lines += [FileSystems.join(output, name) for name in (*shards, outputs.SUMMARY)]
+    lines += [storage.join(output, name) for name in (*shards, outputs.SUMMARY)]
     return "\n".join(lines)
 
 

@@ -20,13 +20,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
 
-from apache_beam.io.filesystems import FileSystems
-
-from pipeline import console
-from pipeline.errors import OutputError
-from pipeline.outputs import rows as outputs
+from pipeline import console, storage
+from pipeline.errors import OutputError, StoreError
 from pipeline.records import TIME
-from pipeline.storage import read as storage
 
 CLAIM = ".claim"
 
@@ -48,7 +44,7 @@ def held(output: str) -> Iterator[None]:
     Raises:
       OutputError: another run holds it; the message says which.
     """
-    path = FileSystems.join(output, CLAIM)
+    path = storage.join(output, CLAIM)
     try:
         lock = None if storage.is_remote(output) else _lock(path)
     except OSError as error:
@@ -71,7 +67,7 @@ def look(output: str) -> None:
     Raises:
       OutputError: one does; the message says which.
     """
-    path = FileSystems.join(output, CLAIM)
+    path = storage.join(output, CLAIM)
     if storage.is_remote(output):
         _refuse_other(path)
         return
@@ -121,7 +117,7 @@ def _renewed(path: str) -> Iterator[None]:
     _write(path, holder)
     time.sleep(_SETTLES_IN)
     other = _read(path)
-    if other is None or other["token"] != holder["token"]:
+    if other is None or other.get("token") != holder["token"]:
         raise _in_use(path, json.dumps(other), "wait until it has ended")
     ended = threading.Event()
     thread = threading.Thread(target=_renew, args=(path, holder, ended), daemon=True)
@@ -157,17 +153,17 @@ def release() -> None:
     """Give up the claims that would outlive this process."""
     while _RENEWED:
         path, token = _RENEWED.popitem()
-        with contextlib.suppress(*storage.STORE_ERRORS):
+        with contextlib.suppress(StoreError):
             claim = _read(path)
-            if claim is not None and claim["token"] == token:  # else it is another's by now
-                FileSystems.delete([path])
+            if claim is not None and claim.get("token") == token:  # else it is another's by now
+                storage.delete([path])
 
 
 def _renew(path: str, holder: dict[str, Any], ended: threading.Event) -> None:
     while not ended.wait(RENEWED_EVERY):
         try:
             other = _read(path)
-            if other is not None and other["token"] != holder["token"]:
+            if other is not None and other.get("token") != holder["token"]:
                 console.say(
                     f"error: another run has claimed the output ({_described(other)}), while this "
                     "one could not renew its claim; this one ends"
@@ -175,7 +171,7 @@ def _renew(path: str, holder: dict[str, Any], ended: threading.Event) -> None:
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
             _write(path, holder)
-        except storage.STORE_ERRORS as error:
+        except StoreError as error:
             console.say(f"warning: the claim on the output cannot be renewed: {error}")
 
 
@@ -189,16 +185,19 @@ def _holder() -> dict[str, Any]:
 
 
 def _write(path: str, holder: dict[str, Any]) -> None:
-    outputs.write_file(path, json.dumps(holder | {"renewed": time.time()}).encode())
+    storage.write_file(path, json.dumps(holder | {"renewed": time.time()}).encode())
 
 
 def _read(path: str) -> dict[str, Any] | None:
     """What a claim says; one that says nothing belongs to nobody."""
-    if not FileSystems.exists(path):
+    if not storage.exists(path):
         return None
-    with FileSystems.open(path) as file:
+    with storage.open_file(path) as file:
         content = file.read()
-    return dict(json.loads(content)) if content else None
+    try:
+        return dict(json.loads(content))
+    except (TypeError, ValueError):
+        return None
 
 
 def _in_use(path: str, holder: str, remedy: str) -> OutputError:

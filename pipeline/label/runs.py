@@ -23,14 +23,12 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from apache_beam.io.filesystems import FileSystems
-
-from pipeline import console
+from pipeline import console, storage
 from pipeline.config import yaml_file as config_file
 from pipeline.config.commands import as_yaml
 from pipeline.config.flags import Rows, flags_of
 from pipeline.config.options import LabelConfig
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, StoreError
 from pipeline.formats.registry import fastest, in_one_format, suffix_of
 from pipeline.inputs.find import Input
 from pipeline.models.devices import Execution
@@ -39,7 +37,6 @@ from pipeline.outputs import rows as outputs
 from pipeline.records import TIME, TIME_IN_NAMES
 from pipeline.redaction import name_of
 from pipeline.runner import new_run_id
-from pipeline.storage import read as storage
 
 UNFINISHED = ".unfinished"
 _RUN = "run.json"
@@ -88,7 +85,7 @@ class Run:
     @property
     def unfinished(self) -> str:
         """The folder for the rows so far."""
-        return FileSystems.join(self.folder, UNFINISHED)
+        return storage.join(self.folder, UNFINISHED)
 
 
 class Plan(NamedTuple):
@@ -131,7 +128,7 @@ def plan(
     run = Run(config, inputs, truth, execution, spec, output, run_id, started, settings)
     try:
         return _increment(run) if config.incremental else _alone(run)
-    except storage.STORE_ERRORS as error:
+    except StoreError as error:
         raise OutputError(f"--output {output}: cannot be read: {error}") from error
 
 
@@ -148,7 +145,7 @@ def begin(plan: Plan) -> Run:
         for folder in plan.unwanted:
             _clear(folder)
         return _start(plan.run) if plan.note is None else _go_on(plan.run, plan.note)
-    except storage.STORE_ERRORS as error:
+    except StoreError as error:
         raise OutputError(f"--output {plan.run.folder}: cannot be written: {error}") from error
 
 
@@ -158,7 +155,7 @@ def complete(run: Run) -> None:
         outputs.remove(run.folder, [f"{UNFINISHED}/*"])
         if not storage.is_remote(run.folder):
             Path(run.unfinished).rmdir()
-    except storage.STORE_ERRORS as error:  # the run is whole all the same
+    except (StoreError, OSError) as error:  # the run is whole all the same
         console.say(f"warning: {run.unfinished} cannot be deleted: {error}")
 
 
@@ -180,15 +177,15 @@ def _settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> 
 def _alone(run: Run) -> Plan:
     """The run of an output that is its own."""
     notes = (outputs.SUMMARY, f"{UNFINISHED}/{_RUN}")
-    if outputs.find(run.folder, *(f"{_RUN_FOLDER}*/{name}" for name in notes)):
+    if storage.find(run.folder, *(f"{_RUN_FOLDER}*/{name}" for name in notes)):
         raise OutputError(
             f"--output {run.folder}: has runs of --incremental; add that flag, or give another "
             "folder"
         )
     if not _is_there(run.folder):
         return Plan(run)
-    note = _note(FileSystems.join(run.folder, UNFINISHED, _RUN)) or _note(
-        FileSystems.join(run.folder, outputs.SUMMARY)
+    note = _note(storage.join(run.folder, UNFINISHED, _RUN)) or _note(
+        storage.join(run.folder, outputs.SUMMARY)
     )
     if run.config.if_exists == "overwrite":
         return _instead_of(run, {run.folder: note})
@@ -229,7 +226,7 @@ def _increment(run: Run) -> Plan:
             "or other flags, labeled their images"
         )
     globs = [
-        FileSystems.join(folder, shards)
+        storage.join(folder, shards)
         for folder, note in sorted(counts.items())
         for shards in _shards_of(note or {})
     ]
@@ -252,7 +249,7 @@ def _increment(run: Run) -> Plan:
             )
     for second in itertools.count():  # a run may have begun in the same one
         started = run.started + timedelta(seconds=second)
-        folder = FileSystems.join(output, f"{_RUN_FOLDER}{started:{TIME_IN_NAMES}}")
+        folder = storage.join(output, f"{_RUN_FOLDER}{started:{TIME_IN_NAMES}}")
         if not _is_there(folder):
             break
     return _instead_of(dataclasses.replace(run, folder=folder), unwanted)
@@ -275,26 +272,26 @@ def _shards_of(note: dict[str, Any]) -> list[str]:
 def _has_rows(folder: str) -> bool:
     """Whether there are rows of a run in a folder, or its summary, if there were none."""
     kept = (f"{UNFINISHED}/{name}-*" for name in _ROWS)
-    return bool(outputs.find(folder, outputs.SUMMARY, *kept) or outputs.find_shards(folder, *_ROWS))
+    return bool(storage.find(folder, outputs.SUMMARY, *kept) or outputs.find_shards(folder, *_ROWS))
 
 
 def _is_there(folder: str) -> bool:
     """Whether a run has begun in a folder."""
-    return bool(outputs.find(folder, f"{UNFINISHED}/{_RUN}")) or _has_rows(folder)
+    return bool(storage.find(folder, f"{UNFINISHED}/{_RUN}")) or _has_rows(folder)
 
 
 def _start(run: Run) -> Run:
     """Note that a run has begun."""
     if not storage.is_remote(run.folder):
-        Path(run.unfinished).mkdir(parents=True, exist_ok=True)
+        storage.make_folder(run.unfinished)
     note = {
         "run_id": run.run_id,
         "started_at": f"{run.started:{TIME}}",
         "settings": run.settings,
     }
-    outputs.write_file(FileSystems.join(run.unfinished, _RUN), json.dumps(note, indent=2).encode())
+    storage.write_file(storage.join(run.unfinished, _RUN), json.dumps(note, indent=2).encode())
     flags = as_yaml(run.config).encode()
-    outputs.write_file(FileSystems.join(run.folder, config_file.NAME), flags)
+    storage.write_file(storage.join(run.folder, config_file.NAME), flags)
     return run
 
 
@@ -312,18 +309,18 @@ def _go_on(run: Run, note: dict[str, Any]) -> Run:
     for path in taken:
         name, _, _ = path.rpartition("/")[2].partition("-")
         part = outputs.part(run.unfinished, name, suffix_of(path) or "")
-        FileSystems.rename([path], [part])
-    outputs.delete([path for path in shards if path not in taken])
+        storage.rename(path, part)
+    storage.delete([path for path in shards if path not in taken])
     outputs.remove_temporary_files(run.folder)
     console.say(f"going on with the run of {note['started_at']} in {run.folder}")
-    globs = [FileSystems.join(run.unfinished, f"{name}-*") for name in _ROWS]
+    globs = [storage.join(run.unfinished, f"{name}-*") for name in _ROWS]
     return dataclasses.replace(run, attempts=tuple(globs))
 
 
 def _clear(folder: str) -> None:
     """Delete a run, the summary first, so that no reader takes the rest for whole."""
     outputs.remove(folder, [outputs.SUMMARY])
-    outputs.delete(outputs.find_shards(folder, *_ROWS))
+    storage.delete(outputs.find_shards(folder, *_ROWS))
     outputs.remove(folder, _REST)
     outputs.remove_temporary_files(folder)
     if not storage.is_remote(folder):
@@ -334,7 +331,7 @@ def _clear(folder: str) -> None:
 
 def _notes(output: str, name: str) -> dict[str, dict[str, Any] | None]:
     """What the runs under an output note of themselves in a file of this name, by folder."""
-    paths = outputs.find(output, f"{_RUN_FOLDER}*/{name}")
+    paths = storage.find(output, f"{_RUN_FOLDER}*/{name}")
     with ThreadPoolExecutor(16) as pool:
         return {
             path.removesuffix(f"/{name}"): note
@@ -344,20 +341,16 @@ def _notes(output: str, name: str) -> dict[str, dict[str, Any] | None]:
 
 def _note(path: str) -> dict[str, Any] | None:
     """What is noted of a run in its ``run.json`` or ``summary.json``; None if there is nothing."""
-    if not FileSystems.exists(path):
+    if not storage.exists(path):
         return None
-    with FileSystems.open(path) as file:
+    with storage.open_file(path) as file:
         content = file.read()
     try:
         note = json.loads(content)
-    except ValueError:
+        datetime.strptime(note["started_at"], TIME)
+    except (KeyError, TypeError, ValueError):
         return None
-    is_note = (
-        isinstance(note, dict)
-        and {"run_id", "started_at"} <= note.keys()
-        and isinstance(note.get("settings"), dict)
-    )
-    return note if is_note else None
+    return note if "run_id" in note and isinstance(note.get("settings"), dict) else None
 
 
 def _changed(

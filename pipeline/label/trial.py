@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline import storage
 from pipeline.config.options import LabelConfig
 from pipeline.images.loading import Decode, decode_or_fail, in_threads, meanwhile, read_image
 from pipeline.inputs import find as inputs
@@ -28,7 +29,6 @@ from pipeline.models.handler import handler_for
 from pipeline.models.spec import ModelSpec
 from pipeline.records import DecodedImage, Failure, ImageRef, Labeled, StageSeconds
 from pipeline.runner import new_pipeline, run_pipeline
-from pipeline.storage import read as storage
 
 SAMPLE_SIZE = 64
 SECONDS_TO_COUNT = 20.0

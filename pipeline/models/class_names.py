@@ -7,9 +7,9 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline import storage
 from pipeline.errors import ImageError, LabelsError
 from pipeline.storage import cache
-from pipeline.storage import read as storage
 
 # Where TensorFlow's tutorials have the 1001 names of the Hub's ImageNet classifiers.
 IMAGENET_LABELS_URL = (

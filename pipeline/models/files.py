@@ -15,21 +15,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-import urllib3
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
-
-from pipeline import sample
-from pipeline.errors import ModelError
+from pipeline import sample, storage
+from pipeline.errors import ModelError, StoreError
 from pipeline.storage import cache
-from pipeline.storage import read as storage
 
 # Models that come with the package.
 EMBEDDED = {"sample": sample.MODEL_DIR, "sample_features": sample.FEATURES_DIR}
 
 _ARCHIVES = (".tar.gz", ".tgz", ".tar")
 # What reading a damaged archive raises.
-_ARCHIVE_ERRORS = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error)
+_ARCHIVE_ERRORS = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, ValueError)
 
 _TRY_AGAIN = "try again, or download the model and give its .tar.gz"
 
@@ -62,9 +57,7 @@ def resolve(handle: str) -> Path:
         if storage.is_remote(uri):
             folder = _copy(handle, uri)
             return _complete(handle, folder, folder)
-    except (FileNotFoundError, PermissionError) as error:
-        raise _error(handle, error.strerror or str(error)) from error
-    except storage.STORE_ERRORS as error:
+    except (StoreError, OSError) as error:  # OSError: of the cache
         raise _error(handle, f"cannot be read: {error}") from error
     if not os.path.isdir(uri):
         raise _error(
@@ -163,19 +156,19 @@ def _resolve_hub(handle: str) -> Path:
             f"what the server sent is truncated or no .tar.gz archive: {error}",
             _TRY_AGAIN,
         ) from error
-    except (OSError, ValueError, urllib3.exceptions.HTTPError, tf.errors.OpError) as error:
+    except (StoreError, OSError, tf.errors.OpError) as error:
         raise _error(handle, f"the download failed or is truncated: {error}", _TRY_AGAIN) from error
 
 
 def _unpack(handle: str, uri: str) -> Path:
     """The content of an archive in the cache, under the checksum of its bytes."""
-    with FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+    with storage.open_file(uri) as file:
         checksum = hashlib.sha256()
         while chunk := file.read(2**20):
             checksum.update(chunk)
 
     def fill(folder: Path) -> None:
-        with FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        with storage.open_file(uri) as file:
             try:
                 _extract(handle, file, folder)
             except _ARCHIVE_ERRORS as error:
@@ -215,10 +208,9 @@ def _extract(handle: str, file: IO[bytes], folder: Path) -> None:
 def _copy(handle: str, uri: str) -> Path:
     """A copy of a remote folder in the cache, under a checksum of its listing."""
     prefix = uri.rstrip("/") + "/"
-    listing = FileSystems.get_filesystem(prefix)._list(prefix)
     files = sorted(
         (file.path, file.size_in_bytes, file.last_updated_in_seconds)
-        for file in listing
+        for file in storage.list_files(prefix)
         if not file.path.endswith("/")
     )
     if not any(path == prefix + "saved_model.pb" for path, _, _ in files):
@@ -232,7 +224,7 @@ def _copy(handle: str, uri: str) -> Path:
             target = folder / path[len(prefix) :]
             target.parent.mkdir(parents=True, exist_ok=True)
             with (
-                FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as source,
+                storage.open_file(path) as source,
                 target.open("wb") as copy,
             ):
                 shutil.copyfileobj(source, copy)

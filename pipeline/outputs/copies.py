@@ -11,14 +11,12 @@ import uuid
 from pathlib import Path
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
 
-from pipeline.errors import ImageError, RunError
+from pipeline import storage
+from pipeline.errors import ImageError, RunError, StoreError
 from pipeline.images.loading import in_threads
 from pipeline.limits import Limits
-from pipeline.outputs import rows as outputs
 from pipeline.records import Labeled
-from pipeline.storage import read as storage
 
 # Copied at a time by a worker.
 _BATCH = 64
@@ -73,12 +71,12 @@ def copy(row: Labeled, folder: str, limits: Limits) -> bool:
             data = storage.read_bytes(
                 row.image, limits.max_image_bytes, limits.read_timeout_seconds
             )
-            outputs.write_file(target, data)
+            storage.write_file(target, data)
         else:
             _link(Path(row.image), Path(target))
     except ImageError:
         return False
-    except storage.STORE_ERRORS as error:
+    except (StoreError, OSError) as error:
         if not storage.is_remote(row.image) and not Path(row.image).exists():
             return False  # deleted just now
         raise RunError(f"--copy_to: {target} cannot be written: {error}") from error
@@ -109,7 +107,7 @@ def path_of(row: Labeled, folder: str) -> str:
     hashed = hashlib.sha256(row.image.encode()).hexdigest()[:16]
     stem = _cut(stem if dot else name, _STEM_BYTES)
     ending = f".{_cut(suffix, 20)}" if dot else ""
-    return FileSystems.join(folder, folder_of(row.label or ""), f"{stem}-{hashed}{ending}")
+    return storage.join(folder, folder_of(row.label or ""), f"{stem}-{hashed}{ending}")
 
 
 def folder_of(label: str) -> str:

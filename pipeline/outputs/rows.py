@@ -11,17 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 
-from pipeline import progress
-from pipeline.errors import OutputError
+from pipeline import progress, storage
+from pipeline.errors import OutputError, StoreError
 from pipeline.formats.registry import suffix_of
 from pipeline.formats.schema import Schema
 from pipeline.formats.shards import WriteShards
 from pipeline.records import Failure, Labeled
-from pipeline.storage import read as storage
 
 LABELS = "labels"
 FAILURES = "failures"
@@ -57,7 +55,7 @@ class WriteRows(beam.PTransform):
         carried: Sequence[str] = (),
     ):
         super().__init__()
-        self._prefix = FileSystems.join(output, name)
+        self._prefix = storage.join(output, name)
         self._formats = formats
         self._gzipped = gzipped
         self._schema = Schema(_RECORDS[name], tuple(carried))
@@ -116,7 +114,7 @@ class _KeepRows(beam.DoFn):
         if rows:
             name = LABELS if isinstance(rows[0], Labeled) else FAILURES
             lines = "".join(f"{row.to_json()}\n" for row in rows)
-            write_file(part(self._folder, name), lines.encode())
+            storage.write_file(part(self._folder, name), lines.encode())
             progress.add(kept=len(rows))
 
 
@@ -131,12 +129,7 @@ def keep_all_rows() -> None:
 
 def part(folder: str, name: str, suffix: str = ".jsonl") -> str:
     """A new path for some of the rows of that name."""
-    return FileSystems.join(folder, f"{name}-{uuid.uuid4().hex}{suffix}")
-
-
-def absolute(given: str) -> str:
-    """The absolute path or URI of a folder, without a slash at its end."""
-    return given.rstrip("/") if storage.is_remote(given) else storage.local_path(given)
+    return storage.join(folder, f"{name}-{uuid.uuid4().hex}{suffix}")
 
 
 def prepare(given: str, keep: bool = True, flag: str = "--output") -> str:
@@ -150,7 +143,7 @@ def prepare(given: str, keep: bool = True, flag: str = "--output") -> str:
     Raises:
       OutputError: it cannot be written.
     """
-    output = absolute(given)
+    output = storage.absolute(given)
     if any(character in output for character in "*?["):
         # Beam finds the shards that it is to rename by a glob, in which these would be wildcards.
         raise OutputError(f"{flag} {given}: must not have any of * ? [ in it")
@@ -159,13 +152,11 @@ def prepare(given: str, keep: bool = True, flag: str = "--output") -> str:
     made = [] if keep or storage.is_remote(output) else _missing(Path(output))
     try:
         storage.check_access(output)
-        if not storage.is_remote(output) and not FileSystems.exists(output):
-            FileSystems.mkdirs(output)
-        probe = FileSystems.join(output, f".writable-{uuid.uuid4().hex}")
-        write_file(probe, b"\n", keep=False)  # not empty, which Beam cannot write to S3
-    except ValueError as error:  # a scheme that no installed filesystem serves
-        raise OutputError(f"{flag} {given}: {error}") from error
-    except storage.STORE_ERRORS as error:
+        if not storage.is_remote(output):
+            storage.make_folder(output)
+        probe = storage.join(output, f".writable-{uuid.uuid4().hex}")
+        storage.write_file(probe, b"\n", keep=False)  # not empty, which Beam cannot write to S3
+    except StoreError as error:
         raise OutputError(f"{flag} {given}: cannot be written: {error}") from error
     finally:
         for folder in made:
@@ -188,23 +179,14 @@ def refuse_results(output: str) -> None:
       OutputError: there are.
     """
     try:
-        found = find(output, SUMMARY, f"{LABELS}-*", f"{FAILURES}-*")
-    except storage.STORE_ERRORS as error:
+        found = storage.find(output, SUMMARY, f"{LABELS}-*", f"{FAILURES}-*")
+    except StoreError as error:
         raise OutputError(f"--output {output}: cannot be read: {error}") from error
     if found:
         raise OutputError(
             f"--output {output}: already has results of a run; give another folder, or delete them "
             "first"
         )
-
-
-def find(folder: str, *patterns: str) -> list[str]:
-    """The files that match globs relative to a folder, in order."""
-    if not storage.is_remote(folder):
-        # Beam would list all that is below the folder, which may be where the photographs are.
-        return sorted(str(path) for pattern in patterns for path in Path(folder).glob(pattern))
-    globs = [FileSystems.join(folder, pattern) for pattern in patterns]
-    return sorted(file.path for match in FileSystems.match(globs) for file in match.metadata_list)
 
 
 def find_shards(folder: str, *names: str) -> list[str]:
@@ -214,19 +196,13 @@ def find_shards(folder: str, *names: str) -> list[str]:
       folder: where they are.
       *names: ``LABELS``, ``FAILURES`` or both.
     """
-    paths = find(folder, *(f"{name}-*-of-*" for name in names))
+    paths = storage.find(folder, *(f"{name}-*-of-*" for name in names))
     return [path for path in paths if suffix_of(path)]
 
 
 def remove(folder: str, patterns: Sequence[str]) -> None:
     """Delete the files that match globs relative to a folder."""
-    delete(find(folder, *patterns))
-
-
-def delete(paths: Sequence[str]) -> None:
-    """Delete files; none is fine, too."""
-    if paths:
-        FileSystems.delete(list(paths))
+    storage.delete(storage.find(folder, *patterns))
 
 
 def remove_temporary_files(folder: str) -> None:
@@ -235,28 +211,3 @@ def remove_temporary_files(folder: str) -> None:
         pattern = f"beam-temp-{name}-*"
         # What is deleted here is a folder, and in a store, which has none, each object.
         remove(folder, [f"{pattern}/*" if storage.is_remote(folder) else pattern])
-
-
-def write_file(
-    path: str, data: bytes, keep: bool = True, mime_type: str = "application/octet-stream"
-) -> None:
-    """Write a file that is visible under its name whole or not at all.
-
-    Args:
-      path: on any filesystem that Beam knows.
-      data: its content.
-      keep: False removes it again before it gets its name, to try whether it could be written.
-      mime_type: by which a store has a browser show it.
-    """
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-    try:
-        with FileSystems.create(temporary, mime_type) as file:
-            file.write(data)
-        if keep:
-            FileSystems.rename([temporary], [path])
-    except storage.STORE_ERRORS:
-        with contextlib.suppress(*storage.STORE_ERRORS):
-            FileSystems.delete([temporary])
-        raise
-    if not keep:
-        FileSystems.delete([temporary])

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import jinja2
-from apache_beam.io.filesystems import FileSystems
 
-from pipeline import console
+from pipeline import console, storage
 from pipeline.config.options import ReportConfig
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, StoreError
 from pipeline.outputs import rows as outputs
 from pipeline.report.mix import class_mix, previous_run
 from pipeline.report.page import render
 from pipeline.report.rows import read_rows, read_summary
 from pipeline.report.thumbnails import load_thumbnails
 from pipeline.report.truth import in_words, quality
-from pipeline.storage import read as storage
 from pipeline.tally import headline
 
 # What can go wrong with a page, which is no part of the results: a store, a row that somebody has
 # changed, a full disk or memory, no more threads.
 _FAILURES = (
     OutputError,
-    *storage.STORE_ERRORS,
+    StoreError,
+    OSError,
+    ValueError,
     jinja2.TemplateError,
     LookupError,
     TypeError,
@@ -42,12 +42,12 @@ def run(config: ReportConfig) -> int:
     """
     from pipeline.runner import beam_options
 
-    FileSystems.set_options(beam_options(config.beam_args))
+    storage.configure(beam_options(config.beam_args))
     try:
-        folder = outputs.absolute(config.folder)
+        folder = storage.absolute(config.folder)
         lines = make(folder)
         print(headline(read_summary(folder)), *lines, sep="\n")
-    except storage.STORE_ERRORS as error:
+    except StoreError as error:
         raise OutputError(f"{config.folder} cannot be read or written: {error}") from error
     return 0
 
@@ -57,7 +57,7 @@ def write(folder: str) -> list[str]:
     try:
         return make(folder)
     except _FAILURES as error:
-        path = FileSystems.join(folder, outputs.REPORT)
+        path = storage.join(folder, outputs.REPORT)
         console.say(f"warning: {path} cannot be written: {str(error) or type(error).__name__}")
         return []
 
@@ -82,6 +82,6 @@ def make(folder: str) -> list[str]:
     previous = previous_run(folder)
     mix = class_mix(summary["labels"], previous and previous[1]["labels"])
     page = render(summary, rows, found, load_thumbnails(pictures), mix, previous)
-    path = FileSystems.join(folder, outputs.REPORT)
-    outputs.write_file(path, page.encode(), mime_type="text/html")
+    path = storage.join(folder, outputs.REPORT)
+    storage.write_file(path, page.encode(), mime_type="text/html")
     return [path] if found is None else [in_words(found), path]

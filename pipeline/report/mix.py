@@ -6,12 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from apache_beam.io.filesystems import FileSystems
-
-from pipeline.errors import OutputError
+from pipeline import storage
+from pipeline.errors import OutputError, StoreError
 from pipeline.outputs import rows as outputs
 from pipeline.report.rows import read_summary
-from pipeline.storage import read as storage
 
 TOP = 20
 MOST_CHANGED = 5
@@ -96,18 +94,18 @@ def previous_run(folder: str) -> tuple[str, dict[str, Any]] | None:
 
     None if there is none, if it cannot be read, or if the folder is not one of such runs.
     """
-    parent, name = FileSystems.split(folder.rstrip("/"))
+    parent, name = storage.split(folder.rstrip("/"))
     if not name.startswith(outputs.RUN_FOLDER):
         return None
     try:
-        paths = outputs.find(parent, f"{outputs.RUN_FOLDER}*/{outputs.SUMMARY}")
+        paths = storage.find(parent, f"{outputs.RUN_FOLDER}*/{outputs.SUMMARY}")
         folders = [path.rpartition("/")[0] for path in paths]
         # Their names are the times at which they began.
         earlier = [path for path in folders if path.rpartition("/")[2] < name]
         if not earlier:
             return None
         return max(earlier).rpartition("/")[2], read_summary(max(earlier))
-    except (OutputError, *storage.STORE_ERRORS):
+    except (OutputError, StoreError):
         return None
 
 

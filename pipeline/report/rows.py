@@ -10,15 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from apache_beam.io.filesystems import FileSystems
-
-from pipeline.errors import OutputError
+from pipeline import storage
+from pipeline.errors import OutputError, StoreError
 from pipeline.formats.registry import in_one_format
 from pipeline.formats.shards import read_rows as read_rows_of
 from pipeline.outputs import rows as outputs
 from pipeline.report.sampling import Least
 from pipeline.report.truth import Judged
-from pipeline.storage import read as storage
 from pipeline.tally import hash_of
 
 # How many images are shown, which with the thumbnails' size bounds the page's.
@@ -154,13 +152,13 @@ def read_summary(folder: str) -> dict[str, Any]:
     Raises:
       OutputError: there is none, or it is not of a label run.
     """
-    path = FileSystems.join(folder, outputs.SUMMARY)
+    path = storage.join(folder, outputs.SUMMARY)
     try:
-        with FileSystems.open(path) as file:
+        with storage.open_file(path) as file:
             summary = json.loads(file.read())
     except ValueError as error:
         raise OutputError(f"{path} is not a summary: {error}") from error
-    except storage.STORE_ERRORS as error:
+    except StoreError as error:
         raise OutputError(f"{folder} is not the folder of a whole run: {error}") from error
     counts = ("found", "labeled", "failed", "skipped")
     is_one = (

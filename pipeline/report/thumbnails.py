@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from pipeline import storage
 from pipeline.errors import ImageError
 from pipeline.images.decode import decode
 from pipeline.limits import DEFAULT_LIMITS
 from pipeline.pages import data_uri
 from pipeline.report.rows import Picture
-from pipeline.storage import read as storage
 
 SIDE = 160
 BUDGET_SECONDS = 20.0

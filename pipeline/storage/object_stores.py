@@ -1,8 +1,8 @@
-"""Objects of Google's and Amazon's stores: one client a process, one request an object.
+"""Objects of Google's and Amazon's stores: one client per process, one request per object.
 
 Beam's own filesystems list and write. To read, they make a client for every file, ask for its
-metadata before its content, and repeat what fails for up to ten minutes, out of reach of
-``storage``'s time limit. Their options and credentials are used here, too.
+metadata before its content, and repeat what fails for up to ten minutes, out of reach of the time
+limit of ``read_bytes``. Their options and credentials are used here as well.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from apache_beam.io.gcp.gcsio import GcsIO, create_storage_client, parse_gcs_pat
 from apache_beam.options.pipeline_options import PipelineOptions, S3Options
 from boto3.session import Session
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError
 
-from pipeline.errors import ImageError
+from pipeline.errors import StoreError
 from pipeline.records import Reason
+from pipeline.storage.errors import mapped
 
 # Seconds.
 CONNECT_TIMEOUT = 10
@@ -53,13 +55,12 @@ class Body:
         """Append.
 
         Raises:
-          ImageError: it is more than ``max_bytes`` now.
-          TimeoutError: the time is over.
+          StoreError: it is more than ``max_bytes`` now, or the time is over.
         """
         self.data += data
         check_size(len(self.data), self.max_bytes)
         if time.monotonic() > self._deadline:
-            raise TimeoutError(f"no complete answer within {self.seconds:g} s")
+            raise StoreError(Reason.TIMEOUT, f"no complete answer within {self.seconds:g} s")
         return len(data)
 
 
@@ -67,94 +68,121 @@ def check_size(size: int, max_bytes: int) -> None:
     """Compare a size in bytes, of what was read or is announced, with the greatest allowed.
 
     Raises:
-      ImageError: it is more.
+      StoreError: it is more.
     """
     if size > max_bytes:
-        raise ImageError(Reason.TOO_LARGE, f"more than {max_bytes:,} bytes")
+        raise StoreError(Reason.TOO_LARGE, f"more than {max_bytes:,} bytes")
 
 
 def read_gcs(client: Any, uri: str, body: Body) -> None:
     """Read a gs:// object into ``body``; its checksum is compared.
 
     Raises:
-      ImageError: it is too large.
-      GoogleAPIError, GoogleAuthError, DataCorruption, OSError or urllib3's HTTPError: one request
-        was made, and it failed.
+      StoreError: one request was made, and it failed; or the object is too large.
     """
-    bucket, name = parse_gcs_path(uri)
-    client.bucket(bucket).blob(name).download_to_file(
-        body,
-        raw_download=True,  # as it is stored, as Beam does
-        timeout=(CONNECT_TIMEOUT, body.seconds),
-        retry=None,
-    )
+    with mapped():
+        bucket, name = parse_gcs_path(uri)
+        client.bucket(bucket).blob(name).download_to_file(
+            body,
+            raw_download=True,  # as it is stored, as Beam does
+            timeout=(CONNECT_TIMEOUT, body.seconds),
+            retry=None,
+        )
 
 
 def read_s3(client: Any, uri: str, body: Body) -> None:
     """Read an s3:// object into ``body``.
 
     Raises:
-      ImageError: it is too large.
-      BotoCoreError or ClientError: one request was made, and it failed.
+      StoreError: one request was made, and it failed; or the object is too large.
     """
-    bucket, key = parse_s3_path(uri)
-    answer = client.get_object(Bucket=bucket, Key=key)
+    with mapped():
+        bucket, key = parse_s3_path(uri)
+        answer = client.get_object(Bucket=bucket, Key=key)
     # Not as its own context, which is what lies below and compares neither length nor checksum.
-    with contextlib.closing(answer["Body"]) as stream:
+    with mapped(), contextlib.closing(answer["Body"]) as stream:
         check_size(answer["ContentLength"], body.max_bytes)
         for chunk in stream.iter_chunks(2**16):
             body.write(chunk)
 
 
 def gcs_metadata(client: Any, uri: str, seconds: float) -> FileMetadata:
-    """Size and time of a gs:// object as Beam's listing has them; errors as ``read_gcs``.
+    """Ask for size and time of a gs:// object, as Beam's listing has them.
 
     Raises:
-      FileNotFoundError: it is not there.
+      StoreError: one request was made, and it failed; or the object is not there.
     """
-    bucket, name = parse_gcs_path(uri)
     timeout = (CONNECT_TIMEOUT, seconds)
-    blob = client.bucket(bucket).get_blob(name, retry=None, timeout=timeout)
+    with mapped():
+        bucket, name = parse_gcs_path(uri)
+        blob = client.bucket(bucket).get_blob(name, retry=None, timeout=timeout)
     if blob is None:
-        raise FileNotFoundError(uri)
+        raise StoreError(Reason.NOT_FOUND, uri)
     return FileMetadata(uri, blob.size, GcsIO._updated_to_seconds(blob.updated))
 
 
 def s3_metadata(client: Any, uri: str) -> FileMetadata:
-    """Size and time of an s3:// object as Beam's listing has them; errors as ``read_s3``."""
-    bucket, key = parse_s3_path(uri)
-    answer = client.head_object(Bucket=bucket, Key=key)
+    """Ask for size and time of an s3:// object, as Beam's listing has them.
+
+    Raises:
+      StoreError: one request was made, and it failed.
+    """
+    with mapped():
+        bucket, key = parse_s3_path(uri)
+        answer = client.head_object(Bucket=bucket, Key=key)
     seconds = S3IO._updated_to_seconds(answer["LastModified"])
     return FileMetadata(uri, answer["ContentLength"], seconds)
 
 
 def gcs_client() -> Any:
-    """A ``google.cloud.storage.Client`` with the options that Beam was given."""
-    with _lock:
+    """Make a ``google.cloud.storage.Client`` with the options that Beam was given, or take it up.
+
+    Raises:
+      StoreError: there are no credentials that can be used.
+    """
+    with mapped(), _lock:
         return _gcs_client(_options())
 
 
 def s3_client(seconds: float) -> Any:
-    """A boto3 client with the options that Beam was given; it waits so many seconds for data."""
-    with _lock:
+    """Make a boto3 client with the options that Beam was given, or take it up.
+
+    Args:
+      seconds: for which it waits for data.
+
+    Raises:
+      StoreError: the options, environment or configuration files make no sense to boto3.
+    """
+    with mapped(), _lock:
         return _s3_client(_options(), seconds)
 
 
-def has_s3_credentials() -> bool:
-    """Whether flags, environment, files or the machine itself have a key for Amazon's stores.
+def check_access(uri: str) -> None:
+    """Find out at once what Beam takes minutes to find out: whether there are credentials.
 
     Raises:
-      BotoCoreError: they have, but cannot be used.
+      StoreError: it is an s3:// URI, and there are no credentials; the message says where they
+        can be put. Beam's own listing would try for six minutes.
     """
-    options = _options().view_as(S3Options)
-    if options.s3_access_key_id:
-        return True
-    with _lock:
-        return Session().get_credentials() is not None
+    if not uri.lower().startswith("s3://") or _options().view_as(S3Options).s3_access_key_id:
+        return
+    try:
+        with _lock:
+            found = Session().get_credentials() is not None
+    except BotoCoreError as error:
+        raise StoreError(
+            Reason.FORBIDDEN, f"the AWS credentials cannot be used: {error}"
+        ) from error
+    if not found:
+        raise StoreError(
+            Reason.FORBIDDEN,
+            "there are no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, run "
+            "'aws configure', or give Beam's options s3_access_key_id and s3_secret_access_key",
+        )
 
 
 def _options() -> PipelineOptions:
-    """What ``FileSystems.set_options`` was given, by the launcher, or by Beam on a worker."""
+    """Return the options that the launcher, or Beam on a worker, gave to its filesystems."""
     return FileSystems._pipeline_options or _NO_OPTIONS
 
 

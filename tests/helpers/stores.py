@@ -71,6 +71,8 @@ class MemoryFileSystem(FileSystem):
 
     def delete(self, paths):
         for path in paths:
+            if path not in OBJECTS:
+                raise BeamIOError("Delete operation failed", {path: FileNotFoundError(path)})
             del OBJECTS[path]
 
     def exists(self, path):

@@ -18,11 +18,10 @@ from helpers.models import COLORS, image_file, save_model
 from helpers.runs import comparable, rows, run, run_process, summary, write_colors
 from helpers.tfrecords import write_tfrecord
 
-from pipeline import transforms
+from pipeline import storage, transforms
 from pipeline.errors import RunError
 from pipeline.label import job as label
 from pipeline.label import runs
-from pipeline.outputs import rows as outputs
 
 
 def files(folder):
@@ -143,10 +142,10 @@ def test_broken_off_at_the_very_end_or_beginning(tmp_path, flags, monkeypatch, s
 
     if step == "complete":
         monkeypatch.setattr(runs, "complete", killed)
-    elif step == "rename":
-        monkeypatch.setattr(runs.FileSystems, "rename", killed)
-    else:
+    elif step == "remove":
         monkeypatch.setattr(runs.outputs, step, killed)
+    else:
+        monkeypatch.setattr(runs.storage, step, killed)
     with pytest.raises((Killed, RuntimeError), match=r"Killed|^$"):
         run(**flags)
     monkeypatch.undo()
@@ -530,14 +529,14 @@ def test_images_in_a_list_that_changed_on_their_server(tmp_path, color_model):
 
 def test_rows_are_kept_in_files_of_their_number(tmp_path, flags, monkeypatch):
     written = []
-    write_file = outputs.write_file
+    write_file = storage.write_file
 
     def noting(path, data, keep=True):
         if "/.unfinished/labels-" in path:
             written.append(data.count(b"\n"))
         write_file(path, data, keep)
 
-    monkeypatch.setattr(outputs, "write_file", noting)
+    monkeypatch.setattr(storage, "write_file", noting)
     assert run(**flags, checkpoint_every=4) == 0
     assert written == [4, 4, 1]
 

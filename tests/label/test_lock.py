@@ -31,7 +31,7 @@ def output(request, tmp_path, monkeypatch):
 
 
 def exists(output):
-    return claims.FileSystems.exists(f"{output}/{CLAIM}")
+    return claims.storage.exists(f"{output}/{CLAIM}")
 
 
 def test_is_held_and_given_up(output):

@@ -16,7 +16,7 @@ from pipeline import sample
 from pipeline.errors import ModelError, UsageError
 from pipeline.models import files as model_files
 from pipeline.models.files import fingerprint, resolve
-from pipeline.storage import read as storage
+from pipeline.storage import http
 
 # Not a real SavedModel: nothing here loads it.
 MODEL = {
@@ -386,7 +386,7 @@ def test_a_server_with_another_answer(cache, answer, message):
 
 @pytest.mark.parametrize("answer", [Answer(delay=60), Answer(packed(), stall_after=300, stall=60)])
 def test_a_server_that_falls_silent(monkeypatch, answer):
-    monkeypatch.setattr(storage, "_HTTP_TIMEOUT", (1, 0.2))
+    monkeypatch.setattr(http, "_TIMEOUT", (1, 0.2))
     with HttpServer({"/model": answer}) as server:
         assert "timed out" in error_of(server.url("/model"))
 

@@ -9,11 +9,11 @@ from helpers.models import image_file
 from helpers.runs import rows, run, summary, write_colors
 from helpers.stores import memory_store, public_folder, unprivileged
 
+from pipeline import storage
 from pipeline.errors import RunError
 from pipeline.limits import DEFAULT_LIMITS
 from pipeline.outputs import copies
 from pipeline.records import Labeled
-from pipeline.storage import read as storage
 
 
 def row(image, label="red", version=None):

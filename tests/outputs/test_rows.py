@@ -6,12 +6,13 @@ from apache_beam.testing.util import assert_that, equal_to
 from google.api_core.exceptions import Forbidden
 from helpers.stores import ERRORS, memory_store, public_folder, unprivileged
 
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, StoreError
 from pipeline.formats.registry import in_one_format
 from pipeline.formats.shards import read_rows
 from pipeline.outputs import rows as outputs
-from pipeline.outputs.rows import KeepRows, WriteRows, find, prepare, refuse_results, write_file
+from pipeline.outputs.rows import KeepRows, WriteRows, prepare, refuse_results
 from pipeline.records import Failure, from_json
+from pipeline.storage import find, write_file
 
 
 def files(folder):
@@ -220,6 +221,6 @@ def test_tries_and_leaves_nothing(tmp_path):
 
 def test_a_file_that_cannot_be_renamed_leaves_nothing(tmp_path):
     (tmp_path / "summary.json").mkdir()
-    with pytest.raises(OSError, match="Rename operation failed"):
+    with pytest.raises(StoreError, match="Rename operation failed"):
         write_file(f"{tmp_path}/summary.json", b"one")
     assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]

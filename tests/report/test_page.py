@@ -19,6 +19,7 @@ from helpers.stores import memory_store
 from helpers.tfrecords import write_tfrecord
 from PIL import Image
 
+from pipeline import storage
 from pipeline.__main__ import main
 from pipeline.errors import OutputError
 from pipeline.outputs import rows as outputs
@@ -35,7 +36,6 @@ from pipeline.report.rows import (
     shares_of_labels,
 )
 from pipeline.report.sampling import Least
-from pipeline.storage import read as storage
 from pipeline.tally import hash_of
 
 

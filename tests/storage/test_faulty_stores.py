@@ -16,8 +16,8 @@ from apache_beam.io.filesystems import FileSystems
 from helpers.emulators import EMULATORS, Fault, FaultyProxy
 from helpers.models import COLORS, image_file
 
+import pipeline.storage.read
 from pipeline.__main__ import main
-from pipeline.storage import read as storage
 
 OBJECTS = int(os.environ.get("LABELING_OBJECTS", 300))
 
@@ -27,7 +27,7 @@ PERMANENT = {403: "forbidden", 404: "not_found"}
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    monkeypatch.setattr(storage, "_FIRST_WAIT", 0.05)
+    monkeypatch.setattr(pipeline.storage.read, "_FIRST_WAIT", 0.05)
     monkeypatch.setattr(FileSystems, "_pipeline_options", None)  # what the job sets is undone
 
 

@@ -8,18 +8,19 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from helpers.emulators import EMULATORS, Fault, FaultyProxy
 
+from pipeline import storage
 from pipeline.errors import ImageError
 from pipeline.inputs import find as inputs
 from pipeline.records import Reason
-from pipeline.storage import read as storage
+from pipeline.storage import read
 
 PHOTO = bytes(range(256)) * 400
 
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    monkeypatch.setattr(storage, "_FIRST_WAIT", 0.001)
-    monkeypatch.setattr(storage, "_JITTER", 0)
+    monkeypatch.setattr(read, "_FIRST_WAIT", 0.001)
+    monkeypatch.setattr(read, "_JITTER", 0)
 
 
 @pytest.fixture(scope="module", params=EMULATORS)

@@ -27,18 +27,19 @@ from google.cloud.storage.exceptions import DataCorruption
 from helpers.http_server import Answer, HttpServer, raw, redirect, truncated, unused_url
 from helpers.stores import ERRORS, MemoryFileSystem, memory_store, public_folder, unprivileged
 
-from pipeline.errors import ImageError
+from pipeline import storage
+from pipeline.errors import ImageError, StoreError
 from pipeline.inputs import find as inputs
 from pipeline.records import Reason
-from pipeline.storage import read as storage
+from pipeline.storage import read
 
 PHOTO = bytes(range(256)) * 40
 
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    monkeypatch.setattr(storage, "_FIRST_WAIT", 0.001)
-    monkeypatch.setattr(storage, "_JITTER", 0)
+    monkeypatch.setattr(read, "_FIRST_WAIT", 0.001)
+    monkeypatch.setattr(read, "_JITTER", 0)
 
 
 def reason_of(uri, *arguments):
@@ -248,7 +249,7 @@ def test_any_store_that_hangs_is_cut_off(monkeypatch):
 
 def test_threads_that_hang_are_in_nobodys_way(monkeypatch):
     answers = {f"/{n}": Answer(delay=60) for n in range(100)}
-    monkeypatch.setattr(storage, "_ATTEMPTS", 1)
+    monkeypatch.setattr(read, "_ATTEMPTS", 1)
     with HttpServer(answers | {"/photo.jpg": PHOTO}) as server:
         with ThreadPoolExecutor(100) as readers:
             reading = [readers.submit(reason_of, server.url(f"/{n}"), 2**20, 1) for n in range(100)]
@@ -526,14 +527,14 @@ def test_access_to_s3_needs_credentials(monkeypatch, tmp_path):
     monkeypatch.setattr(FileSystems, "_pipeline_options", None)
     for uri in ("gs://bucket/x", "https://host/x", "/x"):
         storage.check_access(uri)
-    with pytest.raises(PermissionError, match=r"^there are no AWS credentials; set AWS_ACC"):
+    with pytest.raises(StoreError, match=r"^there are no AWS credentials; set AWS_ACC"):
         storage.check_access("s3://bucket/x")
     started = time.monotonic()
     assert reason_of("s3://bucket/photo.jpg") is Reason.FORBIDDEN
     assert time.monotonic() - started < 5
     with monkeypatch.context() as patch:
         patch.setenv("AWS_PROFILE", "absent")
-        with pytest.raises(PermissionError, match=r"cannot be used: .*\(absent\)"):
+        with pytest.raises(StoreError, match=r"cannot be used: .*\(absent\)"):
             storage.check_access("s3://bucket/x")
     flags = ["--s3_access_key_id=a", "--s3_secret_access_key=b"]
     FileSystems.set_options(PipelineOptions(flags))

@@ -1,0 +1,205 @@
+"""The one place where errors of stores, servers and their clients become ours.
+
+``mapped`` surrounds the calls of Beam's filesystems, Google's and Amazon's clients and requests,
+and nothing else. So a ``ValueError`` of theirs is a store's trouble, and one of ours is a bug.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import IO, Any, BinaryIO
+
+import botocore.exceptions as aws
+import requests
+import urllib3
+from apache_beam.io.aws.clients.s3.messages import S3ClientError
+from apache_beam.io.filesystem import BeamIOError
+from google.api_core.exceptions import GoogleAPIError
+from google.auth.exceptions import GoogleAuthError, TransportError
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+
+from pipeline.errors import StoreError
+from pipeline.records import Reason
+from pipeline.redaction import redact
+
+# What the calls raise that ``mapped`` surrounds.
+_CLIENT_ERRORS = (
+    OSError,  # all errors of requests are OSErrors
+    BeamIOError,
+    GoogleAPIError,
+    GoogleAuthError,
+    DataCorruption,
+    InvalidResponse,
+    S3ClientError,
+    aws.BotoCoreError,
+    aws.ClientError,
+    urllib3.exceptions.HTTPError,
+    ValueError,  # no filesystem serves the scheme, or the URI makes no sense to the one that does
+    NotImplementedError,  # Beam's: a filesystem cannot do this
+    AttributeError,  # Beam's S3 client looks for a status in the answer that a broken connection
+    # did not bring
+)
+
+# The connection broke, or what came over it is not what was sent.
+_BROKEN = (
+    ConnectionError,
+    requests.ConnectionError,
+    requests.exceptions.ChunkedEncodingError,
+    urllib3.exceptions.ProtocolError,
+    urllib3.exceptions.NewConnectionError,
+    socket.gaierror,
+    ssl.SSLError,
+    aws.HTTPClientError,
+    aws.ConnectionError,
+    aws.IncompleteReadError,
+    aws.FlexibleChecksumError,
+    DataCorruption,
+    GoogleAuthError,  # those that do not mean missing credentials
+)
+
+_TIMED_OUT = (
+    TimeoutError,
+    requests.Timeout,
+    urllib3.exceptions.ReadTimeoutError,  # its ConnectTimeoutError includes refused connections
+    aws.ReadTimeoutError,
+    aws.ConnectTimeoutError,
+)
+
+
+@contextlib.contextmanager
+def mapped() -> Iterator[None]:
+    """Turn whatever a store's client raises in here into a ``StoreError``.
+
+    Surround the client's call, never the code that uses what it returned.
+
+    Raises:
+      StoreError: the client raised; the reason says whether another attempt could help.
+    """
+    try:
+        yield
+    except _CLIENT_ERRORS as error:
+        raise StoreError(_reason(list(_causes(error))), redact(_one_line(error))) from error
+
+
+class MappedFile(io.RawIOBase):
+    """A file of a client's, open for reading, which raises ``StoreError``.
+
+    Args:
+      file: what the client opened; closed with this one.
+    """
+
+    def __init__(self, file: IO[bytes] | BinaryIO):
+        super().__init__()
+        self._file = file
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Tell whether the client can read from anywhere."""
+        with mapped():
+            return self._file.seekable()
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer, or the beginning of it; 0 at the end of the file."""
+        with mapped():
+            data = self._file.read(len(buffer)) or b""
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to another place."""
+        with mapped():
+            self._file.seek(offset, whence)
+            return self._file.tell()
+
+    def tell(self) -> int:
+        """Tell the place, in bytes from the beginning."""
+        with mapped():
+            return self._file.tell()
+
+    def close(self) -> None:
+        """Close the client's file."""
+        if not self.closed:
+            super().close()
+            with mapped():
+                self._file.close()
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error and those that it was made of, outermost first.
+
+    Beam wraps one error per path, Google's retries the last one, requests and urllib3 the one of
+    the layer below.
+    """
+    pending, seen = [error], set()
+    while pending:
+        error = pending.pop(0)
+        if id(error) in seen:
+            continue
+        seen.add(id(error))
+        yield error
+        inner = [*error.args, error.__cause__]
+        inner += [getattr(error, name, None) for name in ("reason", "cause")]
+        if isinstance(error, BeamIOError):
+            inner += (error.exception_details or {}).values()
+        pending += [cause for cause in inner if isinstance(cause, BaseException)]
+
+
+def _reason(causes: list[BaseException]) -> Reason:
+    status = next(filter(None, map(_status, causes)), None)
+    if _any_is(causes, FileNotFoundError) or status in (404, 410):
+        return Reason.NOT_FOUND
+    if any(map(_is_refused, causes)) or status in (401, 403):
+        return Reason.FORBIDDEN
+    if status in (408, 504):
+        return Reason.TIMEOUT
+    if status is not None:
+        # 501 and 505: there is something that the server cannot do.
+        busy = status == 429 or (status >= 500 and status not in (501, 505))
+        return Reason.UNAVAILABLE if busy else Reason.UNREADABLE
+    if _any_is(causes, _TIMED_OUT):
+        return Reason.TIMEOUT
+    if any(map(_is_for_good, causes)):
+        return Reason.UNREADABLE
+    return Reason.UNAVAILABLE if _any_is(causes, _BROKEN) else Reason.UNREADABLE
+
+
+def _any_is(causes: list[BaseException], types: Any) -> bool:
+    return any(isinstance(cause, types) for cause in causes)
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Tell whether there is no permission, or there are no credentials to ask for it."""
+    if isinstance(error, GoogleAuthError):
+        return not (error.retryable or isinstance(error, TransportError))
+    return isinstance(error, (PermissionError, aws.NoCredentialsError, aws.PartialCredentialsError))
+
+
+def _is_for_good(error: BaseException) -> bool:
+    """Tell whether another attempt cannot help: there is no such host, or a bad certificate."""
+    if isinstance(error, socket.gaierror):
+        return error.errno == socket.EAI_NONAME
+    return isinstance(error, ssl.SSLCertVerificationError)
+
+
+def _status(error: BaseException) -> int | None:
+    """Find the HTTP status behind an error of requests, or of Google's or Amazon's clients."""
+    response = getattr(error, "response", None)
+    if isinstance(error, aws.ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    elif isinstance(response, requests.Response):
+        status = response.status_code
+    else:
+        status = getattr(error, "code", None)
+    return status if isinstance(status, int) else None
+
+
+def _one_line(error: BaseException) -> str:
+    message = error.message if isinstance(error, S3ClientError) else error
+    return " ".join(str(message).split()) or type(error).__name__

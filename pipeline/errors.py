@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from pipeline.records import Reason
+if TYPE_CHECKING:
+    from pipeline.records import Reason
 
 
 class LabelingError(Exception):

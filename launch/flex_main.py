@@ -1,6 +1,6 @@
-"""What the launcher of the flex template runs: the label command with the template's parameters.
+"""Runs the label command with the parameters of the flex template, in the template's launcher.
 
-A parameter that is true or false becomes a flag or none; an empty one is none.
+A parameter that is true becomes a switch; one that is false or empty is left out.
 """
 
 import os
@@ -11,11 +11,11 @@ from pipeline.config.commands import label_arguments
 
 
 def arguments(parameters: list[str], image: str) -> list[str]:
-    """What the label command is given.
+    """Make the arguments of the label command.
 
     Args:
-      parameters: of the template, and what its launcher adds of Beam's.
-      image: the one that this is in; the workers' is the same.
+      parameters: the template's, and those of Beam that its launcher adds.
+      image: the container image that this runs in, and that the workers get.
     """
     return [
         "label",

@@ -1,4 +1,4 @@
-"""What both jobs need to run a pipeline: its options, its errors, what it ran with."""
+"""Runs a pipeline for both jobs: its options, its errors, and what it ran with."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _IN_ONE_LINE = r"pipeline\.errors\.\w+|OSError|PermissionError|FileNotFoundError
 
 
 def beam_options(beam_args: tuple[str, ...]) -> PipelineOptions:
-    """Beam's own options, with the local runner pinned."""
+    """Read Beam's own options, with the local runner pinned."""
     options = PipelineOptions(list(beam_args))
     standard = options.view_as(StandardOptions)
     if standard.runner in (None, "DirectRunner", "direct"):
@@ -48,18 +48,18 @@ def beam_options(beam_args: tuple[str, ...]) -> PipelineOptions:
 
 
 def runs_here(beam_args: tuple[str, ...]) -> bool:
-    """Whether the pipeline runs on this machine, and not on a cluster."""
+    """Tell whether the pipeline runs on this machine, and not on a cluster."""
     return beam_options(beam_args).view_as(StandardOptions).runner.endswith("FnApiRunner")
 
 
 def runs_in_one_process(beam_args: tuple[str, ...]) -> bool:
-    """Whether the pipeline runs in this process alone."""
+    """Tell whether the pipeline runs in this process alone."""
     workers = beam_options(beam_args).view_as(DirectOptions).direct_num_workers
     return runs_here(beam_args) and workers == 1
 
 
 def new_pipeline(beam_args: tuple[str, ...]) -> beam.Pipeline:
-    """A pipeline without steps.
+    """Make a pipeline without steps.
 
     Raises:
       UsageError: Beam refuses its options: a runner that does not exist, a flag that is missing.
@@ -71,7 +71,7 @@ def new_pipeline(beam_args: tuple[str, ...]) -> beam.Pipeline:
 
 
 class _Job(NamedTuple):
-    """A job of Dataflow that this process waits for. ``to_cancel``: a command that does it."""
+    """A job of Dataflow that this process waits for. ``to_cancel``: the command that cancels it."""
 
     result: DataflowPipelineResult
     to_cancel: str
@@ -81,7 +81,7 @@ _job: _Job | None = None
 
 
 def is_only_described(pipeline: beam.Pipeline) -> bool:
-    """Whether running a pipeline only writes its description, for others to start."""
+    """Tell whether running a pipeline only writes its description, for others to start."""
     return bool(pipeline.options.view_as(GoogleCloudOptions).template_location)
 
 
@@ -89,13 +89,13 @@ def run_pipeline(pipeline: beam.Pipeline) -> bool:
     """Run a pipeline to its end, with its progress on the console.
 
     Returns:
-      False if it has only been described, for ``--template_location``.
+      False if the pipeline has only been described, for Beam's ``template_location``.
 
     Raises:
-      UsageError: Dataflow has a job of this name that is at work.
+      UsageError: a job of this name is running on Dataflow.
       RunError: a step failed with an error of this package, or of the system: a full disk, say.
-      RuntimeError: a step failed with another.
-      DataflowRuntimeException: likewise, on Dataflow.
+      RuntimeError: a step failed with another error.
+      DataflowRuntimeException: a step failed with another error, on Dataflow.
     """
     global _job
     logging.getLogger("apache_beam.runners.common").addFilter(_is_not_ours)
@@ -115,7 +115,10 @@ def run_pipeline(pipeline: beam.Pipeline) -> bool:
     except DataflowJobAlreadyExistsError as error:
         said = str(error).partition(". ")[0]
         raise UsageError(
-            f"--job_name {cloud.job_name}: {said}; wait until it has ended, or cancel it"
+            said,
+            subject="job_name",
+            given=cloud.job_name,
+            remedy="wait until it has ended, or cancel it",
         ) from error
     except (LabelingError, RuntimeError, DataflowRuntimeException) as error:
         # Runners make an error of their own of any other.
@@ -127,17 +130,17 @@ def run_pipeline(pipeline: beam.Pipeline) -> bool:
 
 
 def job_url(job: str, region: str, project: str) -> str:
-    """Where a job of Dataflow is to be watched."""
+    """Return the address of the page that shows a job of Dataflow."""
     return f"https://console.cloud.google.com/dataflow/jobs/{region}/{job}?project={project}"
 
 
 def to_cancel(job: str, region: str, project: str) -> str:
-    """The command that cancels a job of Dataflow."""
+    """Return the command that cancels a job of Dataflow."""
     return f"gcloud dataflow jobs cancel {job} --region={region} --project={project}"
 
 
 def cancel() -> None:
-    """Cancel the job that this process waits for, as nobody else would know of it."""
+    """Cancel the job that this process waits for, as nobody else knows about it."""
     if _job is None:
         return
     console.say(f"canceling the job {_job.result.job_id()}")
@@ -155,9 +158,9 @@ def cancel() -> None:
 
 
 def _run_error(error: LabelingError | RuntimeError | DataflowRuntimeException) -> Exception:
-    """This package's own error if there is one behind a runner's, else the runner's.
+    """Find this package's own error behind a runner's; if there is none, return the runner's.
 
-    Runners raise a worker's error again with the step's name added, or pass it on as text, a
+    Runners raise a worker's error again with the step's name added, or pass it on as text: a
     traceback that ends with the error itself.
     """
     last = (str(error).strip().splitlines() or [""])[-1]
@@ -167,12 +170,12 @@ def _run_error(error: LabelingError | RuntimeError | DataflowRuntimeException) -
 
 
 def _is_not_ours(record: logging.LogRecord) -> bool:
-    """Whether a log record is of an error that is not said in one line at the end."""
+    """Tell whether a log record is of an error that is not printed as one line at the end."""
     return not (record.exc_info and isinstance(record.exc_info[1], (LabelingError, OSError)))
 
 
 def new_run_id(started: datetime) -> str:
-    """A name for a run; those of later ones are greater.
+    """Make a name for a run; the names of later runs sort after it.
 
     Args:
       started: UTC.
@@ -181,7 +184,7 @@ def new_run_id(started: datetime) -> str:
 
 
 def versions() -> dict[str, str]:
-    """The versions of this package, Python, and what makes the results."""
+    """List the versions of this package, Python, and the libraries that make the results."""
     packages = ["apache-beam", "tensorflow", "numpy", "pillow"]
     if Resizer is not None:
         packages.append("cykooz-resizer")

@@ -1,4 +1,4 @@
-"""Counts what went in and what came out, and holds one against the other."""
+"""Counts what went in and what came out, and compares the two."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Tally:
     """Counts of one end of the pipeline, or sums of such counts.
 
     Attributes:
-      images: how many.
+      images: number of images.
       checksum: sum of the 64-bit hashes of their URIs, modulo 2^64. It tells one image lost and
         another doubled, which the count does not.
       reasons: failures by reason.
@@ -105,7 +105,7 @@ def _uri(record: ImageRef | Labeled | Failure) -> str:
 
 
 def hash_of(name: str) -> int:
-    """64 bits that look random but are the same every time."""
+    """Hash a name to 64 bits, the same in every process."""
     # A row that somebody has changed may have lone surrogates in it.
     data = name.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
@@ -116,7 +116,7 @@ def _sum(left: StageSeconds, right: StageSeconds) -> StageSeconds:
 
 
 def headline(summary: Mapping[str, Any]) -> str:
-    """A run in one line: its counts and its rate.
+    """Sum up a run in one line: its counts and its rate.
 
     Args:
       summary: the content of ``summary.json``.

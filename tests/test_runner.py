@@ -108,7 +108,7 @@ class Submitted(beam.runners.PipelineRunner):
                 "second job, try again by setting a different name using --job_name."
             ),
             UsageError,
-            "--job_name night: There is already active job named night with id: job-7; wait until "
+            "job_name night: There is already active job named night with id: job-7; wait until "
             "it has ended, or cancel it",
         ),
         (

@@ -1,7 +1,7 @@
-"""The check job: would a label run work, and what would it take? Nothing stays of it.
+"""The check job: finds out whether a label run would work, and what it would take. Leaves nothing.
 
-What a run would do once, it does, and what a run would do with every image, with a sample. What the
-run itself would take, Beam's part, it measures by a run on a single image.
+It does what a run does once, and on a sample what a run does with every image. What Beam itself
+takes, it measures by a run on a single image.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pipeline.runner import new_pipeline, runs_here, runs_in_one_process
 # 57 MB more than 1,000, with rows of 660 bytes.
 _TIMES_IN_MEMORY = 10
 
-# Names of failed images that are printed.
+# How many failed images are listed by name.
 _NAMES = 10
 
 
@@ -42,10 +42,10 @@ def run(config: LabelConfig) -> int:
     """Check whether a label job would work, and print what it would take.
 
     Returns:
-      0, or 1 if more of the sample failed than ``--max_failure_ratio`` allows.
+      0, or 1 if more of the sample failed than ``max_failure_ratio`` allows.
 
     Raises:
-      UsageError: it would not work.
+      UsageError: the job would not work.
       RunError: the model fails on the images.
     """
     startup = _age()
@@ -74,7 +74,7 @@ def run(config: LabelConfig) -> int:
 
 
 def _standing(plan: Plan) -> str:
-    """What the run would do with its output."""
+    """Say what the run would do with its output."""
     words = f"{plan.run.folder}: would "
     if plan.note is not None:
         words += f"go on with the run of {plan.note['started_at']}"
@@ -90,13 +90,13 @@ def _standing(plan: Plan) -> str:
 def describe(
     counted: Counted, sampled: Sampled, config: LabelConfig, spec: ModelSpec, startup: float
 ) -> Iterator[str]:
-    """What the console says, line by line.
+    """Yield the lines for the console.
 
     Args:
-      counted: what is behind the inputs.
+      counted: what the inputs hold.
       sampled: what became of the sample.
       config: the command line.
-      spec: of the model.
+      spec: the model.
       startup: seconds until the first images are labeled.
     """
     least = "" if counted.complete else "at least "
@@ -120,7 +120,7 @@ def describe(
         return
     stages = sampled.stages
     yield (
-        f"an image {stages.read * 1000:.1f} ms reading, {stages.decode * 1000:.1f} ms of a core "
+        f"image    {stages.read * 1000:.1f} ms reading, {stages.decode * 1000:.1f} ms of a core "
         f"decoding, {stages.predict * 1000:.1f} ms predicting"
     )
     each, why = seconds_each(stages.read, sampled.overlapped)
@@ -132,7 +132,7 @@ def describe(
     )
     yield f"         {why}"
     if not runs_in_one_process(config.beam_args):
-        yield "         with N workers, an N-th of it, and the time until they are there"
+        yield "         with N workers, 1/N of that, plus the time until they have started"
     rows = statistics.mean(len(row.to_json()) + 1 for row in sampled.labeled) * counted.files
     now, more = _peak(), _held_ahead(spec, config)
     if runs_here(config.beam_args):
@@ -146,11 +146,12 @@ def describe(
 
 
 def seconds_each(read: float, overlapped: float) -> tuple[float, str]:
-    """How long an image holds up those behind it, and in words why.
+    """Compute how long an image holds up those behind it, in seconds, and say why.
 
     Args:
-      read: seconds that reading one takes.
-      overlapped: of decoding and predicting, which share the cores, unless the model has a GPU.
+      read: seconds that reading one image takes.
+      overlapped: seconds of decoding and predicting, which share the cores, unless the model has a
+        GPU.
     """
     at_a_time = READ_THREADS
     if read / at_a_time > overlapped:
@@ -162,15 +163,15 @@ def seconds_each(read: float, overlapped: float) -> tuple[float, str]:
 
 
 def _held_ahead(spec: ModelSpec, config: LabelConfig) -> int:
-    """Bytes of the pixels that the run holds ahead of the model, and the check did not."""
+    """Compute the bytes of pixels that the run holds ahead of the model, and the check not."""
     ahead = read_ahead(config.batch_size) - min(SAMPLE_SIZE, config.batch_size)
     return ahead * spec.height * spec.width * 3
 
 
 def _age() -> float:
-    """Seconds since this process began, all but importing where it has just begun.
+    """Measure the seconds since this process began, most of which is importing.
 
-    Where the system does not tell, the time that it computed, which importing mostly is.
+    Where the system does not tell, take its CPU time, as importing mostly computes.
     """
     try:
         began = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
@@ -180,13 +181,13 @@ def _age() -> float:
 
 
 def _peak() -> int:
-    """The most memory that this process has had, in bytes."""
+    """Measure the most memory that this process has had, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _bytes(count: float) -> str:
-    """A number of bytes as people say it."""
+    """Write a number of bytes for people."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"

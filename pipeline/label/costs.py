@@ -1,4 +1,4 @@
-"""What an image costs: in time, by stage, and in money."""
+"""Computes what an image costs: in time, by stage, and in money."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ _WORDS = {"read": "reading", "decode": "decoding", "predict": "predicting"}
 
 
 def bottleneck(seconds: float, found: int, labeled: int, spent: StageSeconds) -> str:
-    """What a run in one process waited for, in words.
+    """Say what a run in one process waited for.
 
-    A stage holds an image up for as long as it takes, divided by how many it does at a time:
-    reading ``READ_THREADS``, decoding one a core, predicting one batch. The stages overlap; on a
-    CPU, decoding and predicting share the cores.
+    A stage holds an image up for as long as it takes, divided by how many images it handles at a
+    time: reading ``READ_THREADS``, decoding one per core, predicting one batch. The stages overlap;
+    on a CPU, decoding and predicting share the cores.
 
     Args:
-      seconds: that the run took.
-      found: images, labeled and failed.
-      labeled: images.
+      seconds: wall time of the run.
+      found: number of images, labeled and failed.
+      labeled: number of images labeled.
       spent: sums over the labeled images.
     """
     at_a_time = StageSeconds(read=READ_THREADS, decode=cores(), predict=1)
@@ -33,19 +33,19 @@ def bottleneck(seconds: float, found: int, labeled: int, spent: StageSeconds) ->
     )
     if milliseconds[first] < run / 2:
         return (
-            f"start-up, and what is between the stages: of {run:.1f} ms an image, "
+            f"start-up, and what is between the stages: of {run:.1f} ms per image, "
             f"{_WORDS[first]} took {milliseconds[first]:.1f}, {shares}"
         )
-    return f"{_WORDS[first]}: {milliseconds[first]:.1f} of {run:.1f} ms an image; {shares}"
+    return f"{_WORDS[first]}: {milliseconds[first]:.1f} of {run:.1f} ms per image; {shares}"
 
 
 def per_million(seconds: float, images: int, price_per_hour: float | None) -> float | None:
-    """The price of a million images at a run's rate; None without a price.
+    """Compute the price of a million images at a run's rate; None without a price.
 
     Args:
-      seconds: that the run took.
-      images: that it labeled or failed.
-      price_per_hour: of all machines it ran on, in any currency.
+      seconds: wall time of the run.
+      images: number of images that it labeled or failed.
+      price_per_hour: price of all machines it ran on, in any currency.
     """
     if price_per_hour is None or not images:
         return None

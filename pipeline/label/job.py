@@ -1,4 +1,4 @@
-"""The label job: check everything that can be wrong, run the pipeline, say how it went."""
+"""The label job: checks everything that can be wrong, runs the pipeline, says how it went."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run(config: LabelConfig) -> int:
     """Run the label job.
 
     Returns:
-      0, or 1 if more images failed than ``--max_failure_ratio`` allows.
+      0, or 1 if more images failed than ``max_failure_ratio`` allows.
 
     Raises:
       UsageError: found before any image is read.
@@ -66,7 +66,7 @@ def run(config: LabelConfig) -> int:
         )
         build(pipeline, run, started)
         if not run_pipeline(pipeline):
-            return 0  # the job is to be started from its description
+            return 0  # others start the job from its description
         lines = report.write(run.folder)
         with storage.open_file(storage.join(run.folder, outputs.SUMMARY)) as file:
             summary = json.load(file)
@@ -79,7 +79,7 @@ def run(config: LabelConfig) -> int:
 
 
 def too_many_failed(summary: Mapping[str, Any], max_failure_ratio: float) -> str | None:
-    """A line saying so if more images failed than is allowed."""
+    """Return a line that says so if more images failed than is allowed, else None."""
     ratio = summary["failed"] / max(summary["labeled"] + summary["failed"], 1)
     if ratio <= max_failure_ratio:
         return None
@@ -92,8 +92,11 @@ def too_many_failed(summary: Mapping[str, Any], max_failure_ratio: float) -> str
 class Checked(NamedTuple):
     """What ``check`` has found out.
 
-    ``inputs``; ``truth``: the table with the true classes, if there is one; ``execution``: where
-    the model is to run; ``output``: the folder's absolute path or URI.
+    Attributes:
+      inputs: where the images are.
+      truth: the table with the true classes, if there is one.
+      execution: what the model runs on.
+      output: the folder's absolute path or URI.
     """
 
     inputs: list[inputs.Input]
@@ -103,22 +106,23 @@ class Checked(NamedTuple):
 
 
 def check(config: LabelConfig, keep_output: bool = True) -> Checked:
-    """Prove, as cheaply as possible, that the run can work, but for its model.
+    """Prove, as cheaply as possible, that the run can work; its model is not looked at.
 
     Args:
       config: the command line.
-      keep_output: whether the output folder is to stay if it is made for that.
+      keep_output: whether the output folder stays if this creates it.
 
     Raises:
-      UsageError: it cannot; the message says why and what to do.
+      UsageError: the run cannot work; the message says why and what to do.
     """
     # For buckets that need credentials or a project.
     storage.configure(beam_options(config.beam_args))
     found = [inputs.understand(given, config.uri_column, config.carry) for given in config.input]
     if config.carry and not any(source.has_columns for source in found):
         raise InputError(
-            "--carry: no --input has columns; it is for .csv, .jsonl and .parquet files, and for "
-            "bigquery: queries"
+            "no input has columns",
+            subject="carry",
+            remedy="give .csv, .jsonl or .parquet files, or bigquery: queries",
         )
     truth = None
     if config.truth not in (None, inputs.PARENT):
@@ -144,8 +148,8 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
 
     Args:
       pipeline: without steps.
-      run: what is to be run.
-      started: of this attempt, UTC.
+      run: the run.
+      started: start of this attempt, UTC.
     """
     config = run.config
     found, new, skipped, labeled_before, failed_before = (
@@ -212,8 +216,8 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         )
     )
     if is_only_described(pipeline):
-        # Then no process waits for the job that could say it. The summary is not to be made again
-        # when this is tried again.
+        # Then no process waits for the job and could say it. If this step is tried again, the
+        # summary must not be made again.
         _ = summary | "Summarized" >> beam.Reshuffle() | "Judge" >> beam.Map(judge, config)
 
 
@@ -234,18 +238,18 @@ def finish(
     """Reconcile the counts, put the rows into a table, write ``summary.json``, and tidy up.
 
     Args:
-      run: what was run.
-      started: of this attempt, UTC.
+      run: the run.
+      started: start of this attempt, UTC.
       files: paths of the shards.
-      copied: how many images could be copied, and how many could not.
+      copied: number of images that could be copied (True) and that could not (False).
       **counts: as ``summarize`` takes them.
 
     Returns:
       The content of ``summary.json``.
 
     Raises:
-      ReconciliationError: what went in did not come out; there is no summary then.
-      RunError: the table does not take the rows; likewise.
+      ReconciliationError: what went in did not come out; no summary is written.
+      RunError: the table does not take the rows; no summary is written.
     """
     summary = summarize(run, started, **counts)
     if run.config.copy_to is not None:
@@ -274,20 +278,20 @@ def summarize(
     labeled_before: Tally,
     failed_before: Tally,
 ) -> dict[str, Any]:
-    """The content of ``summary.json``; times in seconds.
+    """Make the content of ``summary.json``; times are in seconds.
 
-    They, and the rate, are those of this attempt. Those of the stages are averages over the images
+    Times and rate are those of this attempt. The times of the stages are averages over the images
     that it labeled: reading and predicting in wall time, decoding in CPU time.
 
     Args:
-      run: what was run.
-      started: of this attempt, UTC.
-      found: of the images that the inputs listed.
-      skipped: of those that earlier runs have labeled.
-      labeled: of the rows of this attempt.
-      failed: likewise.
-      labeled_before: of the rows of this run's earlier attempts.
-      failed_before: likewise.
+      run: the run.
+      started: start of this attempt, UTC.
+      found: tally of the images that the inputs list.
+      skipped: tally of the images that earlier runs have labeled.
+      labeled: tally of the images that this attempt labeled.
+      failed: tally of the images that failed in this attempt.
+      labeled_before: tally of the images that earlier attempts of this run labeled.
+      failed_before: tally of the images that failed in earlier attempts of this run.
 
     Raises:
       ReconciliationError: what went in did not come out.
@@ -338,7 +342,7 @@ def summarize(
 
 
 def describe(summary: dict[str, Any], output: str) -> str:
-    """What the console says at the end: counts and rate, the top failure reasons, the paths."""
+    """Write what the console says at the end: counts, rate, top failure reasons, and paths."""
     lines = [headline(summary)]
     if summary["taken_over"]:
         lines.append(f"{summary['taken_over']:,} of them by earlier attempts of this run")
@@ -363,5 +367,5 @@ def describe(summary: dict[str, Any], output: str) -> str:
 
 
 def _by_count(counts: Counter[str]) -> dict[str, int]:
-    """The most frequent first; of equal ones, in alphabetical order."""
+    """Sort by count, the highest first; equal ones are in alphabetical order."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -1,4 +1,4 @@
-"""What the check job tries: counts the images, labels a sample of them, runs on a single one."""
+"""Tries what the check job reports: counts the images, labels a sample, runs on a single one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from pipeline.runner import new_pipeline, run_pipeline
 SAMPLE_SIZE = 64
 SECONDS_TO_COUNT = 20.0
 
-# Batches are decoded and predicted for about so long; the first of them takes longer.
+# Batches are decoded and predicted for about this long; the first of them takes longer.
 _SECONDS_OF_BATCHES = 2.0
 
 # Bytes of files that are kept in memory to be decoded again with each batch.
@@ -41,10 +41,14 @@ _KEPT = 2**26
 
 
 class Counted(NamedTuple):
-    """What is behind the inputs.
+    """What the inputs hold.
 
-    ``files``, as often as they are named; ``size`` in bytes of the ``sized`` ones among them;
-    ``complete``: whether that is all. ``sample``: some of them, each as likely as any other.
+    Attributes:
+      files: number of images; one that is named twice counts twice.
+      sized: number of those whose size is known.
+      size: bytes of the sized ones.
+      complete: whether the listing came to its end.
+      sample: some of the images, each as likely as any other.
     """
 
     files: int
@@ -57,9 +61,13 @@ class Counted(NamedTuple):
 class Sampled(NamedTuple):
     """What became of the sample.
 
-    ``sizes``: in bytes, of the images that could be read. ``stages``: seconds an image.
-    ``overlapped``: those of decoding some images while others are predicted. ``data``: the file of
-    one that could be decoded, if there is one.
+    Attributes:
+      labeled: the rows of the images that were labeled.
+      failed: the rows of those that were not.
+      sizes: bytes of each image that could be read.
+      stages: seconds per image.
+      overlapped: seconds per image of decoding some images while others are predicted.
+      data: the file of an image that could be decoded, if there is one.
     """
 
     labeled: Sequence[Labeled]
@@ -71,7 +79,11 @@ class Sampled(NamedTuple):
 
 
 def count(found: Sequence[Input], seconds: float = SECONDS_TO_COUNT) -> Counted:
-    """List the inputs for as long as that, and draw a sample of what is listed.
+    """List the inputs, and draw a sample of what is listed.
+
+    Args:
+      found: the inputs.
+      seconds: the listing stops after this time.
 
     Raises:
       InputError: the listing failed.
@@ -107,8 +119,8 @@ def label_sample(
     """Read, decode and label the sample as the run would, but in one go.
 
     Raises:
-      ModelError: the model cannot be loaded, or not be executed so.
-      PredictionError: it fails on all images.
+      ModelError: the model cannot be loaded, or not be executed as ``execution`` says.
+      PredictionError: the model fails on all images.
       InputError: a TFRecord file cannot be read.
     """
     handler = handler_for(spec, config.top_k, config.batch_size, execution)
@@ -162,10 +174,10 @@ def label_sample(
 
 
 def try_out(plan: Plan, data: bytes) -> float:
-    """Seconds that a run takes besides its images: run it on a single one, in a folder that goes.
+    """Measure the seconds that a run takes besides its images: run on one, in a temporary folder.
 
     Args:
-      plan: of the run.
+      plan: the run.
       data: an image's file.
 
     Raises:
@@ -176,7 +188,7 @@ def try_out(plan: Plan, data: bytes) -> float:
         path = Path(folder, "image")
         path.write_bytes(data)
         only = Input(inputs.InputKind.URI, str(path), str(path))
-        # Nothing that is seen outside of the folder.
+        # Nothing may be written outside of the folder.
         config = dataclasses.replace(plan.run.config, copy_to=None, output_table=None)
         run = dataclasses.replace(
             plan.run,
@@ -210,7 +222,7 @@ def _read_and_decode(
     sizes: list[int],
     kept: list[ImageRef],
 ) -> DecodedImage:
-    """As the run does it, and the size noted, and the file kept if there is room."""
+    """Decode as the run does, note the size, and keep the file if there is room."""
     started = time.perf_counter()
     data = read_image(ref, limits)
     read = time.perf_counter() - started

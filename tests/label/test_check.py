@@ -49,7 +49,7 @@ def test_what_it_says(tmp_path, photos, color_model, capsys):
         rf"output   {tmp_path}/a/b: would begin\n"
         rf"inputs   3 images, {size} bytes\n"
         r"sample   3 images: 3 labeled, 0 failed\n"
-        r"an image [\d.]+ ms reading, [\d.]+ ms of a core decoding, [\d.]+ ms predicting\n"
+        r"image    [\d.]+ ms reading, [\d.]+ ms of a core decoding, [\d.]+ ms predicting\n"
         r"time     \d+ \w+ on this machine: \d+ \w+ to start, then [\d,.]+ images/s\n"
         r"         if [^\n]* the longest, as here[^\n]*\n"
         r"memory   [\d.]+ [MG]B at its peak here, about [\d.]+ [MG]B in the run\n"
@@ -253,4 +253,4 @@ def test_time_is_that_of_a_worker_where_there_are_several(tmp_path, photos, colo
     assert run(*argv, input=photos, model=color_model, output=tmp_path / "out") == 0
     said = capsys.readouterr().out
     assert " on one worker like this: " in said
-    assert "with N workers, an N-th of it, and the time until they are there\n" in said
+    assert "with N workers, 1/N of that, plus the time until they have started\n" in said

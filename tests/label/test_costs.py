@@ -13,12 +13,12 @@ def milliseconds(read, decode, predict):
 @pytest.mark.parametrize(
     ("stages", "words"),
     [
-        ((1, 2, 6), "predicting: 6.0 of 10.0 ms an image; decoding 2.0, reading 1.0"),
-        ((7, 2, 1), "reading: 7.0 of 10.0 ms an image; decoding 2.0, predicting 1.0"),
-        ((0, 9, 1), "decoding: 9.0 of 10.0 ms an image; predicting 1.0, reading 0.0"),
+        ((1, 2, 6), "predicting: 6.0 of 10.0 ms per image; decoding 2.0, reading 1.0"),
+        ((7, 2, 1), "reading: 7.0 of 10.0 ms per image; decoding 2.0, predicting 1.0"),
+        ((0, 9, 1), "decoding: 9.0 of 10.0 ms per image; predicting 1.0, reading 0.0"),
         (
             (1, 2, 3),
-            "start-up, and what is between the stages: of 10.0 ms an image, predicting took 3.0, "
+            "start-up, and what is between the stages: of 10.0 ms per image, predicting took 3.0, "
             "decoding 2.0, reading 1.0",
         ),
     ],

@@ -148,7 +148,7 @@ def test_columns_that_are_not_there(tmp_path, color_model, capsys, monkeypatch, 
 def test_columns_of_a_folder(tmp_path, color_model, capsys):
     flags = {"input": write_colors(tmp_path / "p"), "model": color_model, "carry": "id"}
     assert run(**flags, output=tmp_path / "out") == 2
-    assert "--carry: no --input has columns" in capsys.readouterr().err
+    assert "--carry: no input has columns; give .csv" in capsys.readouterr().err
 
 
 def test_the_truth_of_a_table(tmp_path, color_model):

@@ -36,6 +36,7 @@ __all__ = [
     "Reason",
     "ReconciliationError",
     "RunError",
+    "StoreError",
     "UsageError",
 ]
 
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
         PredictionError,
         ReconciliationError,
         RunError,
+        StoreError,
         UsageError,
     )
     from pipeline.limits import Limits

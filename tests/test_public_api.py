@@ -1,9 +1,10 @@
-"""What other people's pipelines import."""
+"""What other people's pipelines import: the names, their types, and errors without flags."""
 
 import inspect
 import subprocess
 import sys
 
+import apache_beam as beam
 import pytest
 from helpers import ROOT
 
@@ -64,3 +65,20 @@ def test_the_types_are_shipped(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "lib" / "pipeline" / "py.typed").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "subject"),
+    [
+        ({"model": "absent"}, "model"),
+        ({"model": "sample", "labels_file": "absent.txt"}, "labels_file"),
+        ({"model": "sample", "signature": "absent"}, "signature"),
+    ],
+)
+def test_errors_name_arguments_and_not_flags(arguments, subject, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wired = beam.Pipeline() | beam.Create(["a.jpg"])
+    with pytest.raises(pipeline.UsageError) as caught:
+        _ = wired | pipeline.LabelImages(**arguments)
+    assert subject in str(caught.value)
+    assert "--" not in str(caught.value)

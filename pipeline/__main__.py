@@ -15,7 +15,7 @@ import sys
 from types import ModuleType
 from typing import Any, NoReturn
 
-from pipeline import progress
+from pipeline import progress, shutdown
 from pipeline.config.commands import parse
 from pipeline.console import say
 from pipeline.errors import RunError, UsageError
@@ -88,14 +88,7 @@ def _interrupt(standard_error: int, number: int, _: object) -> NoReturn:
     for again in (signal.SIGINT, signal.SIGTERM):
         signal.signal(again, lambda number, _: os._exit(128 + number))
     progress.end()
-    for module, name in (
-        ("pipeline.outputs.rows", "keep_all_rows"),
-        ("pipeline.runner", "cancel"),  # before another run may begin
-        ("pipeline.label.lock", "release"),
-    ):
-        function = getattr(sys.modules.get(module), name, None)
-        if function is not None:  # else it has not been imported yet, and there is nothing to do
-            function()
+    shutdown.run()
     counts = progress.counts()
     state = ""
     if counts.done or counts.failed:

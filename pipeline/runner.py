@@ -29,6 +29,7 @@ from pipeline import __version__, console, progress
 from pipeline.errors import LabelingError, RunError, UsageError
 from pipeline.images.resizing import Resizer
 from pipeline.records import TIME_IN_NAMES
+from pipeline.shutdown import Step, at
 
 # Beam's DirectRunner may hand over to a runner that it downloads, depending on the pipeline.
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
@@ -139,6 +140,7 @@ def to_cancel(job: str, region: str, project: str) -> str:
     return f"gcloud dataflow jobs cancel {job} --region={region} --project={project}"
 
 
+@at(Step.CANCEL_JOB)
 def cancel() -> None:
     """Cancel the job that this process waits for, as nobody else knows about it."""
     if _job is None:

@@ -23,6 +23,7 @@ from typing import IO, Any
 from pipeline import console, storage
 from pipeline.errors import OutputError, StoreError
 from pipeline.records import TIME
+from pipeline.shutdown import Step, at
 
 CLAIM = ".claim"
 
@@ -149,6 +150,7 @@ def _refuse_other(path: str) -> None:
 _RENEWED: dict[str, str] = {}
 
 
+@at(Step.RELEASE_LOCK)
 def release() -> None:
     """Give up the claims that would outlive this process."""
     while _RENEWED:

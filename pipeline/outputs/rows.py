@@ -20,6 +20,7 @@ from pipeline.formats.registry import suffix_of
 from pipeline.formats.schema import Schema
 from pipeline.formats.shards import WriteShards
 from pipeline.records import Failure, Labeled
+from pipeline.shutdown import Step, at
 
 LABELS = "labels"
 FAILURES = "failures"
@@ -121,6 +122,7 @@ class _KeepRows(beam.DoFn):
 _KEEPERS: weakref.WeakSet[_KeepRows] = weakref.WeakSet()
 
 
+@at(Step.KEEP_ROWS)
 def keep_all_rows() -> None:
     """Write what ``KeepRows`` holds in this process, which is about to end."""
     for keeper in list(_KEEPERS):

@@ -12,7 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
 from helpers import ROOT
+from helpers.emulators import s3_emulator
 from helpers.http_server import Answer, HttpServer
 from helpers.models import COLORS, image_file, save_model
 from helpers.runs import comparable, rows, run, run_process, summary, write_colors
@@ -22,6 +25,7 @@ from pipeline import storage, transforms
 from pipeline.errors import RunError
 from pipeline.label import job as label
 from pipeline.label import runs
+from pipeline.label.lock import CLAIM
 
 
 def files(folder):
@@ -391,6 +395,37 @@ def test_an_interrupted_run_keeps_what_is_done(tmp_path, color_model, number, co
     kept = int(re.search(r"the rows of (\d+) kept", line)[1])
     assert summary(tmp_path / "out")["taken_over"] == kept >= 64
     assert summary(tmp_path / "out")["labeled"] == 201
+
+
+def test_ctrl_c_keeps_the_rows_and_releases_the_lock_in_a_bucket(tmp_path, color_model):
+    """Where no system takes a lock from a process that ends: the next run need not wait for it."""
+    write_colors(tmp_path / "photos", 200)
+    with (
+        s3_emulator() as store,
+        store.reached_at(store.url) as beam_flags,
+        HttpServer({"/slow.png": Answer(image_file(), delay=600)}) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(FileSystems, "_pipeline_options", PipelineOptions(beam_flags))
+        output = store.uri("out")
+        argv = [
+            *("--input", str(tmp_path / "photos"), server.url("/slow.png")),
+            *(f"--model={color_model}", f"--output={output}", *beam_flags),
+        ]
+        process = start(*argv)
+        wait_for_request(server, "/slow.png")
+        time.sleep(2)
+        assert storage.exists(f"{output}/{CLAIM}")
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == 130
+        kept = int(re.search(r"the rows of (\d+) kept", error)[1])
+        assert not storage.exists(f"{output}/{CLAIM}")
+        in_the_bucket = 0
+        for path in storage.find(output, f"{runs.UNFINISHED}/labels-*"):
+            with storage.open_file(path) as file:
+                in_the_bucket += len(list(file))
+        assert in_the_bucket == kept >= 64
 
 
 def test_two_runs_at_once(tmp_path, color_model):

@@ -34,15 +34,19 @@ setup(
         # No wheels for ARM on Linux, where Pillow does its work.
         'cykooz-resizer>=4,<5; platform_machine != "aarch64"',
         "google-cloud-bigquery>=3.30,<4",
+        # Its versions are dates, and the last for Python 3.10 is of 2025.
+        "imagecodecs>=2025.3.30",
         "jinja2>=3.1,<4",
         "matplotlib>=3.10,<4",
         "numpy>=2.1,<2.5",
+        "pi-heif>=1.4,<2",
         "pillow>=12.1.1,<13",
         "pyarrow>=18,<26",
         "pyyaml>=6,<7",
         "requests>=2.32,<3",
         "rich>=14,<16",
         "setuptools<82",  # tensorflow-hub imports its pkg_resources
+        "simplejpeg>=1.9,<2",
         "tensorboard>=2.20,<2.22",
         "tensorflow>=2.21,<2.22",
         "tensorflow-hub>=0.16.1,<0.17",

@@ -96,7 +96,8 @@ def read_and_decode(
     with DECODING:
         started = time.thread_time()
         decoded = decode(data, height, width, resample, max_pixels=limits.max_image_pixels)
-        seconds = StageSeconds(read=read, decode=time.thread_time() - started)
+        here = time.thread_time() - started
+        seconds = StageSeconds(read=read, decode=here + decoded.sandbox_seconds)
     info = ImageInfo(
         uri=name_of(ref.uri),
         width=decoded.width,

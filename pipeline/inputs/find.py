@@ -25,33 +25,9 @@ from pipeline import progress, sample, storage
 from pipeline.errors import ImageError, InputError, StoreError
 from pipeline.formats import bigquery, tables
 from pipeline.formats.schema import ColumnError
+from pipeline.images.registry import SUFFIXES
 from pipeline.inputs import tfrecords
 from pipeline.records import ImageRef
-
-# What a folder's files must be named like to be taken for images. Formats that cannot be decoded
-# are among them, so that they show up as failures and are not passed over in silence.
-IMAGE_SUFFIXES = [
-    ".avif",
-    ".bmp",
-    ".dib",
-    ".gif",
-    ".heic",
-    ".heif",
-    ".ico",
-    ".jfif",
-    ".jp2",
-    ".jpe",
-    ".jpeg",
-    ".jpg",
-    ".jxl",
-    ".png",
-    ".psd",
-    ".svg",
-    ".tif",
-    ".tiff",
-    ".webp",
-]
-
 
 # The --truth that is no table, but the name of the folder that an image is in.
 PARENT = "parent"
@@ -232,7 +208,7 @@ def _nothing_found(empty: Input) -> str:
     if empty.kind is InputKind.FOLDER:
         return (
             f"--input {empty.given}: no images found in this folder "
-            f"(files named {' '.join(IMAGE_SUFFIXES)}); "
+            f"(files named {' '.join(SUFFIXES)}); "
             "give a glob to take files of other names"
         )
     if empty.kind is InputKind.LIST:
@@ -404,7 +380,7 @@ def _is_image_name(relative: str) -> bool:
     parts = relative.split("/")
     if any(part.startswith(".") for part in parts):
         return False
-    return posixpath.splitext(parts[-1])[1].lower() in IMAGE_SUFFIXES
+    return posixpath.splitext(parts[-1])[1].lower() in SUFFIXES
 
 
 def _read_list(uri: str) -> Iterator[str]:

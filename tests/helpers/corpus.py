@@ -205,15 +205,19 @@ def _no_images():
     foreign = {
         "pdf": b"%PDF-1.7\n" + bytes(100),
         "svg": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
-        "heic": b"\0\0\0\x18ftypheic" + bytes(200),
-        "heif": b"\0\0\0\x18ftypmif1" + bytes(200),
-        "jpeg-2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100),
-        "jpeg-xl": b"\xff\x0a" + bytes(50),
         "photoshop": b"8BPS\0\1" + bytes(100),
         "icon": b"\0\0\1\0\1\0" + bytes(100),
     }
     for kind, data in foreign.items():
         yield kind, "jpg", data, "unsupported_format"
+    nothing = {
+        "heic": b"\0\0\0\x18ftypheic" + bytes(200),
+        "heif": b"\0\0\0\x18ftypmif1" + bytes(200),
+        "jpeg-2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100),
+        "jpeg-xl": b"\xff\x0a" + bytes(50),
+    }
+    for kind, data in nothing.items():
+        yield f"{kind}-signature-only", "jpg", data, None
 
 
 # Sizes
@@ -306,13 +310,13 @@ def _jpegs():
     yield "jpeg-signature-only", "jpg", b"\xff\xd8\xff", "truncated"
     yield "jpeg-without-image", "jpg", b"\xff\xd8\xff\xd9", "corrupt"
     yield "jpeg-without-tables", "jpg", plain[:2] + plain[plain.index(b"\xff\xc0") :], "corrupt"
-    yield "jpeg-without-end", "jpg", plain[:-2], "truncated"
+    yield "jpeg-without-end", "jpg", plain[:-2], LABELED
     yield "jpeg-film-behind-it", "jpg", plain + b"\0\0\0\x18ftypmp42" + b"\xff\xda" * 5000, LABELED
     yield (
         "jpeg-12-bit",
         "jpg",
         plain.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"),
-        "corrupt",
+        LABELED,
     )
 
     yield "jpeg-progressive", "jpg", encoded(image, "JPEG", progressive=True), LABELED

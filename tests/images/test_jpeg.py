@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers.corpus import encoded, photo, segment
 
-from pipeline.images.containers.jpeg import Kind, kind_of
+from pipeline.images.containers.jpeg import kind_of
 
 PLAIN = encoded(photo(), "JPEG")
 GRAY = np.asarray(photo(mode="L"))
@@ -45,7 +45,7 @@ def with_frame(data, marker=None, bits=None, height=None, components=None, facto
     ],
 )
 def test_everyday_kinds(data, name):
-    assert kind_of(data) == Kind(name, True)
+    assert kind_of(data)[:2] == (name, True)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_everyday_kinds(data, name):
     ],
 )
 def test_kinds_that_are_not(data, name):
-    assert kind_of(data) == Kind(name, False)
+    assert kind_of(data)[:2] == (name, False)
 
 
 def test_the_frame_of_a_preview_does_not_count():

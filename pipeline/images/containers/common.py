@@ -43,17 +43,21 @@ class LazyImage(Image.Image):
 
 
 class Essentials(NamedTuple):
-    """``data``: of the file, what a decoder is to see.
+    """What of a file decides its first frame's pixels.
 
-    ``orientation``: from its EXIF data, 1 (upright) where there is none; None if the decoder is to
-    be asked.
-
-    ``image``: what it holds, where Pillow's own plugin is not to be asked.
+    Attributes:
+      data: what a decoder is given.
+      orientation: from the EXIF data, 1 (upright) where there is none; None where the decoder
+        knows it.
+      image: what the file holds, where Pillow's own plugin is not to be asked.
+      is_everyday: whether the header, as it has been read here, is that of a file that decoders
+        meet every day. All others are decoded in the sandbox.
     """
 
     data: bytes
     orientation: int | None
     image: Image.Image | None = None
+    is_everyday: bool = False
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:

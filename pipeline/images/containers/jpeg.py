@@ -31,17 +31,17 @@ _PROCESSES = {
     **{0xCD: "hierarchical", 0xCE: "hierarchical", 0xCF: "hierarchical"},
     **{0xF7: "JPEG-LS"},
 }
+_END = b"\xff\xd9"
 _HUFFMAN = (0xC0, 0xC1, 0xC2)
 _DEFINE_HIERARCHY = 0xDE
 # Tables, the frame, and which color space the samples are in: JFIF (APP0) or Adobe's (APP14).
-_KEPT_SEGMENTS = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF, 0xE0, 0xEE}
+_KEPT_SEGMENTS = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF, 0xE0, 0xEE, 0xF7, 0xF8}
 
 
 def reduce_jpeg(data: bytes, max_pixels: int) -> Essentials:
     """A JPEG without its metadata, previews and further images.
 
-    Markers are looked for as libjpeg does it. Pillow goes over what is between them one byte at a
-    time, and appends one part of the EXIF data at a time.
+    Markers are looked for as libjpeg does it.
     """
     kept: list[bytes | memoryview] = [b"\xff\xd8"]
     orientation = 1
@@ -63,20 +63,26 @@ def reduce_jpeg(data: bytes, max_pixels: int) -> Essentials:
         segment = data[at : at + length]
         if marker in _KEPT_SEGMENTS:
             kept.append(match.group() + segment)
-        if marker in _FRAMES:
+        if marker in _PROCESSES:
             frame, shape = marker, segment[3:8]
         if marker == 0xE1 and segment.startswith(b"Exif\0\0", 2) and orientation == 1:
             orientation = exif_orientation(segment[2:])
         at += max(length, 2)
     else:
         raise ImageError(Reason.CORRUPT, f"it has more than {_MAX_JPEG_SEGMENTS:,} segments")
-    if len(shape) == 5:
-        height, width, components = struct.unpack(">HHB", shape)
-        check_size(width, height, max_pixels)
-        if frame in _PROGRESSIVE or components != data[at + 2]:
-            _check_scans(data, at - 2, width * height)
+    if len(shape) < 5:
+        raise ImageError(Reason.CORRUPT, "its pixels come before the header that says how many")
+    height, width, components = struct.unpack(">HHB", shape)
+    check_size(width, height, max_pixels)
+    kind = kind_of(b"".join(kept))
     kept.append(memoryview(data)[at - 2 :])
-    return Essentials(b"".join(kept), orientation)
+    if frame in _PROGRESSIVE or components != data[at + 2]:
+        _check_scans(data, at - 2, width * height)
+    elif frame in _HUFFMAN:
+        # An end, in case it is missing: where no pixel is, the decoder then has nothing to say.
+        kept.append(_END)
+    is_everyday = kind is not None and kind.everyday
+    return Essentials(b"".join(kept), orientation, is_everyday=is_everyday)
 
 
 def _check_scans(data: bytes, at: int, pixels: int) -> None:
@@ -109,10 +115,17 @@ class Kind(NamedTuple):
 
     ``everyday``: Huffman-coded, baseline, extended or progressive, with 8 bits and 1, 3 or 4
     components: what decoders are used to, and may decode at a smaller scale.
+
+    ``process``: a value of those in ``_PROCESSES``, as "progressive". ``bits``: of each sample.
     """
 
     name: str
     everyday: bool
+    process: str
+    bits: int
+    width: int
+    height: int
+    components: int
 
 
 def kind_of(data: bytes) -> Kind | None:
@@ -141,7 +154,7 @@ def kind_of(data: bytes) -> Kind | None:
         at += max(length, 2)
     if not frames or len(shape) < 6:
         return None
-    bits, height, _, components = struct.unpack_from(">BHHB", shape)
+    bits, height, width, components = struct.unpack_from(">BHHB", shape)
     process = "hierarchical" if _DEFINE_HIERARCHY in frames else _PROCESSES[frames[0]]
     ordinary = len(frames) == 1 and frames[0] in _HUFFMAN and bits == 8 and height > 0
     factors = shape[7 : 6 + 3 * components : 3]  # of each component, across and down
@@ -155,4 +168,10 @@ def kind_of(data: bytes) -> Kind | None:
     if not height:
         name += ", whose height is given after its pixels"
     article = "an" if name[0] in "aeiou" else "a"
-    return Kind(f"{article} {name}", ordinary and well_formed)
+    everyday = ordinary and well_formed
+    return Kind(f"{article} {name}", everyday, process, bits, width, height, components)
+
+
+def ends_early(data: bytes) -> bool:
+    """Whether the marker that every JPEG ends with is missing; previews have one of their own."""
+    return data.rfind(_END) <= data.rfind(b"\xff\xda")

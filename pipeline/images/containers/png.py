@@ -15,21 +15,30 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _KEPT_CHUNKS = (b"IHDR", b"PLTE", b"tRNS")
 
+# Color type → the bits of a sample that it may have.
+_BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+
 
 def reduce_png(data: bytes, max_pixels: int) -> Essentials:
     """A PNG without metadata, whose text and profiles may be bombs, and without animation."""
     kept: list[bytes | memoryview] = [PNG_SIGNATURE]
     pixels: list[memoryview] = []
     exif = b""
+    is_everyday = False
     at = len(PNG_SIGNATURE)
     for _ in range(_MAX_PNG_CHUNKS):
         if at + 8 > len(data):
             break
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
-        if kind == b"IHDR" and length >= 8:
-            width, height = struct.unpack_from(">II", data, at + 8)
+        if kind == b"IHDR":
+            width, height, bits, color = struct.unpack_from(">IIBB", data, at + 8)
             check_size(width, height, max_pixels)
+            if bits not in _BITS.get(color, ()):
+                raise ImageError(
+                    Reason.CORRUPT, f"no PNG has {bits} bits a sample and color type {color}"
+                )
+            is_everyday = len(kept) == 1
         if kind == b"IDAT":
             pixels.append(memoryview(data)[at + 8 : end - 4])
         elif kind in _KEPT_CHUNKS:
@@ -45,4 +54,10 @@ def reduce_png(data: bytes, max_pixels: int) -> Essentials:
         # The checksum is left out, as Pillow does not look at it; what is compressed has its own.
         kept.append(struct.pack(">I4s", sum(map(len, pixels)), b"IDAT"))
         kept += [*pixels, bytes(4), b"\0\0\0\0IEND\xae\x42\x60\x82"]
-    return Essentials(b"".join(kept), exif_orientation(exif))
+    is_everyday = is_everyday and bool(pixels)
+    return Essentials(b"".join(kept), exif_orientation(exif), is_everyday=is_everyday)
+
+
+def ends_early(data: bytes) -> bool:
+    """Whether the chunk that every PNG ends with is missing."""
+    return b"IEND" not in data[-64:]

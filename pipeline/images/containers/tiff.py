@@ -74,7 +74,7 @@ def reduce_tiff(data: bytes, max_pixels: int) -> Essentials:
         ]
     )
     reduced = b"".join([data[:start], content, memoryview(data)[start + len(content) :]])
-    return Essentials(reduced, orientation)
+    return Essentials(reduced, orientation, is_everyday=True)
 
 
 def _check_tiff(

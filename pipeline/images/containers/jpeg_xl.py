@@ -1,0 +1,64 @@
+"""JPEG XL: codestreams, and files around them. ISO/IEC 18181."""
+
+from __future__ import annotations
+
+from pipeline.errors import ImageError
+from pipeline.images.containers.boxes import boxes
+from pipeline.images.containers.common import Essentials, check_size
+from pipeline.records import Reason
+
+JXL_SIGNATURE = b"\0\0\0\x0cJXL "
+CODESTREAM_SIGNATURE = b"\xff\x0a"
+
+# Width for a height, where the file only says which: by 12/10, 4/3 and so on.
+_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+_SIDE_BITS = (9, 13, 18, 30)
+
+
+def reduce_jpeg_xl(data: bytes, max_pixels: int) -> Essentials:
+    """A JPEG XL as it is, once it is known to be small enough; its decoder turns it upright."""
+    check_size(*jpeg_xl_size(data), max_pixels)
+    return Essentials(data, 1)
+
+
+def jpeg_xl_size(data: bytes) -> tuple[int, int]:
+    """Width and height in pixels, before the image is turned upright.
+
+    Raises:
+      ImageError: there is no codestream, or it ends too early.
+    """
+    start = 0
+    if data.startswith(JXL_SIGNATURE):
+        start = len(data)
+        for box in boxes(data):
+            if box.kind in (b"jxlc", b"jxlp"):
+                start = box.start + 4 * (box.kind == b"jxlp")
+                break
+    if len(data) < start + 4:
+        raise ImageError(Reason.TRUNCATED, "the file ends before the image begins")
+    if not data.startswith(CODESTREAM_SIGNATURE, start):
+        raise ImageError(Reason.CORRUPT, "there is no codestream where it should be")
+    return _size(data[start + 2 : start + 12])
+
+
+def _size(header: bytes) -> tuple[int, int]:
+    """Width and height that a codestream's header begins with."""
+    bits = int.from_bytes(header, "little")
+
+    def take(count: int) -> int:
+        nonlocal bits
+        value = bits & ((1 << count) - 1)
+        bits >>= count
+        return value
+
+    small = take(1)
+
+    def side() -> int:
+        return 8 * (take(5) + 1) if small else take(_SIDE_BITS[take(2)]) + 1
+
+    height = side()
+    ratio = take(3)
+    if not ratio:
+        return side(), height
+    across, down = _RATIOS[ratio - 1]
+    return height * across // down, height

@@ -1,0 +1,147 @@
+"""The formats of images: a row for each says how a file is recognized, verified and decoded.
+
+Formats that people have but this package does not read have a row as well, so that a failure names
+them, and so that a folder's files of that name fail in sight and are not passed over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+from pipeline.errors import ImageError
+from pipeline.images import codecs
+from pipeline.images.codecs import Opened
+from pipeline.images.containers import heif, jpeg, jpeg_2000, jpeg_xl, others, png, tiff
+from pipeline.images.containers.common import Essentials
+from pipeline.records import Reason
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFormat:
+    """A format of image files.
+
+    Attributes:
+      name: for people.
+      signatures: what its files begin with, each with its offset.
+      suffixes: of the files in a folder that are taken for images, lower case.
+      reduce: from a file and the most pixels that are decoded to what a decoder is given. Raises an
+        ``ImageError`` for what is not decoded, and ``struct.error`` where the file ends too early.
+        None for a format that is not read.
+      open: from that to an image that can be loaded.
+      ends_early: whether a file lacks its end, as its format marks it.
+    """
+
+    name: str
+    signatures: tuple[tuple[int, bytes], ...]
+    suffixes: tuple[str, ...] = ()
+    reduce: Callable[[bytes, int], Essentials] | None = None
+    open: Callable[[bytes], Opened] | None = None
+    ends_early: Callable[[bytes], bool] = lambda data: False
+
+    def matches(self, data: bytes) -> bool:
+        """Whether a file begins like one of this format."""
+        return any(data.startswith(signature, offset) for offset, signature in self.signatures)
+
+
+def _with_pillow(plugin: str) -> Callable[[bytes], Opened]:
+    return functools.partial(codecs.open_with_pillow, plugin=plugin)
+
+
+FORMATS = (
+    ImageFormat(
+        "JPEG",
+        ((0, b"\xff\xd8"),),
+        (".jpg", ".jpeg", ".jpe", ".jfif"),
+        jpeg.reduce_jpeg,
+        codecs.open_jpeg,
+        jpeg.ends_early,
+    ),
+    ImageFormat(
+        "PNG",
+        ((0, b"\x89PNG"),),
+        (".png",),
+        png.reduce_png,
+        _with_pillow("PNG"),
+        png.ends_early,
+    ),
+    ImageFormat(
+        "GIF",
+        ((0, b"GIF87a"), (0, b"GIF89a")),
+        (".gif",),
+        others.reduce_gif,
+        _with_pillow("GIF"),
+    ),
+    ImageFormat(
+        "TIFF",
+        tuple((0, s) for s in (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")),
+        (".tif", ".tiff"),
+        tiff.reduce_tiff,
+        _with_pillow("TIFF"),
+    ),
+    ImageFormat(
+        "WebP",
+        ((8, b"WEBP"),),
+        (".webp",),
+        others.reduce_webp,
+        _with_pillow("WEBP"),
+        others.webp_ends_early,
+    ),
+    ImageFormat(
+        "BMP",
+        ((0, b"BM"), *((0, bytes([size, 0, 0, 0])) for size in others.BMP_HEADER_SIZES)),
+        (".bmp", ".dib"),
+        others.reduce_bmp,
+        codecs.open_bmp,
+        others.bmp_ends_early,
+    ),
+    ImageFormat("Canon raw", ((4, b"ftypcrx "),), ()),
+    ImageFormat(
+        "HEIC or AVIF",
+        ((4, b"ftyp"),),
+        (".heic", ".heif", ".hif", ".avif"),
+        heif.reduce_heif,
+        codecs.open_heif,
+        heif.ends_early,
+    ),
+    ImageFormat(
+        "JPEG 2000",
+        ((0, jpeg_2000.JP2_SIGNATURE), (0, jpeg_2000.CODESTREAM_SIGNATURE)),
+        (".jp2", ".j2k", ".jpx"),
+        jpeg_2000.reduce_jpeg_2000,
+        _with_pillow("JPEG2000"),
+        jpeg_2000.ends_early,
+    ),
+    ImageFormat(
+        "JPEG XL",
+        ((0, jpeg_xl.JXL_SIGNATURE), (0, jpeg_xl.CODESTREAM_SIGNATURE)),
+        (".jxl",),
+        jpeg_xl.reduce_jpeg_xl,
+        codecs.open_jpeg_xl,
+    ),
+    ImageFormat("Photoshop", ((0, b"8BPS"),), (".psd",)),
+    ImageFormat("icon", ((0, b"\0\0\1\0"),), (".ico",)),
+    ImageFormat("PDF", ((0, b"%PDF"),)),
+    ImageFormat("SVG", ((0, b"<svg"),), (".svg",)),
+)
+
+# What a folder's files must be named like to be taken for images.
+SUFFIXES = tuple(sorted({suffix for row in FORMATS for suffix in row.suffixes}))
+
+
+def recognize(data: bytes) -> ImageFormat:
+    """The format of a file, by its first bytes.
+
+    Raises:
+      ImageError: it is none of those that are read.
+    """
+    for row in FORMATS:
+        if row.matches(data):
+            if row.reduce is None:
+                raise ImageError(
+                    Reason.UNSUPPORTED_FORMAT,
+                    f"{row.name} files are not read; convert it to JPEG or PNG",
+                )
+            return row
+    raise ImageError(Reason.NOT_AN_IMAGE, f"the file begins with {data[:16]!r}")

@@ -41,10 +41,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _import(job: str) -> ModuleType:
-    """A job's module; late, for Beam and TensorFlow take seconds, which --help does without.
+    """Import a job's module, when it is needed: Beam and TensorFlow take seconds.
 
-    What importing makes, a million objects, is no garbage: looking for some in between would take
-    another fifth of the time, and looking at it again later some of each run's.
+    None of the million objects that importing makes is garbage. To collect in between would take a
+    fifth more time, and to look at them again later some of each run's.
     """
     if job in sys.modules or not gc.isenabled():
         return importlib.import_module(job)
@@ -57,9 +57,9 @@ def _import(job: str) -> ModuleType:
 
 
 def console() -> None:
-    """Run the command that the process was started with, and end the process.
+    """Run the command that the process was started with, and end the process at once.
 
-    At once in any case: Python would wait for all images that are being read.
+    Python by itself would wait for all images that are being read.
     """
     interrupt = functools.partial(_interrupt, os.dup(2))
     signal.signal(signal.SIGINT, interrupt)
@@ -95,7 +95,7 @@ def _interrupt(standard_error: int, number: int, _: object) -> NoReturn:
         state = f": {counts.done:,} images done, {counts.failed:,} failed"
     if counts.kept:
         state += f", the rows of {counts.kept:,} kept"
-    # What was to be done with older results has been done; these are now to be gone on with.
+    # Older results have been dealt with; the next attempt goes on with the rows of this one.
     argv = without_flags(sys.orig_argv, re.compile("--if_exists"))
     command = shlex.join(without_secret_flags(argv))
     say(f"interrupted{state}; to go on, give the same command again: {command}")

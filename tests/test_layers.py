@@ -72,7 +72,6 @@ ALLOWED_TO_SPEAK_OF_FLAGS = {
     "pipeline.label.runs",
     "pipeline.outputs.copies",
     "pipeline.outputs.rows",
-    "pipeline.runner",
 }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import console, storage
-from pipeline.config import yaml_file as config_file
+from pipeline.config import yaml_file
 from pipeline.config.commands import as_yaml
 from pipeline.config.options import FinetuneConfig, written
 from pipeline.errors import ImageError, InputError, RunError
@@ -374,7 +374,7 @@ def write_results(
     title = f"{len(labels)} classes: {', '.join(labels[:5])}{', …' if len(labels) > 5 else ''}"
     page = render_report(title, facts, evaluation, curves, grid, confusion)
     (folder / "report.html").write_text(page, encoding="utf-8")
-    (folder / config_file.NAME).write_text(as_yaml(run.config), encoding="utf-8")
+    (folder / yaml_file.NAME).write_text(as_yaml(run.config), encoding="utf-8")
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline import console, storage
-from pipeline.config import yaml_file as config_file
+from pipeline.config import yaml_file
 from pipeline.config.commands import as_yaml
 from pipeline.config.flags import Rows, flags_of
 from pipeline.config.options import LabelConfig
@@ -44,7 +44,7 @@ _RUN_FOLDER = outputs.RUN_FOLDER
 
 _ROWS = (outputs.LABELS, outputs.FAILURES)
 # All that is of a run in its folder, its summary and its shards apart.
-_REST = (f"{UNFINISHED}/*", config_file.NAME, outputs.REPORT)
+_REST = (f"{UNFINISHED}/*", yaml_file.NAME, outputs.REPORT)
 
 # Settings that make other rows of the same images.
 _MAKE_OTHER_ROWS = [flag.name for flag in flags_of(LabelConfig) if flag.rows is Rows.OTHER_VALUES]
@@ -291,7 +291,7 @@ def _start(run: Run) -> Run:
     }
     storage.write_file(storage.join(run.unfinished, _RUN), json.dumps(note, indent=2).encode())
     flags = as_yaml(run.config).encode()
-    storage.write_file(storage.join(run.folder, config_file.NAME), flags)
+    storage.write_file(storage.join(run.folder, yaml_file.NAME), flags)
     return run
 
 

@@ -15,7 +15,7 @@ from pipeline.report.thumbnails import load_thumbnails
 from pipeline.report.truth import in_words, quality
 from pipeline.tally import headline
 
-# What can go wrong with a page, which is no part of the results: a store, a row that somebody has
+# What can go wrong with a page, which is not part of the results: a store, a row that somebody has
 # changed, a full disk or memory, no more threads.
 _FAILURES = (
     OutputError,
@@ -32,13 +32,13 @@ _FAILURES = (
 
 
 def run(config: ReportConfig) -> int:
-    """Make the page of an existing folder again, and print what the run's last lines were.
+    """Make the page of an existing folder again, and print the last lines of its run again.
 
     Returns:
       0.
 
     Raises:
-      UsageError: the folder is not one of a whole run, or cannot be read or written.
+      UsageError: the folder does not hold a complete run, or cannot be read or written.
     """
     from pipeline.runner import beam_options
 
@@ -53,7 +53,14 @@ def run(config: ReportConfig) -> int:
 
 
 def write(folder: str) -> list[str]:
-    """What ``make`` returns, of a run that has just ended; nothing, and a warning, if it failed."""
+    """Make the page of a run that has just ended; if that fails, warn, and return no lines.
+
+    Args:
+      folder: absolute path or URI.
+
+    Returns:
+      What ``make`` returns, or nothing.
+    """
     try:
         return make(folder)
     except _FAILURES as error:
@@ -72,7 +79,7 @@ def make(folder: str) -> list[str]:
       Lines for the console: how good the labels are, where that is known, and the page's path.
 
     Raises:
-      OutputError: the folder is not one of a whole run.
+      OutputError: the folder does not hold a complete run.
     """
     summary = read_summary(folder)
     rows = read_rows(folder, summary["labels"])

@@ -21,6 +21,7 @@ ROOMS = (
     "errors",
     "console",
     "progress",
+    "shutdown",
     "tally",
     "evaluation",
     "pages",

@@ -21,7 +21,7 @@ setup(
     packages=find_packages(include=["pipeline", "pipeline.*"]),
     package_data={
         "pipeline": ["py.typed"],
-        "pipeline.pages": ["*.jinja"],
+        "pipeline.html": ["*.jinja"],
         "pipeline.finetune": ["*.jinja"],
         "pipeline.report": ["*.jinja"],
         "pipeline.sample": ["features/**", "images/**", "model/**"],

@@ -1,4 +1,4 @@
-"""How good a classifier's answers are, held against the truth."""
+"""Measures a classifier's answers against the truth."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ class ClassScores:
 
     Attributes:
       label: its name.
-      images: how many of the images are of it.
-      precision: share in [0, 1] of the images predicted as it that are of it; None if there are
-        none.
-      recall: share in [0, 1] of the images of it that are predicted as it; None if there are none.
+      images: number of images of this class.
+      precision: share in [0, 1] that are of this class, among the images predicted as it; None if
+        no image is.
+      recall: share in [0, 1] that are predicted as this class, among the images of it; None if
+        no image is.
     """
 
     label: str
@@ -37,7 +38,7 @@ class Evaluation:
     """How good the answers for a set of images are.
 
     Attributes:
-      images: how many.
+      images: their number.
       accuracy: share of them in [0, 1] whose most probable class is the true one.
       interval: the accuracy's 95 % Wilson score interval, in [0, 1].
       calibration_error: by how much the probability of the most probable class misses the share
@@ -55,7 +56,7 @@ class Evaluation:
     confusion: tuple[tuple[int, ...], ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The same as lists, dicts, numbers and None."""
+        """Convert to lists, dicts, numbers and None."""
         return {
             "images": self.images,
             "accuracy": self.accuracy,
@@ -67,7 +68,7 @@ class Evaluation:
 
 
 def evaluate(truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]) -> Evaluation:
-    """Hold a classifier's answers against the truth.
+    """Measure a classifier's answers against the truth.
 
     Args:
       truth: int ``[N]``, indices of the true classes.
@@ -118,7 +119,7 @@ def evaluate(truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]
 
 
 def wilson_interval(successes: int, total: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927, doi:10.1080/01621459.1927.10502953).
+    """Compute the 95 % score interval of a share (Wilson 1927, doi:10.1080/01621459.1927.10502953).
 
     Unlike the normal approximation it stays in [0, 1] and is not empty for none or all of a few.
 
@@ -136,23 +137,23 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
 
 
 def calibration_bin(confidence: float) -> int:
-    """Which of ``CALIBRATION_BINS`` equal parts of [0, 1]; they are open below, closed above."""
+    """Find which of ``CALIBRATION_BINS`` equal parts of [0, 1], open below and closed above."""
     return min(max(math.ceil(confidence * CALIBRATION_BINS) - 1, 0), CALIBRATION_BINS - 1)
 
 
 def calibration_error(right: Sequence[float], confidence: Sequence[float], images: int) -> float:
-    """The expected calibration error: Guo et al. 2017, arXiv:1706.04599, equation 3.
+    """Compute the expected calibration error: Guo et al. 2017, arXiv:1706.04599, equation 3.
 
     Args:
-      right: of each bin, how many answers are right; ``[CALIBRATION_BINS]``.
-      confidence: the sum of the answers' probabilities; likewise.
-      images: in all bins.
+      right: number of right answers in each bin, ``[CALIBRATION_BINS]``.
+      confidence: sum of the answers' probabilities in each bin, ``[CALIBRATION_BINS]``.
+      images: number of images in all bins.
     """
     return sum(abs(r - c) for r, c in zip(right, confidence, strict=True)) / images
 
 
 def class_scores(label: str, of_it: int, predicted_as_it: int, hits: int) -> ClassScores:
-    """From the numbers of images that are of a class, predicted as it, and both."""
+    """Make the scores of a class from the numbers of images of it, predicted as it, and both."""
     return ClassScores(label, of_it, _share(hits, predicted_as_it), _share(hits, of_it))
 
 

@@ -24,7 +24,7 @@ ROOMS = (
     "shutdown",
     "tally",
     "evaluation",
-    "pages",
+    "html",
     "storage",
     "images",
     "models",

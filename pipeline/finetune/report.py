@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import pages
+from pipeline import html
 from pipeline.evaluation import Evaluation
 
 
@@ -27,12 +27,12 @@ def render_report(
       grid: a PNG from ``pictures.draw_grid``.
       confusion: a PNG from ``pictures.draw_confusion``.
     """
-    return pages.render(
+    return html.render(
         Path(__file__).parent / "report.html.jinja",
         title=title,
         facts=facts,
         evaluation=evaluation,
-        curves=pages.data_uri("image/png", curves),
-        grid=pages.data_uri("image/png", grid),
-        confusion=pages.data_uri("image/png", confusion),
+        curves=html.data_uri("image/png", curves),
+        grid=html.data_uri("image/png", grid),
+        confusion=html.data_uri("image/png", confusion),
     )

@@ -9,7 +9,7 @@ import apache_beam as beam
 
 from pipeline.formats.registry import FORMATS, format_of
 from pipeline.formats.schema import Schema
-from pipeline.formats.tables import open_file
+from pipeline.formats.tables import open_unzipped
 from pipeline.records import Failure, Labeled
 
 
@@ -57,5 +57,5 @@ def read_rows(path: str) -> Iterator[dict[str, Any]]:
     format_ = format_of(path)
     if format_ is None:
         raise ValueError(f"{path} is in none of the formats {', '.join(FORMATS)}")
-    with open_file(path) as file:
+    with open_unzipped(path) as file:
         yield from format_.load().read_rows(file)

@@ -45,12 +45,12 @@ def read_table(uri: str, columns: Sequence[str] | None = None) -> Iterator[dict[
     found = _format(uri)
     if found is None:
         raise ValueError("is not a table, by its name")
-    with open_file(uri) as file:
+    with open_unzipped(uri) as file:
         yield from found.load().read_table(file, columns)
 
 
 @contextlib.contextmanager
-def open_file(uri: str) -> Iterator[Any]:
+def open_unzipped(uri: str) -> Iterator[Any]:
     """Open a file for reading, unzipped if its name ends with ``.gz``.
 
     Raises:
@@ -62,6 +62,6 @@ def open_file(uri: str) -> Iterator[Any]:
         else:
             file = storage.open_file(uri)
         stack.enter_context(file)
-        # Beam would unzip, too, and take a file that ends too early for a whole one.
+        # Not by Beam, which takes a file that ends too early for a whole one.
         is_gzipped = _path(uri).endswith(".gz")
         yield stack.enter_context(gzip.GzipFile(fileobj=file)) if is_gzipped else file

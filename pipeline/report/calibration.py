@@ -1,4 +1,4 @@
-"""The calibration diagram: right answers against how probable the model found them."""
+"""Draws the calibration diagram: share of right answers against their predicted probability."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Point(NamedTuple):
     """The images whose scores are in one part of [0, 1].
 
     ``low``, ``high``: the part. ``confidence``: their average score. ``right``: the share of right
-    answers. ``x``, ``y``: where the two are in the drawing; ``radius`` tells how many they are.
+    answers. ``x``, ``y``: the two in the drawing's units. ``radius`` grows with their number.
     """
 
     low: float
@@ -28,7 +28,7 @@ class Point(NamedTuple):
 
 
 def points(judged: Judged) -> list[Point]:
-    """One for each part that has images."""
+    """Make a point for each part of [0, 1] that has images."""
     most = max(judged.images)
     found = []
     for n, images in enumerate(judged.images):

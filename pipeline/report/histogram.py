@@ -1,11 +1,11 @@
-"""The histogram of the scores: counts → bars, in the units of the drawing."""
+"""Draws the histogram of the scores: numbers of images → bars, in the drawing's units."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import NamedTuple
 
-from pipeline.report.rows import SCORE_BINS
+from pipeline.report.aggregates import SCORE_BINS
 
 BARS = 20
 WIDTH, HEIGHT = 460, 150
@@ -14,7 +14,7 @@ _GAP = 3
 
 
 class Bar(NamedTuple):
-    """A bar. ``low``, ``high``: of its scores. ``x`` to ``height``: of its rectangle."""
+    """A bar. ``low``, ``high``: the range of its scores. ``x`` to ``height``: its rectangle."""
 
     low: float
     high: float
@@ -26,7 +26,7 @@ class Bar(NamedTuple):
 
 
 def bars(scores: Counter[int]) -> list[Bar]:
-    """The bars, of equal parts of [0, 1]; one that is not empty is never too low to be seen."""
+    """Draw bars of equal parts of [0, 1]; one that is not empty is high enough to be seen."""
     counts = [0] * BARS
     for score, images in scores.items():
         counts[score * BARS // SCORE_BINS] += images
@@ -50,7 +50,7 @@ def bars(scores: Counter[int]) -> list[Bar]:
 
 
 def median(scores: Counter[int]) -> float | None:
-    """The score that half of the images do not exceed, to a thousandth; None without any."""
+    """Find the score that half of the images do not exceed, to a thousandth; None without any."""
     images, seen = sum(scores.values()), 0
     for score in sorted(scores):
         seen += scores[score]
@@ -60,7 +60,7 @@ def median(scores: Counter[int]) -> float | None:
 
 
 def share_below(scores: Counter[int], score: float) -> float | None:
-    """The part of the images with less than a score; None without any."""
+    """Compute the share of the images below a score, in [0, 1]; None without any."""
     images = sum(scores.values())
     below = sum(count for bin_, count in scores.items() if bin_ < round(score * SCORE_BINS))
     return below / images if images else None

@@ -8,9 +8,10 @@ from pipeline import console, storage
 from pipeline.config.options import ReportConfig
 from pipeline.errors import OutputError, StoreError
 from pipeline.outputs import rows as outputs
+from pipeline.report.aggregates import aggregate_rows
 from pipeline.report.mix import class_mix, previous_run
-from pipeline.report.page import render
-from pipeline.report.rows import read_rows, read_summary
+from pipeline.report.page import render_page
+from pipeline.report.summary import read_summary
 from pipeline.report.thumbnails import load_thumbnails
 from pipeline.report.truth import in_words, quality
 from pipeline.tally import headline
@@ -82,13 +83,13 @@ def make(folder: str) -> list[str]:
       OutputError: the folder does not hold a complete run.
     """
     summary = read_summary(folder)
-    rows = read_rows(folder, summary["labels"])
+    rows = aggregate_rows(folder, summary["labels"])
     pictures = [*rows.mistakes, *rows.uncertain, *rows.unlabeled]
     pictures += (one for some in rows.by_label.values() for one in some)
     found = quality(rows.judged)
     previous = previous_run(folder)
     mix = class_mix(summary["labels"], previous and previous[1]["labels"])
-    page = render(summary, rows, found, load_thumbnails(pictures), mix, previous)
+    page = render_page(summary, rows, found, load_thumbnails(pictures), mix, previous)
     path = storage.join(folder, outputs.REPORT)
     storage.write_file(path, page.encode(), mime_type="text/html")
     return [path] if found is None else [in_words(found), path]

@@ -8,21 +8,22 @@ from typing import Any, NamedTuple
 
 from pipeline import storage
 from pipeline.errors import OutputError, StoreError
-from pipeline.outputs import rows as outputs
-from pipeline.report.rows import read_summary
+from pipeline.outputs.rows import RUN_FOLDER, SUMMARY
+from pipeline.report.summary import read_summary
 
 TOP = 20
 MOST_CHANGED = 5
 
-# Standard errors that a share has to differ by to be more than chance: one label in 370 does that
-# without a cause.
+# By how many standard errors a share has to differ to stand out; by chance alone, one label in 370
+# does.
 _UNLIKELY = 3.0
 
 
 class Share(NamedTuple):
-    """A label's images. ``before``: its share in the previous run; None without one.
+    """A label's share of the images, in [0, 1].
 
-    ``stands_out``: it has changed by more than chance explains.
+    ``before``: its share in the previous run; None without one. ``stands_out``: whether it has
+    changed by more than chance explains.
     """
 
     label: str
@@ -33,21 +34,21 @@ class Share(NamedTuple):
 
     @property
     def most(self) -> float:
-        """The greater share of the two."""
+        """The greater of the two shares."""
         return max(self.share, self.before or 0.0)
 
     @property
     def change(self) -> float | None:
-        """Of the share, in [-1, 1]."""
+        """The difference of the shares, in [-1, 1]; None without a previous run."""
         return None if self.before is None else self.share - self.before
 
 
 class Mix(NamedTuple):
-    """The labels of a run.
+    """The labels of a run, compared with those of the previous one.
 
     ``top``: the most frequent. ``rest``: all others as one, None if there are none; their number is
-    ``rest_labels``. ``moved``: the part of the images that would have to have another label for the
-    mix to be the previous run's. ``most_changed``: of all labels, those of either run.
+    ``rest_labels``. ``moved``: the share of the images that would need another label for the mix to
+    equal the previous run's. ``most_changed``: the labels of either run whose shares differ most.
     """
 
     top: list[Share]
@@ -58,11 +59,11 @@ class Mix(NamedTuple):
 
 
 def class_mix(now: Mapping[str, int], before: Mapping[str, int] | None) -> Mix:
-    """What the page says of the labels.
+    """Compare the labels of a run with those of the previous one.
 
     Args:
-      now: images by label.
-      before: of the previous run; None if there is none, or it has no images.
+      now: numbers of images by label.
+      before: likewise, of the previous run; None if there is none.
     """
     ordered = sorted(now, key=lambda label: (-now[label], label))
     top, rest = ordered[:TOP], ordered[TOP:]
@@ -90,15 +91,15 @@ def class_mix(now: Mapping[str, int], before: Mapping[str, int] | None) -> Mix:
 
 
 def previous_run(folder: str) -> tuple[str, dict[str, Any]] | None:
-    """The run of ``--incremental`` before this one that is whole: its name and its summary.
+    """Find the last finished run before an incremental one: its name and its summary.
 
-    None if there is none, if it cannot be read, or if the folder is not one of such runs.
+    None if there is none, if it cannot be read, or if the folder is not that of such a run.
     """
     parent, name = storage.split(folder.rstrip("/"))
-    if not name.startswith(outputs.RUN_FOLDER):
+    if not name.startswith(RUN_FOLDER):
         return None
     try:
-        paths = storage.find(parent, f"{outputs.RUN_FOLDER}*/{outputs.SUMMARY}")
+        paths = storage.find(parent, f"{RUN_FOLDER}*/{SUMMARY}")
         folders = [path.rpartition("/")[0] for path in paths]
         # Their names are the times at which they began.
         earlier = [path for path in folders if path.rpartition("/")[2] < name]

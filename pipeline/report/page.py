@@ -1,4 +1,4 @@
-"""What a run has left → the page."""
+"""Lays out the page of a run."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import pages
+from pipeline import html
 from pipeline.report import calibration, histogram, texts
+from pipeline.report.aggregates import Aggregates, Picture
 from pipeline.report.mix import Mix
-from pipeline.report.rows import Picture, Rows
 from pipeline.report.thumbnails import Thumbnail
 from pipeline.report.truth import Quality
 
 
-def render(
+def render_page(
     summary: Mapping[str, Any],
-    rows: Rows,
+    rows: Aggregates,
     quality: Quality | None,
     thumbnails: Mapping[str, Thumbnail],
     mix: Mix,
     previous: tuple[str, Mapping[str, Any]] | None,
 ) -> str:
-    """The page of a label run.
+    """Render the page of a label run as HTML.
 
     Args:
       summary: the content of ``summary.json``.
-      rows: what is kept of its rows.
-      quality: how good they are, where that is known.
+      rows: what was gathered from its rows.
+      quality: how good the labels are, where that is known.
       thumbnails: by image; those that are absent become placeholders.
-      mix: of its labels.
-      previous: the name and summary of the run that ``mix`` compares it with.
+      mix: its labels, compared with the previous run's.
+      previous: the name and summary of that run; None if there is none.
     """
-    return pages.render(
+    return html.render(
         Path(__file__).parent / "report.html.jinja",
         texts=texts,
         summary=summary,
@@ -69,7 +69,7 @@ def _figure(picture: Picture, thumbnails: Mapping[str, Thumbnail]) -> dict[str, 
     return {"picture": picture, "thumbnail": thumbnails.get(picture.image)}
 
 
-def _failures(summary: Mapping[str, Any], rows: Rows) -> list[dict[str, Any]]:
+def _failures(summary: Mapping[str, Any], rows: Aggregates) -> list[dict[str, Any]]:
     counts = dict.fromkeys(rows.failures, 0) | dict(summary["failure_reasons"])
     return [
         {
@@ -96,7 +96,7 @@ def _previous(
 
 
 def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and values; what an older run did not note is left out."""
+    """List names and values; what an older run did not record is left out."""
     model, settings = summary["model"], summary.get("settings") or {}
     versions = summary.get("versions") or {}
     inputs = [texts.name(str(given)) for given in settings.get("input") or []]

@@ -1,4 +1,4 @@
-"""Keeps a few of many, in bounded memory, and always the same ones."""
+"""Keeps a few items of many, in bounded memory, and always the same ones."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ T = TypeVar("T")
 
 
 class Least(Generic[T]):
-    """The items with the least keys of all that were offered, in whatever order they came.
+    """The items with the least keys among all that were offered, in whatever order they came.
 
-    With ``summary.hash_of`` of their names as keys they are a random sample, the same one whenever
-    the rows are the same, also if they are spread over other files or are in another order.
+    With ``tally.hash_of`` of their names as keys they are a random sample. It depends on the items
+    alone, not on their order or on the files that they come from.
 
     Args:
-      size: the most that are kept.
+      size: the maximum number of items.
     """
 
     def __init__(self, size: int):
         self._size = size
-        # Python's heaps have the least in front, and here the greatest is to go.
+        # Python's heaps have the least in front, and here the greatest goes first.
         self._heap: list[tuple[_Reversed, T]] = []
 
     def wants(self, key: Any) -> bool:
@@ -40,7 +40,7 @@ class Least(Generic[T]):
             heapq.heapreplace(self._heap, entry)
 
     def items(self) -> list[T]:
-        """What is kept, least key first."""
+        """Return what is kept, least key first."""
         return [item for _, item in sorted(self._heap, key=lambda entry: entry[0].key)]
 
 

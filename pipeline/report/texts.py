@@ -1,4 +1,4 @@
-"""What the page says in words: names cut to size, reasons explained, times for people."""
+"""Puts what the page shows into words: names cut to size, reasons, times, numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MESSAGE_CHARACTERS = 240
 
 
 def meaning(reason: str) -> str:
-    """What a failure's reason means; nothing for one that this version does not know."""
+    """Explain a failure's reason; "" for one that this version does not know."""
     try:
         return Reason(reason).sentence
     except ValueError:
@@ -22,31 +22,31 @@ def meaning(reason: str) -> str:
 
 
 def text(value: Any, characters: int = NAME_CHARACTERS) -> str:
-    """Any value as text that can be shown, cut at its end."""
+    """Make any value text that can be shown, cut at its end."""
     shown = _clean(str(value), 2 * characters)
     return shown if len(shown) <= characters else shown[: characters - 1].rstrip() + "…"
 
 
 def name(image: str) -> str:
-    """An image's name; a long one is cut at its beginning, as the end tells images apart."""
+    """Show an image's name; a long one is cut at its beginning, as the end tells images apart."""
     shown = _clean(image[-2 * NAME_CHARACTERS :], 2 * NAME_CHARACTERS)
     return shown if len(shown) <= NAME_CHARACTERS else "…" + shown[1 - NAME_CHARACTERS :]
 
 
 def base_name(image: str) -> str:
-    """The last part of an image's name."""
+    """Show the last part of an image's name."""
     return name(image.rstrip("/").rpartition("/")[2] or image)
 
 
 def label(given: str | None) -> str:
-    """A label, which need not be a short one; None is none."""
+    """Show a label, cut to size; None is "no label"."""
     if given is None:
         return "no label"
     return text(given, LABEL_CHARACTERS) or "(no name)"
 
 
 def time(given: Any) -> str:
-    """A summary's time, for people: 24 November 2026, 18:28 UTC."""
+    """Write a summary's time for people: 24 November 2026, 18:28 UTC."""
     try:
         moment = datetime.strptime(str(given), TIME)
     except ValueError:
@@ -55,12 +55,12 @@ def time(given: Any) -> str:
 
 
 def number(value: Any, digits: int = 0) -> str:
-    """With thousands apart; a dash for what is none."""
+    """Write a number with its thousands apart; a dash for anything else."""
     return f"{value:,.{digits}f}" if isinstance(value, (int, float)) else "–"
 
 
 def points(change: float | None) -> str:
-    """A change of a share, in percentage points."""
+    """Write a change of a share in percentage points."""
     if change is None:
         return "–"
     size = f"{100 * abs(change):.1f}"

@@ -1,4 +1,4 @@
-"""Small pictures of images, as far as they can be had in the time there is."""
+"""Makes small pictures of images, as many as the time allows."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from PIL import Image
 
 from pipeline import storage
 from pipeline.errors import ImageError
+from pipeline.html import data_uri
 from pipeline.images.decode import decode
 from pipeline.limits import DEFAULT_LIMITS
-from pipeline.pages import data_uri
-from pipeline.report.rows import Picture
+from pipeline.report.aggregates import Picture
 
 SIDE = 160
 BUDGET_SECONDS = 20.0
 
-# No image takes more of the page; noise would take four times as much at the first quality.
+# No thumbnail takes more of the page; noise would take four times as much at the first quality.
 MAX_BYTES = 7_000
 _QUALITIES = (70, 50, 30, 10)
 
-# For a picture that may be left out, less than the run allowed: sixteen are in memory at a time.
+# Less than the run allowed, as a picture may be left out: sixteen are in memory at a time.
 _THREADS = 16
 _MAX_IMAGE_BYTES = 32 * 2**20
 
 
 class Thumbnail(NamedTuple):
-    """``uri``: a ``data:`` URI of a JPEG. ``width``, ``height``: in pixels."""
+    """A small picture. ``uri``: a ``data:`` URI of a JPEG. ``width``, ``height``: in pixels."""
 
     uri: str
     width: int
@@ -40,11 +40,11 @@ class Thumbnail(NamedTuple):
 def load_thumbnails(
     pictures: Iterable[Picture], seconds: float = BUDGET_SECONDS
 ) -> dict[str, Thumbnail]:
-    """The thumbnails that could be made, by image.
+    """Make thumbnails, as many as the time allows, and return them by image.
 
     Args:
       pictures: the most important first.
-      seconds: after that, those that are not there are left out.
+      seconds: thumbnails that are not done by then are left out.
     """
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="thumbnail")
     try:
@@ -60,11 +60,11 @@ def load_thumbnails(
 
 
 def make_thumbnail(picture: Picture, seconds: float) -> Thumbnail | None:
-    """The thumbnail of one image; None if it cannot be made, or if it is not what was labeled.
+    """Make the thumbnail of one image; None if it cannot be made, or the image has changed.
 
     Args:
-      picture: which.
-      seconds: for each attempt to read it from a store or server.
+      picture: the image.
+      seconds: time for each attempt to read it from a store or server.
     """
     if min(picture.width, picture.height) < 1:
         return None

@@ -1,4 +1,4 @@
-"""Holds a run's rows against the truth, in one pass, and sums up how good they are."""
+"""Compares a run's rows with the truth, in one pass, and sums up how good they are."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pipeline.evaluation import (
     wilson_interval,
 )
 
-# Classes that are told apart; those that come after so many are one. Beyond any model's own, for
-# the column may hold something else.
+# The number of classes that are counted apart; all further ones count as one. No model has so many,
+# but the column may hold something else.
 MOST_CLASSES = 5000
 OTHER = "(other classes)"
 
-# What the page shows: of more classes, those that are missed the most, and no matrix.
+# What the page shows. Of more classes it shows those with the most mistakes, and no matrix.
 CLASSES_IN_TABLE = 30
 CLASSES_IN_MATRIX = 20
 CONFUSED_PAIRS = 20
@@ -32,14 +32,14 @@ class Judged:
     """Counts of the rows whose truth is known.
 
     Attributes:
-      pairs: images by their true class and the one that the model finds most probable.
-      among: images whose true class is among the predictions of their row.
-      most: predictions in a row, at most.
-      unknown: rows whose truth is not known.
-      right: right answers, by ``calibration_bin`` of their score; ``[CALIBRATION_BINS]``.
-      confidence: sum of the scores; likewise.
-      images: likewise.
-      known_labels: those that were in any prediction.
+      pairs: numbers of images by their true class and the one that the model finds most probable.
+      among: number of images whose true class is among the predictions of their row.
+      most: the largest number of predictions in a row.
+      unknown: number of rows whose truth is not known.
+      right: number of right answers by ``calibration_bin`` of the score, ``[CALIBRATION_BINS]``.
+      confidence: sum of the scores by the same bins, ``[CALIBRATION_BINS]``.
+      images: number of images by the same bins, ``[CALIBRATION_BINS]``.
+      known_labels: labels that occur in any prediction.
     """
 
     pairs: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -72,7 +72,7 @@ class Judged:
 
 
 class Confused(NamedTuple):
-    """How many images of a class are taken for another."""
+    """The number of images of one class that the model takes for another."""
 
     truth: str
     predicted: str
@@ -82,13 +82,13 @@ class Confused(NamedTuple):
 class Quality(NamedTuple):
     """How good the labels of a run are, where the truth is known.
 
-    ``images``: how many that are; ``unknown``: how many not. ``accuracy``: the share in [0, 1]
-    whose most probable class is the true one, with its 95 % Wilson ``interval``. ``among``: the
-    share whose true class is among the ``most`` predictions of a row. ``calibration_error``: see
-    ``evaluation``. ``classes``: those with the most wrong images first, of ``all_classes``.
-    ``confused``: the most frequent pairs. ``matrix``: labels, and rows of counts, truth by
-    prediction; None for too many. ``strange``: images of classes that are in no prediction.
-    ``judged``: the counts.
+    ``images``, ``unknown``: numbers of images with and without a known truth. ``accuracy``: the
+    share in [0, 1] whose most probable class is the true one, with its 95 % Wilson ``interval``.
+    ``among``: the share whose true class is among the ``most`` predictions of a row.
+    ``calibration_error``: see ``evaluation.calibration_error``. ``classes``: those with the most
+    mistakes, of ``all_classes``. ``confused``: the most frequent mistakes. ``matrix``: labels, and
+    numbers of images in rows by truth and columns by prediction; None for too many classes.
+    ``strange``: number of images whose true class occurs in no prediction. ``judged``: the counts.
     """
 
     images: int
@@ -107,7 +107,7 @@ class Quality(NamedTuple):
 
 
 def quality(judged: Judged) -> Quality | None:
-    """What the counts say; None if no row's truth is known."""
+    """Sum up the counts; None if no row's truth is known."""
     images = sum(judged.pairs.values())
     if not images:
         return None
@@ -147,7 +147,7 @@ def quality(judged: Judged) -> Quality | None:
 
 
 def in_words(found: Quality) -> str:
-    """One line for the console."""
+    """Describe the quality in one line for the console."""
     low, high = found.interval
     among = f", top-{found.most} {found.among:.3f}" if found.most > 1 else ""
     return (

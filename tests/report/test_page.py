@@ -24,18 +24,18 @@ from pipeline.__main__ import main
 from pipeline.errors import OutputError
 from pipeline.outputs import rows as outputs
 from pipeline.report import histogram, job, texts, thumbnails
-from pipeline.report.mix import class_mix, previous_run
-from pipeline.report.rows import (
+from pipeline.report.aggregates import (
     BY_LABEL,
     FAILURES_OF_A_REASON,
     IMAGES_OF_A_LABEL,
     UNCERTAIN,
     Picture,
-    read_rows,
-    read_summary,
+    aggregate_rows,
     shares_of_labels,
 )
+from pipeline.report.mix import class_mix, previous_run
 from pipeline.report.sampling import Least
+from pipeline.report.summary import read_summary
 from pipeline.tally import hash_of
 
 
@@ -76,8 +76,8 @@ def test_a_sample_does_not_depend_on_order_or_shards(tmp_path):
     shuffled = random.Random(1).sample(labeled, 300), random.Random(1).sample(failed, 50)
     second = write_run(tmp_path / "second", *shuffled, shards=3)
     counts = {"red": 100, "green": 100, "blue": 100}
-    rows = read_rows(first, counts)
-    assert rows == read_rows(second, counts)
+    rows = aggregate_rows(first, counts)
+    assert rows == aggregate_rows(second, counts)
     assert (rows.labeled, rows.failed, sum(rows.scores.values())) == (300, 50, 300)
     assert {label: len(some) for label, some in rows.by_label.items()} == dict.fromkeys(
         counts, IMAGES_OF_A_LABEL
@@ -108,7 +108,7 @@ def test_a_row_that_is_none(tmp_path, line):
     folder = write_run(tmp_path, [label_row("/a.png")])
     (tmp_path / "labels-00000-of-00001.jsonl").write_text(line + "\n")
     with pytest.raises(OutputError, match="row"):
-        read_rows(folder, {"red": 1})
+        aggregate_rows(folder, {"red": 1})
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"found": 1}'])

@@ -11,7 +11,7 @@ from helpers.runs import run, write_colors
 from pipeline.__main__ import main
 from pipeline.evaluation import evaluate
 from pipeline.report import calibration, job, truth
-from pipeline.report.rows import MISTAKES, read_rows
+from pipeline.report.aggregates import MISTAKES, aggregate_rows
 from pipeline.report.truth import Confused, Judged, in_words, quality
 
 
@@ -129,7 +129,7 @@ def test_the_page_of_a_run_with_truth(tmp_path, capsys):
     assert "The label is right for 70.0 % of the 10 images whose class is known" in text
     assert "The most confident mistakes no picture of dog-0.7.png dog 70.0 % is cat" in text
     assert "Images by their true class (rows)" in text
-    assert [one.score for one in read_rows(folder, {}).mistakes] == [0.7, 0.6, 0.5]
+    assert [one.score for one in aggregate_rows(folder, {}).mistakes] == [0.7, 0.6, 0.5]
 
 
 def test_a_page_without_truth_does_not_speak_of_it(tmp_path):
@@ -179,14 +179,14 @@ def test_a_large_run_of_many_classes_is_bounded(tmp_path):
     ]
     folder = write_run(tmp_path, rows)
     tracemalloc.start()
-    judged = read_rows(folder, {}).judged
+    judged = aggregate_rows(folder, {}).judged
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert sum(judged.pairs.values()) == 20_000
     assert peak < 20_000_000
     [_, path] = job.make(folder)
     assert Path(path).stat().st_size < MOST_BYTES
-    assert len(read_rows(folder, {}).mistakes) == MISTAKES
+    assert len(aggregate_rows(folder, {}).mistakes) == MISTAKES
 
 
 def test_a_label_run_says_how_good_it_is(tmp_path, color_model, capsys):

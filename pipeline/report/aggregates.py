@@ -1,33 +1,31 @@
-"""Reads a run's rows in one pass, and keeps what the page shows of them."""
+"""Reads a run's rows in one pass, and keeps counts and samples for the page."""
 
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pipeline import storage
-from pipeline.errors import OutputError, StoreError
+from pipeline.errors import OutputError
 from pipeline.formats.registry import in_one_format
-from pipeline.formats.shards import read_rows as read_rows_of
-from pipeline.outputs import rows as outputs
+from pipeline.formats.shards import read_rows
+from pipeline.outputs.rows import FAILURES, LABELS, find_shards
 from pipeline.report.sampling import Least
 from pipeline.report.truth import Judged
 from pipeline.tally import hash_of
 
-# How many images are shown, which with the thumbnails' size bounds the page's.
+# How many images are shown; with the size of a thumbnail, this bounds the size of the page.
 BY_LABEL = 96
 UNCERTAIN = 24
 MISTAKES = 12
-LABELS = 32
+MOST_LABELS = 32
 IMAGES_OF_A_LABEL = 6
 FAILURES_OF_A_REASON = 5
 
-# Scores are counted in so many equal parts of [0, 1].
+# The number of equal parts of [0, 1] in which scores are counted.
 SCORE_BINS = 1000
 
 
@@ -35,8 +33,8 @@ class Picture(NamedTuple):
     """A labeled image that may be shown.
 
     ``label``: None below the threshold. ``others``: labels and scores of the next best classes.
-    ``width``, ``height``: of the original. ``version``: of the file that was labeled. ``truth``:
-    its true class, if it is known.
+    ``width``, ``height``: the original's, in pixels. ``version``: that of the file that was
+    labeled. ``truth``: its true class, None if it is not known.
     """
 
     image: str
@@ -57,18 +55,18 @@ class Failed(NamedTuple):
 
 
 @dataclass
-class Rows:
-    """What is kept of a run's rows.
+class Aggregates:
+    """What the page needs of a run's rows.
 
     Attributes:
-      labeled: how many rows there are.
-      failed: likewise.
-      scores: rows by their first label's score, in ``SCORE_BINS`` parts.
+      labeled: number of labeled images.
+      failed: number of failures.
+      scores: numbers of images by their first label's score, in ``SCORE_BINS`` parts.
       by_label: the most frequent labels, each with a random sample of its images.
-      unlabeled: of those below the threshold, a random sample.
+      unlabeled: a random sample of the images below the threshold.
       uncertain: the images with the lowest scores, lowest first.
-      mistakes: the wrong ones with the highest scores, highest first.
-      judged: all of them against the truth.
+      mistakes: the wrongly labeled images with the highest scores, highest first.
+      judged: all labels against the truth.
       failures: the reasons, each with a random sample of its failures.
     """
 
@@ -84,9 +82,9 @@ class Rows:
 
 
 def shares_of_labels(counts: Mapping[str, int]) -> dict[str, int]:
-    """How many images each label gets on the page: the most frequent first, until it is full."""
+    """Share the page out among the labels: the most frequent get images first, until it is full."""
     shares, left = {}, BY_LABEL
-    for label, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:LABELS]:
+    for label, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_LABELS]:
         share = min(count, IMAGES_OF_A_LABEL, left)
         if share > 0:
             shares[label] = share
@@ -94,15 +92,15 @@ def shares_of_labels(counts: Mapping[str, int]) -> dict[str, int]:
     return shares
 
 
-def read_rows(folder: str, label_counts: Mapping[str, int]) -> Rows:
-    """One pass over the rows of a run; memory does not depend on their number.
+def aggregate_rows(folder: str, label_counts: Mapping[str, int]) -> Aggregates:
+    """Read all rows of a run once; memory does not depend on their number.
 
     Args:
-      folder: of the run.
-      label_counts: its images by label, from the summary.
+      folder: the run's.
+      label_counts: numbers of its images by label, from the summary.
 
     Raises:
-      OutputError: a row is none.
+      OutputError: there is something else among the rows.
     """
     try:
         return _sample(folder, label_counts)
@@ -110,8 +108,8 @@ def read_rows(folder: str, label_counts: Mapping[str, int]) -> Rows:
         raise OutputError(f"{folder} has a row that is not of a label run: {error!r}") from error
 
 
-def _sample(folder: str, label_counts: Mapping[str, int]) -> Rows:
-    rows = Rows()
+def _sample(folder: str, label_counts: Mapping[str, int]) -> Aggregates:
+    rows = Aggregates()
     by_label: dict[str | None, Least[Picture]] = {
         label: Least(images) for label, images in shares_of_labels(label_counts).items()
     }
@@ -119,7 +117,7 @@ def _sample(folder: str, label_counts: Mapping[str, int]) -> Rows:
     mistakes = Least[Picture](MISTAKES)
     uncertain = Least[Picture](UNCERTAIN)
     failures: dict[str, Least[Failed]] = {}
-    for row in _read(folder, outputs.LABELS):
+    for row in _read(folder, LABELS):
         rows.labeled += 1
         label, score = row["label"], row["score"]
         rows.scores[min(int(score * SCORE_BINS), SCORE_BINS - 1)] += 1
@@ -134,7 +132,7 @@ def _sample(folder: str, label_counts: Mapping[str, int]) -> Rows:
         is_wrong = row.get("truth") not in (None, row["predictions"][0]["label"])
         if is_wrong and mistakes.wants((-score, -1)):
             mistakes.offer((-score, hash_of(row["image"])), _picture(row))
-    for row in _read(folder, outputs.FAILURES):
+    for row in _read(folder, FAILURES):
         rows.failed += 1
         failed = failures.setdefault(row["reason"], Least(FAILURES_OF_A_REASON))
         failed.offer(hash_of(row["image"]), Failed(row["image"], row["message"]))
@@ -146,36 +144,10 @@ def _sample(folder: str, label_counts: Mapping[str, int]) -> Rows:
     return rows
 
 
-def read_summary(folder: str) -> dict[str, Any]:
-    """The content of a run's ``summary.json``.
-
-    Raises:
-      OutputError: there is none, or it is not of a label run.
-    """
-    path = storage.join(folder, outputs.SUMMARY)
-    try:
-        with storage.open_file(path) as file:
-            summary = json.loads(file.read())
-    except ValueError as error:
-        raise OutputError(f"{path} is not a summary: {error}") from error
-    except StoreError as error:
-        raise OutputError(f"{folder} is not the folder of a whole run: {error}") from error
-    counts = ("found", "labeled", "failed", "skipped")
-    is_one = (
-        isinstance(summary, dict)
-        and all(isinstance(summary.get(name), int) for name in counts)
-        and all(isinstance(summary.get(name), dict) for name in ("labels", "failure_reasons"))
-        and isinstance(summary.get("model"), dict)
-    )
-    if not is_one:
-        raise OutputError(f"{path} is not the summary of a label run")
-    return summary
-
-
 def _read(folder: str, name: str) -> Iterator[dict[str, Any]]:
-    for path in in_one_format(outputs.find_shards(folder, name)):
+    for path in in_one_format(find_shards(folder, name)):
         try:
-            yield from read_rows_of(path)
+            yield from read_rows(path)
         except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise OutputError(f"{path} has something in it that is no row: {error}") from error
 

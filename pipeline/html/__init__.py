@@ -1,4 +1,4 @@
-"""What the jobs' pages share: how they are made, and in ``page.css.jinja`` how they look."""
+"""Renders pages of HTML; ``page.css.jinja`` is how the pages of both jobs look."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import jinja2
 
 
 def render(template: Path, **values: Any) -> str:
-    """A page of HTML; whatever is put into it shows as text.
+    """Render a page of HTML; whatever is put into it shows as text.
 
     Args:
-      template: of Jinja.
-      **values: what the template names.
+      template: path of a Jinja template.
+      **values: the template's variables.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([template.parent, Path(__file__).parent]),
@@ -29,10 +29,10 @@ def render(template: Path, **values: Any) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share in [0, 1] with a non-breaking space before the sign; a dash for None."""
+    """Write a share in [0, 1] as a percentage; a dash for None."""
     return "–" if share is None else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def data_uri(mime_type: str, content: bytes) -> str:
-    """A URI that is the content itself."""
+    """Make a URI that is the content itself."""
     return f"data:{mime_type};base64," + base64.b64encode(content).decode("ascii")

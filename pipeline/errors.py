@@ -46,11 +46,12 @@ class UsageError(LabelingError):
     """
 
     def __init__(self, problem: str, *, subject: str = "", given: object = None, remedy: str = ""):
-        super().__init__(problem)
         self.problem = problem
         self.subject = subject
         self.given = given
         self.remedy = remedy
+        # Beam raises a worker's error again as a copy that it makes of the first argument.
+        super().__init__(self.said(str))
 
     def said(self, spell: Callable[[str], str]) -> str:
         """The whole message: subject, what was given, problem, remedy.

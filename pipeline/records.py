@@ -148,8 +148,8 @@ class ImageInfo(NamedTuple):
     """What is known of a decoded image besides its pixels; its key in RunInference.
 
     ``width`` and ``height``: of the original in pixels, as displayed (EXIF orientation applied).
-    ``content``: the SHA-256 of the file in hexadecimal, if the image has a ``truth``. ``version``
-    and ``carried``: see ``ImageRef``.
+    ``content``: the SHA-256 of the file in hexadecimal, if the image has a ``truth``. ``version``,
+    ``carried`` and ``place``: see ``ImageRef``.
     """
 
     uri: str
@@ -160,6 +160,7 @@ class ImageInfo(NamedTuple):
     content: str = ""
     version: str = ""
     carried: Carried = _NOTHING
+    place: tuple[str, int] | None = None
 
 
 class DecodedImage(NamedTuple):

@@ -64,12 +64,9 @@ ALLOWED_ABOVE_THE_TOP_FLOOR = (
     "pipeline.report.",
     "pipeline.transforms",
 )
-ALLOWED_TOO_LONG = {"pipeline.inputs.find"}
+ALLOWED_TOO_LONG: set[str] = set()
 ALLOWED_TO_SPEAK_OF_FLAGS = {
-    "pipeline.finetune.dataset",
-    "pipeline.inputs.find",
     "pipeline.label.lock",
-    "pipeline.label.resume",
     "pipeline.label.runs",
     "pipeline.outputs.copies",
     "pipeline.outputs.rows",

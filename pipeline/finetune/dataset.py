@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import posixpath
-import zlib
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import apache_beam as beam
 
-from pipeline import sample, storage
-from pipeline.errors import ImageError, InputError, StoreError
-from pipeline.formats import tables
-from pipeline.formats.schema import ColumnError
-from pipeline.inputs import find as inputs
+from pipeline.errors import InputError
+from pipeline.inputs import columns, find
+from pipeline.inputs.folders import FOLDER
+from pipeline.inputs.kinds import Input
+from pipeline.inputs.single import IMAGE
 from pipeline.records import ImageRef
+from pipeline.redaction import name_of
 
 # Of a hundred images, on average; the rest trains.
 VALIDATION_PERCENT = 10
@@ -30,41 +27,8 @@ MIN_IMAGES_PER_CLASS = 5
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """An ``--input`` of finetune: a folder of class folders, or a list with a label column.
-
-    Attributes:
-      uri: absolute.
-      given: what the user wrote.
-      image_column: of a list.
-      label_column: of a list.
-    """
-
-    uri: str
-    given: str
-    image_column: str
-    label_column: str
-
-    @property
-    def is_list(self) -> bool:
-        """Whether it is a ``.csv``, ``.jsonl`` or ``.parquet`` file."""
-        return tables.is_table(self.uri)
-
-
-class Found(NamedTuple):
-    """One image of a source, with its class.
-
-    ``version`` changes when the file does, as far as a listing tells.
-    """
-
-    uri: str
-    label: str
-    version: str
-
-
 class Survey(NamedTuple):
-    """What the sources hold.
+    """What the inputs hold.
 
     ``images``: their number by class, classes in alphabetical order. ``key``: a checksum of names,
     classes and versions, whatever their order.
@@ -79,87 +43,116 @@ class Survey(NamedTuple):
         return tuple(self.images)
 
 
-class FindLabeledImages(beam.PTransform):
-    """Expects the pipeline's begin, outputs ``ImageRef``s with labels, each URI once.
+class FindImagesWithTruth(beam.PTransform):
+    """Expects the pipeline's begin, outputs ``ImageRef``s with a truth, each image once.
 
     Args:
-      sources: what ``understand`` returned.
+      inputs: what ``identify`` returned.
     """
 
-    def __init__(self, sources: list[Source]):
+    def __init__(self, inputs: Sequence[Input]):
         super().__init__()
-        self._sources = sources
+        self._inputs = inputs
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[ImageRef]:
-        """List every source; the shuffle also spreads the images over workers."""
+        """List every input; the shuffle also spreads the images over workers."""
         return (
             begin
-            | "Sources" >> beam.Create(self._sources)
-            | "List" >> beam.FlatMap(list_images)
-            | "Pair" >> beam.Map(lambda found: found[:2]).with_output_types(tuple[str, str])
-            | "Once" >> beam.Distinct()
-            | "Refer" >> beam.MapTuple(ImageRef)
+            | "Inputs" >> beam.Create(self._inputs)
+            | "List" >> beam.FlatMap(list_with_truth)
+            | "ByName" >> beam.Map(_by_name)
+            | beam.GroupByKey()
+            | "Once" >> beam.FlatMapTuple(_once)
         )
 
 
-def understand(given: str, image_column: str, label_column: str) -> Source:
-    """Make an ``--input`` absolute, and see that it is there.
+def _by_name(ref: ImageRef) -> tuple[str, ImageRef]:
+    return name_of(ref.uri), ref._replace(version="")  # which is in the survey's key
+
+
+def _once(_: str, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
+    return find.distinct(refs)
+
+
+def identify(given: str, uri_column: str, truth_column: str) -> Input:
+    """Find out of which kind an input is.
+
+    Args:
+      given: what the user wrote.
+      uri_column: see ``Input``.
+      truth_column: likewise.
 
     Raises:
-      InputError: it is not.
+      InputError: it is not there, or is a single image.
     """
-    if given == "sample":
-        return Source(str(sample.IMAGES_DIR), given, image_column, label_column)
-    uri = given if storage.is_remote(given) else storage.local_path(given)
-    source = Source(uri.rstrip("/"), given, image_column, label_column)
-    try:
-        storage.check_access(uri)
-    except StoreError as error:
-        raise InputError(f"--input {given}: {error}") from error
-    if not storage.is_remote(uri) and not Path(uri).exists():
-        raise InputError(f"--input {given}: there is no such file or folder")
-    if not source.is_list and (storage.is_http(uri) or Path(uri).is_file()):
-        raise InputError(
-            f"--input {given}: is neither a folder of class folders nor a .csv, .jsonl or "
-            ".parquet list"
+    source = find.identify(given, uri_column, truth_column=truth_column)
+    if source.kind == IMAGE:
+        raise source.error(
+            "is neither a folder of class folders nor a list, table, TFRecord file or query; "
+            "quote a glob, so that the shell leaves it alone"
         )
     return source
 
 
-def survey(sources: list[Source]) -> Survey:
-    """List all sources and see whether they can be learned from.
+def list_with_truth(source: Input) -> Iterator[ImageRef]:
+    """List the images of an input that have a class, in no order, duplicates included.
+
+    In a folder of class folders, images that are in none of them do not count.
 
     Raises:
-      InputError: a source cannot be listed, there are fewer than two classes, a class is too small,
+      InputError: the listing failed, or a row or record has no class.
+    """
+    for number, ref in enumerate(find.list_images(source), 1):
+        if ref.truth:
+            yield ref
+        elif source.kind.has_columns:
+            missing = f"row {number} has no {source.truth_column!r}"
+            raise source.error(missing, columns.remedy(source))
+        elif source.kind != FOLDER:
+            raise source.error(f"there is no class of {name_of(ref.uri)}")
+
+
+def survey(inputs: Sequence[Input]) -> Survey:
+    """List all inputs and see whether they can be learned from.
+
+    Raises:
+      InputError: an input cannot be listed, there are fewer than two classes, a class is too small,
         or an image has two classes.
     """
-    label_of: dict[str, str] = {}
+    truths: dict[tuple[object, ...], str] = {}
     key = 0
-    for source in sources:
-        for uri, label, version in list_images(source):
-            if uri in label_of:
-                if label_of[uri] == label:
+    for source in inputs:
+        for ref in list_with_truth(source):
+            name, truth = name_of(ref.uri), ref.truth or ""
+            image = (name, *(ref.place or ()))
+            if image in truths:
+                if truths[image] == truth:
                     continue
                 raise InputError(
-                    f"{uri} is in the class {label_of[uri]!r} and in {label!r}; remove one of them"
+                    f"{name} is in the class {truths[image]!r} and in {truth!r}; remove one of them"
                 )
-            label_of[uri] = label
-            digest = hashlib.sha256("\0".join((uri, label, version)).encode()).digest()
+            truths[image] = truth
+            parts = (name, truth, ref.version, *map(str, ref.place or ()))
+            digest = hashlib.sha256("\0".join(parts).encode()).digest()
             key ^= int.from_bytes(digest, "big")
-    counts = Counter(label_of.values())
-    names = ", ".join(source.given for source in sources)
+    counts = Counter(truths.values())
+    names = ", ".join(source.given for source in inputs)
     if len(counts) < 2:
         found = f"only the class {next(iter(counts))!r}" if counts else "no images in class folders"
         raise InputError(
-            f"--input {names}: {found} found, two or more classes are needed; give the folder that "
-            "has one folder with images for each class"
+            f"{found} found, two or more classes are needed",
+            subject="input",
+            given=names,
+            remedy="give the folder that has one folder with images for each class",
         )
-    too_small = min(counts, key=lambda label: (counts[label], label))
+    too_small = min(counts, key=lambda name: (counts[name], name))
     if counts[too_small] < MIN_IMAGES_PER_CLASS:
         raise InputError(
-            f"--input {names}: the class {too_small!r} has {counts[too_small]} images, too few to "
-            f"train, validate and test with; add some, to at least {MIN_IMAGES_PER_CLASS}, or "
-            "remove the class"
+            f"the class {too_small!r} has {counts[too_small]} images, too few to train, validate "
+            "and test with",
+            subject="input",
+            given=names,
+            remedy=f"add some, to at least {MIN_IMAGES_PER_CLASS}, or remove the class",
         )
     return Survey(dict(sorted(counts.items())), f"{key:064x}")
 
@@ -176,48 +169,3 @@ def split_of(content: str) -> str:
     if percent < TEST_PERCENT:
         return TEST
     return VALIDATION if percent < TEST_PERCENT + VALIDATION_PERCENT else TRAIN
-
-
-def list_images(source: Source) -> Iterator[Found]:
-    """The images of a source, in no order.
-
-    Raises:
-      InputError: it cannot be listed or understood.
-    """
-    try:
-        yield from _read_list(source) if source.is_list else _list_class_folders(source)
-    except ColumnError as error:
-        raise InputError(
-            f"--input {source.given}: {error}; name the right columns with --image_column and "
-            "--label_column"
-        ) from error
-    except (StoreError, ImageError, OSError, ValueError, EOFError, zlib.error) as error:
-        raise InputError(f"--input {source.given}: cannot be read: {error}") from error
-
-
-def _list_class_folders(source: Source) -> Iterator[Found]:
-    """``class/…/image.jpg``; images that are in no class folder do not count."""
-    for file in inputs.list_folder(source.uri):
-        label, _, rest = file.path[len(source.uri) + 1 :].partition("/")
-        if rest:
-            version = f"{file.size_in_bytes} {file.last_updated_in_seconds}"
-            yield Found(inputs.printable(file.path), inputs.printable(label), version)
-
-
-def _read_list(source: Source) -> Iterator[Found]:
-    """Rows with an image and its class; relative paths are relative to the list's folder."""
-    columns = (source.image_column, source.label_column)
-    for number, row in enumerate(tables.read_table(source.uri, columns), 1):
-        image, label = (row[column] for column in columns)
-        if not isinstance(image, str) or not image or label in (None, ""):
-            missing = source.label_column if image else source.image_column
-            raise ColumnError(f"row {number} has no {missing!r}")
-        uri = inputs.absolute(image, source.uri)
-        yield Found(uri, str(label), _version(uri))
-
-
-def _version(uri: str) -> str:
-    """Of an image on this machine; to ask a store for each of a list's would take too long."""
-    if storage.is_remote(uri) or not posixpath.isabs(uri):
-        return ""
-    return storage.version(uri)  # if it is not there, it fails in sight when it is read

@@ -26,7 +26,10 @@ from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 
 from pipeline import storage
 from pipeline.errors import PredictionError
-from pipeline.finetune.dataset import FindLabeledImages, Source
+from pipeline.finetune.dataset import FindImagesWithTruth
+from pipeline.formats.registry import FORMATS
+from pipeline.inputs.kinds import Input
+from pipeline.inputs.tfrecords import LoadRecords
 from pipeline.limits import Limits
 from pipeline.models.decoding import pixel_decoder_for
 from pipeline.models.handler import SavedModelHandler
@@ -34,27 +37,33 @@ from pipeline.models.loading import load_extractor
 from pipeline.models.spec import ExtractorSpec
 from pipeline.models.tensorflow_import import tf
 from pipeline.outputs import rows as outputs
-from pipeline.records import Answer, DecodedImage, Failure, ImageInfo
+from pipeline.records import Answer, DecodedImage, Failure, ImageInfo, ImageRef
 from pipeline.tally import CountRecords, Tally, reconcile
 from pipeline.transforms import DecodeImages
 
 COMPLETE = "complete.json"
+
+_KEYS = FORMATS["tfrecord"].column_names
 
 # Raised when the same images, model and options would give other records.
 _FORMAT = 2
 
 
 class Record(NamedTuple):
-    """One image of a store. ``content``: the SHA-256 of its file; ``values``: see the store."""
+    """One image of a store.
+
+    ``content``: the SHA-256 of its file. ``place``: see ``ImageRef``. ``values``: see the store.
+    """
 
     uri: str
-    label: str
+    truth: str
     content: str
+    place: tuple[str, int] | None
     values: np.ndarray
 
 
 class ComputeFeatures(beam.PTransform):
-    """Expects ``DecodedImage``s with labels, outputs tf.Examples with features as bytes.
+    """Expects ``DecodedImage``s with a truth, outputs tf.Examples with features as bytes.
 
     Args:
       spec: of the feature extractor.
@@ -67,7 +76,7 @@ class ComputeFeatures(beam.PTransform):
         self._handler = SavedModelHandler(load, batch_size)
 
     def expand(self, decoded: beam.PCollection[DecodedImage]) -> beam.PCollection[bytes]:
-        """The label job's way, without labels."""
+        """The label job's way, without predictions."""
         return (
             decoded
             | "Key" >> beam.Map(tuple)
@@ -77,7 +86,7 @@ class ComputeFeatures(beam.PTransform):
 
 
 class PackPixels(beam.PTransform):
-    """Expects ``DecodedImage``s with labels, outputs tf.Examples with their pixels as bytes."""
+    """Expects ``DecodedImage``s with a truth, outputs tf.Examples with their pixels as bytes."""
 
     def expand(self, decoded: beam.PCollection[DecodedImage]) -> beam.PCollection[bytes]:
         """One step."""
@@ -102,11 +111,13 @@ def pixel_example(info: ImageInfo, pixels: np.ndarray) -> bytes:
 
 def _example(info: ImageInfo, values: bytes) -> bytes:
     texts = {
-        "image/filename": info.uri.encode(),
-        "image/class/text": (info.truth or "").encode(),
+        _KEYS["image"]: info.uri.encode(),
+        _KEYS["label"]: (info.truth or "").encode(),
         "image/sha256": info.content.encode(),
         "values": values,
     }
+    if info.place is not None:
+        texts["place"] = json.dumps(info.place).encode()
     feature = {
         key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
         for key, value in texts.items()
@@ -126,7 +137,7 @@ def is_complete(store: str) -> bool:
 
 def build(
     pipeline: beam.Pipeline,
-    sources: list[Source],
+    inputs: Sequence[Input],
     spec: ExtractorSpec,
     compute: ComputeFeatures | PackPixels,
     store: str,
@@ -134,9 +145,12 @@ def build(
 ) -> None:
     """Wire the pipeline that fills a store. ``complete.json`` comes last, if the counts add up."""
     decode = pixel_decoder_for(spec, limits)
-    refs = pipeline | "Find" >> FindLabeledImages(sources)
+    refs = pipeline | "Find" >> FindImagesWithTruth(inputs)
     decoded, failures = (
-        refs | "Spread" >> beam.Reshuffle() | "Decode" >> DecodeImages(decode, run_id="")
+        refs
+        | "Spread" >> beam.Reshuffle()
+        | "Load" >> LoadRecords()
+        | "Decode" >> DecodeImages(decode, run_id="")
     )
     examples = decoded | "Compute" >> compute
     shards = examples | "WriteExamples" >> WriteToTFRecord(
@@ -211,13 +225,12 @@ class Records:
         self._files = [path.open("rb") for path in _local_shards(store)]
         for number, file in enumerate(self._files):
             for at, length in _positions(file):
-                uri, label, content, _ = self._parse(number, at, length)
-                entries.append((uri, label, content, number, at, length))
-        entries.sort()
-        self.uris = [entry[0] for entry in entries]
-        self.labels = [entry[1] for entry in entries]
-        self.contents = [entry[2] for entry in entries]
-        self._places = [entry[3:] for entry in entries]
+                uri, truth, content, place, _ = self._parse(number, at, length)
+                entries.append((ImageRef(uri, truth, place=place), content, (number, at, length)))
+        entries.sort(key=lambda entry: entry[0].uri)
+        self.refs = [ref for ref, _, _ in entries]
+        self.contents = [content for _, content, _ in entries]
+        self._where = [where for _, _, where in entries]
 
     def __enter__(self) -> Records:
         return self
@@ -227,24 +240,28 @@ class Records:
             file.close()
 
     def __len__(self) -> int:
-        return len(self.uris)
+        return len(self.refs)
 
     def values(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The values of some records, ``[len(indices), *shape]``. Safe to share between threads."""
         batch = np.empty((len(indices), *self._shape), self._dtype)
         for place, index in enumerate(indices):
-            batch[place] = self._parse(*self._places[index]).values
+            batch[place] = self._parse(*self._where[index]).values
         return batch
 
     def _parse(self, number: int, at: int, length: int) -> Record:
         data = os.pread(self._files[number].fileno(), length, at)
         feature = tf.train.Example.FromString(data).features.feature
-        uri, label, content, values = (
+        uri, truth, content, values = (
             feature[key].bytes_list.value[0]
-            for key in ("image/filename", "image/class/text", "image/sha256", "values")
+            for key in (_KEYS["image"], _KEYS["label"], "image/sha256", "values")
         )
+        place = None
+        if "place" in feature:
+            file, position = json.loads(feature["place"].bytes_list.value[0])
+            place = file, position
         array = np.frombuffer(values, self._dtype).reshape(self._shape)
-        return Record(uri.decode(), label.decode(), content.decode(), array)
+        return Record(uri.decode(), truth.decode(), content.decode(), place, array)
 
 
 def _positions(file: BinaryIO) -> Iterator[tuple[int, int]]:

@@ -18,22 +18,23 @@ from pipeline import console, storage
 from pipeline.config import yaml_file
 from pipeline.config.commands import as_yaml
 from pipeline.config.options import FinetuneConfig, written
-from pipeline.errors import ImageError, InputError, RunError
+from pipeline.errors import InputError, RunError
 from pipeline.evaluation import Evaluation, evaluate
 from pipeline.finetune import dataset, export, features
-from pipeline.finetune.dataset import TEST, TRAIN, VALIDATION, Source, Survey
+from pipeline.finetune.dataset import TEST, TRAIN, VALIDATION, Survey
+from pipeline.finetune.examples import MOST_WRONG, choose
 from pipeline.finetune.networks import Head, WholeNetwork, number_of_weights
-from pipeline.finetune.pictures import Example, draw_confusion, draw_curves, draw_grid
+from pipeline.finetune.pictures import draw_confusion, draw_curves, draw_grid
 from pipeline.finetune.report import render_report
 from pipeline.finetune.training import History, Part, Phase, adam, class_weights, softmax
-from pipeline.images import decode as images
+from pipeline.inputs.kinds import Input
 from pipeline.models.loading import load_probed
 from pipeline.models.probing import probe_extractor
 from pipeline.models.signatures import as_function
 from pipeline.models.spec import ExtractorSpec
 from pipeline.models.tensorflow_import import tf
 from pipeline.outputs import rows as outputs
-from pipeline.records import TIME, Reason
+from pipeline.records import TIME, ImageRef, Reason
 from pipeline.redaction import name_of, redact_all
 from pipeline.runner import beam_options, new_pipeline, new_run_id, run_pipeline, versions
 from pipeline.storage import cache
@@ -48,16 +49,13 @@ _RETRIED = {
 # Images a call of the frozen extractor.
 _EXTRACTOR_BATCH = 64
 
-# Pictures of the grid; they also prove the export.
-_EXAMPLES = 30
-
 
 @dataclasses.dataclass(frozen=True)
 class Run:
     """A run that has been checked and may begin. ``started``: UTC."""
 
     config: FinetuneConfig
-    sources: list[Source]
+    inputs: list[Input]
     survey: Survey
     spec: ExtractorSpec
     output: str
@@ -67,12 +65,15 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What training has led to. ``store``: of the features. ``seconds``: of each stage."""
+    """What training has led to.
+
+    ``refs``: of the test images. ``store``: of the features. ``seconds``: of each stage.
+    """
 
     classifier: export.Classifier
     probabilities: np.ndarray
     test: Part
-    uris: list[str]
+    refs: list[ImageRef]
     store: str
     history: History
     images: dict[str, int]
@@ -133,11 +134,10 @@ def check(config: FinetuneConfig) -> Run:
     started = datetime.now(timezone.utc)
     new_pipeline(config.beam_args)
     storage.configure(beam_options(config.beam_args))
-    sources = [
-        dataset.understand(given, config.image_column, config.label_column)
-        for given in config.input
+    inputs = [
+        dataset.identify(given, config.image_column, config.label_column) for given in config.input
     ]
-    survey = dataset.survey(sources)
+    survey = dataset.survey(inputs)
     output = outputs.prepare(config.output)
     outputs.refuse_results(output)
     handle = "sample_features" if config.model == "sample" else config.model
@@ -149,7 +149,7 @@ def check(config: FinetuneConfig) -> Run:
         )
     if config.unfreeze:
         WholeNetwork(spec, Head(spec.outputs, len(survey.labels)))  # raises if it cannot be trained
-    return Run(config, sources, survey, spec, output, new_run_id(started), started)
+    return Run(config, inputs, survey, spec, output, new_run_id(started), started)
 
 
 def train(run: Run) -> Trained:
@@ -209,7 +209,7 @@ def train(run: Run) -> Trained:
         classifier=export.Classifier(function, owner, head, spec),
         probabilities=softmax(logits),
         test=parts[TEST],
-        uris=[records.uris[index] for index in parts[TEST].indices],
+        refs=[records.refs[index] for index in parts[TEST].indices],
         store=store,
         history=history,
         images={name: len(part) for name, part in parts.items()},
@@ -246,7 +246,7 @@ def _store(
     else:
         Path(unfinished).mkdir(parents=True)
     pipeline = new_pipeline(run.config.beam_args)
-    features.build(pipeline, run.sources, spec, compute, unfinished, run.config.limits)
+    features.build(pipeline, run.inputs, spec, compute, unfinished, run.config.limits)
     run_pipeline(pipeline)
     if unfinished != folder:
         try:
@@ -285,13 +285,14 @@ def _parts(
       InputError: one of them is empty, or a class is not in the one that trains.
     """
     ids = {label: class_id for class_id, label in enumerate(labels)}
-    unknown = sorted(set(records.labels) - set(ids))
+    truths = [ref.truth or "" for ref in records.refs]
+    unknown = sorted(set(truths) - set(ids))
     if unknown:
         raise InputError(
             f"the class {unknown[0]!r} appeared while the images were listed; "
             "give the command again"
         )
-    classes = np.array([ids[label] for label in records.labels], np.int64)
+    classes = np.array([ids[truth] for truth in truths], np.int64)
     part_of = np.array([dataset.split_of(content) for content in records.contents])
     parts = {}
     for name in (TRAIN, VALIDATION, TEST):
@@ -346,7 +347,18 @@ def write_results(
       RunError: the export does not answer as the trained model does.
     """
     labels = run.survey.labels
-    examples, pixels = _examples(run, trained)
+    examples = choose(
+        trained.refs,
+        trained.test.classes,
+        trained.probabilities,
+        labels,
+        run.spec,
+        run.config.limits,
+    )
+    # What proves the export; noise is there even where no image can be read any more.
+    shape = (2, run.spec.height, run.spec.width, 3)
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    pixels = np.stack([*(example.pixels for example in examples), *noise])
     exported = folder / "export" / _version(run)
     export.save(trained.classifier, exported, labels, run.spec)
     verifier.give(exported, pixels)
@@ -366,7 +378,7 @@ def write_results(
         ("Trained", "the whole network" if run.config.unfreeze else "the head"),
         (
             "Pictures below",
-            f"of test images; first up to {_EXAMPLES // 3} wrong ones, then right ones",
+            f"of test images; first up to {MOST_WRONG} wrong ones, then right ones",
         ),
         ("Greatest difference after reloading", str(difference)),
         ("Seconds", ", ".join(f"{value:.1f} {name}" for name, value in trained.seconds.items())),
@@ -376,28 +388,6 @@ def write_results(
     (folder / "report.html").write_text(page, encoding="utf-8")
     (folder / yaml_file.NAME).write_text(as_yaml(run.config), encoding="utf-8")
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-
-
-def _examples(run: Run, trained: Trained) -> tuple[list[Example], np.ndarray]:
-    """Test images for the grid, some wrong ones among them, and their pixels."""
-    labels, spec = run.survey.labels, run.spec
-    predicted = trained.probabilities.argmax(1)
-    right = predicted == trained.test.classes
-    rng = np.random.default_rng(0)
-    wrong_first = [*rng.permutation(np.flatnonzero(~right))[: _EXAMPLES // 3]]
-    wrong_first += [*rng.permutation(np.flatnonzero(right))]
-    examples = []
-    for index in wrong_first[:_EXAMPLES]:
-        try:
-            data = storage.read_bytes(trained.uris[index])
-            pixels = images.decode(data, spec.height, spec.width, spec.resample).pixels
-        except ImageError:
-            continue  # gone in the meantime; it is only a picture
-        score = float(trained.probabilities[index].max())
-        truth, guess = trained.test.classes[index], predicted[index]
-        examples.append(Example(pixels, labels[truth], labels[guess], score))
-    noise = rng.integers(0, 256, (2, spec.height, spec.width, 3), np.uint8)
-    return examples, np.stack([*(example.pixels for example in examples), *noise])
 
 
 def summarize(

@@ -107,6 +107,7 @@ def read_and_decode(
         content=hashlib.sha256(data).hexdigest() if ref.truth is not None else "",
         version=ref.version,
         carried=ref.carried,
+        place=ref.place,
     )
     return DecodedImage(info, decoded.pixels)
 

@@ -1,7 +1,8 @@
 """Images in TFRecord files of tf.Examples, as TensorFlow and TFX write them.
 
-A record's ``image/encoded`` is the image's file, and ``image/filename`` its name; one without a
-name is named by its file and position, ``photos.tfrecord#0``.
+A record's ``image/encoded`` is the image's file, ``image/filename`` its name, and
+``image/class/text`` its true class. One without a name is named by its file and position,
+``photos.tfrecord#0``.
 
 The files are read twice: once for the names, and again for the images that are to be labeled, so
 that names are all that is shuffled.
@@ -9,9 +10,11 @@ that names are all that is shuffled.
 
 from __future__ import annotations
 
+import itertools
 import re
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam.io.tfrecordio import _TFRecordUtil
@@ -19,14 +22,22 @@ from google.protobuf.message import DecodeError
 
 from pipeline import storage
 from pipeline.errors import InputError, StoreError
+from pipeline.formats.registry import FORMATS
+from pipeline.inputs.kinds import Input, InputKind, file_at
 from pipeline.records import ImageRef
+
+_KEYS = FORMATS["tfrecord"].column_names
 
 # As TensorFlow, Beam and TFX name them and their shards.
 _TFRECORD = re.compile(r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?$", re.IGNORECASE)
 
 
-def list_records(ref: ImageRef) -> Iterator[ImageRef]:
-    """One for each record of a TFRecord file, without its image; any other file as it is.
+def list_records(ref: ImageRef, with_truth: bool = False) -> Iterator[ImageRef]:
+    """List the records of a TFRecord file, without their images; any other file stays as it is.
+
+    Args:
+      ref: the file.
+      with_truth: whether a record's true class is wanted; it is the record's own or None.
 
     Raises:
       InputError: the file cannot be read.
@@ -34,11 +45,23 @@ def list_records(ref: ImageRef) -> Iterator[ImageRef]:
     if not _TFRECORD.search(ref.uri):
         yield ref
         return
-    for position, (name, _) in enumerate(_read(ref.uri)):
+    for position, record in enumerate(_read(ref.uri)):
         yield ref._replace(
-            uri=name.decode("utf-8", "replace") or f"{ref.uri}#{position}",
+            uri=record.name or f"{ref.uri}#{position}",
+            truth=(record.truth or None) if with_truth else ref.truth,
             place=(ref.uri, position),
         )
+
+
+def _recognize(given: str) -> str | None:
+    return file_at(given) if _TFRECORD.search(given) else None
+
+
+def _images(source: Input) -> Iterator[ImageRef]:
+    yield ImageRef(source.uri)  # whose records are listed like those of a file in a list
+
+
+TFRECORD = InputKind(recognize=_recognize, images=_images, empty="there are no records in it")
 
 
 class LoadRecords(beam.PTransform):
@@ -54,7 +77,7 @@ class LoadRecords(beam.PTransform):
             records
             | "ByFile" >> beam.Map(lambda ref: (ref.place[0], ref))
             | beam.GroupByKey()
-            | "Read" >> beam.FlatMapTuple(load_records)
+            | "Read" >> beam.FlatMapTuple(_load_from)
         )
         return (files, loaded) | beam.Flatten()
 
@@ -63,33 +86,49 @@ def _is_record(ref: ImageRef, partitions: int) -> int:
     return int(ref.place is not None)
 
 
-def load_records(file: str, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
-    """The images of some records of a file, with their bytes as ``data``.
+def load_records(refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
+    """Give what is in TFRecord files its bytes as ``data``; anything else comes as it is.
 
     Raises:
-      InputError: the file cannot be read.
+      InputError: a file cannot be read.
     """
+    by_file = itertools.groupby(
+        sorted(refs, key=lambda ref: ref.place or ("", 0)), lambda ref: ref.place and ref.place[0]
+    )
+    for file, records in by_file:
+        yield from _load_from(file, records) if file else records
+
+
+def _load_from(file: str, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
     at = {ref.place[1]: ref for ref in refs if ref.place}
-    for position, (_, data) in enumerate(_read(file)):
+    for position, record in enumerate(_read(file)):
         if position in at:
-            yield at[position]._replace(data=data)
+            yield at[position]._replace(data=record.data)
 
 
-def _read(uri: str) -> Iterator[tuple[bytes, bytes]]:
-    """``image/filename`` and ``image/encoded`` of each record, empty if it has none."""
+class _Record(NamedTuple):
+    """What a record says of its image, empty where it says nothing."""
+
+    name: str
+    truth: str
+    data: bytes
+
+
+def _read(uri: str) -> Iterator[_Record]:
     from pipeline.models.tensorflow_import import tf  # TensorFlow takes seconds to import
 
     try:
         with storage.open_file(uri, unpack=True) as file:
             # What Beam's own ReadFromTFRecord calls, which does not tell the position.
-            records = iter(lambda: _TFRecordUtil.read_record(file), None)
-            for record in records:
+            for record in iter(lambda: _TFRecordUtil.read_record(file), None):
                 feature = tf.train.Example.FromString(record).features.feature
-                name, data = (
+                name, truth, data = (
                     b"".join(feature[key].bytes_list.value[:1])
-                    for key in ("image/filename", "image/encoded")
+                    for key in (_KEYS["image"], _KEYS["label"], "image/encoded")
                 )
-                yield name, data
+                yield _Record(
+                    name.decode("utf-8", "replace"), truth.decode("utf-8", "replace"), data
+                )
     # ValueError: a record's header or checksum is damaged.
     except (StoreError, ValueError, DecodeError, EOFError, zlib.error) as error:
         raise InputError(f"the TFRecord file {uri} cannot be read: {error}") from error

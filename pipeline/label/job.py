@@ -16,8 +16,9 @@ from pipeline.config.options import LabelConfig, written
 from pipeline.errors import InputError, OutputError, RunError
 from pipeline.formats import bigquery
 from pipeline.formats.registry import FORMATS
-from pipeline.inputs import find as inputs
-from pipeline.inputs import tfrecords
+from pipeline.inputs import find, folders, tfrecords
+from pipeline.inputs.kinds import Input
+from pipeline.inputs.truth import PARENT
 from pipeline.label import lock as claims
 from pipeline.label import runs
 from pipeline.label.costs import bottleneck, per_million
@@ -99,8 +100,8 @@ class Checked(NamedTuple):
       output: the folder's absolute path or URI.
     """
 
-    inputs: list[inputs.Input]
-    truth: inputs.Input | None
+    inputs: list[Input]
+    truth: Input | None
     execution: Execution
     output: str
 
@@ -117,30 +118,32 @@ def check(config: LabelConfig, keep_output: bool = True) -> Checked:
     """
     # For buckets that need credentials or a project.
     storage.configure(beam_options(config.beam_args))
-    found = [inputs.understand(given, config.uri_column, config.carry) for given in config.input]
-    if config.carry and not any(source.has_columns for source in found):
+    inputs = [find.identify(given, config.uri_column, config.carry) for given in config.input]
+    for source in inputs:
+        find.require_images(source)
+    if config.carry and not any(source.kind.has_columns for source in inputs):
         raise InputError(
             "no input has columns",
             subject="carry",
             remedy="give .csv, .jsonl or .parquet files, or bigquery: queries",
         )
     truth = None
-    if config.truth not in (None, inputs.PARENT):
-        truth = inputs.understand_truth(config.truth, config.uri_column)
+    if config.truth not in (None, PARENT):
+        truth = find.identify_truth(config.truth, config.uri_column, "label")
     execution = Execution(config.precision, config.xla, config.require_gpu)
     if runs_here(config.beam_args):
         devices.require_device(execution)
     if config.output_table is not None:
         bigquery.check_table(config.output_table, config.carry)
     if config.copy_to is not None:
-        for source in found:
-            if inputs.is_within(storage.absolute(config.copy_to), source):
+        for source in inputs:
+            if folders.is_within(storage.absolute(config.copy_to), source):
                 raise OutputError(
                     f"--copy_to {config.copy_to}: is in --input {source.given}, where the copies "
                     "would be labeled, too, the next time; give a folder elsewhere"
                 )
         outputs.prepare(config.copy_to, keep_output, "--copy_to")
-    return Checked(found, truth, execution, outputs.prepare(config.output, keep_output))
+    return Checked(inputs, truth, execution, outputs.prepare(config.output, keep_output))
 
 
 def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
@@ -155,10 +158,10 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
     found, new, skipped, labeled_before, failed_before = (
         pipeline
         | "Find"
-        >> inputs.FindImages(
+        >> find.FindImages(
             run.inputs,
             ask_for_versions=config.incremental,
-            folder_is_truth=config.truth == inputs.PARENT,
+            folder_is_truth=config.truth == PARENT,
         )
         | "SetAsideDone" >> SetAsideDone(run.attempts, run.earlier_runs, run.truth)
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import gzip
-import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -19,9 +18,9 @@ from apache_beam.io.fileio import MatchAll
 from pipeline import progress
 from pipeline.errors import InputError, RunError
 from pipeline.formats.registry import suffix_of
-from pipeline.formats.schema import as_text
 from pipeline.formats.shards import read_rows
-from pipeline.inputs.find import Input, list_images
+from pipeline.inputs.find import distinct, list_images
+from pipeline.inputs.kinds import Input
 from pipeline.records import Failure, ImageRef, Labeled, from_json, from_row
 from pipeline.redaction import name_of
 
@@ -94,7 +93,7 @@ def _by_name(ref: ImageRef) -> tuple[str, tuple[Any, ...]]:
 
 
 def _truth_by_name(ref: ImageRef) -> tuple[str, str | None]:
-    return name_of(ref.uri), as_text(ref.carried["label"])
+    return name_of(ref.uri), ref.truth
 
 
 class _ReadRows(beam.PTransform):
@@ -144,10 +143,12 @@ def _read(path: str, whole: bool) -> Iterator[tuple[str, str | tuple[str, str, b
 
 def _tag_sorted(group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
     name, values = group
-    labels = {label for label in values.get("truth", ()) if label}  # an empty cell says nothing
-    if len(labels) > 1 and values["found"]:
-        raise InputError(f"--truth: {name} has several classes: {', '.join(sorted(labels))}")
-    truth = next(iter(labels), None)
+    truths = {truth for truth in values.get("truth", ()) if truth}
+    if len(truths) > 1 and values["found"]:
+        raise InputError(
+            f"{name} has several classes: {', '.join(sorted(truths))}", subject="truth"
+        )
+    truth = next(iter(truths), None)
     refs = [
         ImageRef(uri or name, truth or own, version, carried, place)
         for uri, version, place, own, carried in values["found"]
@@ -167,21 +168,12 @@ def sort_images(
     """What is to become of the images of one name: a field of ``SortedImages``, and the record.
 
     Args:
-      found: files and URIs are one image, however often they were found; records of TFRecord files
-        are apart if their places are, and the second of a name is then named by its place. Columns
-        are carried from a row that has some.
+      found: see ``distinct``.
       attempts: rows, as JSON.
       earlier: for each row its run id, its version, and whether it stays true of that version.
     """
-    # A version that is known is greater than one that is not.
-    refs = sorted(found, key=lambda ref: (ref.version, ref.uri))
-    places = {ref.place: ref for ref in refs}
-    for ref in sorted(refs, key=lambda ref: (_has_values(ref), json.dumps(ref.carried))):
-        places[ref.place] = places[ref.place]._replace(carried=ref.carried)
-    for number, place in enumerate(sorted(places, key=lambda place: place or ("", 0))):
-        ref = places[place]
-        if number and place:
-            ref = ref._replace(uri="{}#{}".format(*place))
+    for number, ref in enumerate(distinct(found)):
+        if number:  # the rows are those of the first
             attempts = earlier = ()
         yield "found", ref
         row = _row_of_attempts(attempts, ref.version)
@@ -193,10 +185,6 @@ def sort_images(
             yield "skipped", ref
         else:
             yield "new", ref
-
-
-def _has_values(ref: ImageRef) -> bool:
-    return any(value is not None for value in ref.carried.values())
 
 
 def _row_of_attempts(lines: Iterable[str], version: str) -> Labeled | Failure | None:

@@ -30,7 +30,7 @@ from pipeline.config.flags import Rows, flags_of
 from pipeline.config.options import LabelConfig
 from pipeline.errors import OutputError, StoreError
 from pipeline.formats.registry import fastest, in_one_format, suffix_of
-from pipeline.inputs.find import Input
+from pipeline.inputs.kinds import Input
 from pipeline.models.devices import Execution
 from pipeline.models.spec import ModelSpec
 from pipeline.outputs import rows as outputs

@@ -9,16 +9,17 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline import storage
 from pipeline.config.options import LabelConfig
 from pipeline.images.loading import Decode, decode_or_fail, in_threads, meanwhile, read_image
-from pipeline.inputs import find as inputs
-from pipeline.inputs import tfrecords
-from pipeline.inputs.find import Input
+from pipeline.inputs.find import list_images
+from pipeline.inputs.kinds import Input
+from pipeline.inputs.single import IMAGE
+from pipeline.inputs.tfrecords import load_records
 from pipeline.label import job as label
 from pipeline.label.runs import Plan
 from pipeline.limits import Limits
@@ -93,7 +94,7 @@ def count(found: Sequence[Input], seconds: float = SECONDS_TO_COUNT) -> Counted:
     files = sized = total = 0
     complete = True
     sample: list[ImageRef] = []
-    for ref in _records(itertools.chain.from_iterable(map(inputs.list_images, found))):
+    for ref in itertools.chain.from_iterable(map(list_images, found)):
         if len(sample) < SAMPLE_SIZE:
             sample.append(ref)
         elif (place := draw.randint(0, files)) < SAMPLE_SIZE:
@@ -106,11 +107,6 @@ def count(found: Sequence[Input], seconds: float = SECONDS_TO_COUNT) -> Counted:
             complete = False
             break
     return Counted(files, sized, total, complete, sample)
-
-
-def _records(refs: Iterator[ImageRef]) -> Iterator[ImageRef]:
-    for ref in refs:
-        yield from tfrecords.list_records(ref)
 
 
 def label_sample(
@@ -136,7 +132,7 @@ def label_sample(
             ),
             run_id="",
         ),
-        _loaded(counted),
+        list(load_records(counted.sample)),
     )
     failed = [result for result in results if isinstance(result, Failure)]
     decoded = [result for result in results if isinstance(result, DecodedImage)]
@@ -187,7 +183,7 @@ def try_out(plan: Plan, data: bytes) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "image")
         path.write_bytes(data)
-        only = Input(inputs.InputKind.URI, str(path), str(path))
+        only = Input(IMAGE, str(path), str(path))
         # Nothing may be written outside of the folder.
         config = dataclasses.replace(plan.run.config, copy_to=None, output_table=None)
         run = dataclasses.replace(
@@ -203,15 +199,6 @@ def try_out(plan: Plan, data: bytes) -> float:
         label.build(pipeline, run, run.started)
         run_pipeline(pipeline)
     return time.perf_counter() - started
-
-
-def _loaded(counted: Counted) -> list[ImageRef]:
-    """The sample, with the bytes of what is in TFRecord files."""
-    refs = [ref for ref in counted.sample if ref.place is None]
-    records = sorted((ref for ref in counted.sample if ref.place), key=lambda ref: ref.place or ())
-    for file, group in itertools.groupby(records, lambda ref: (ref.place or ("",))[0]):
-        refs.extend(tfrecords.load_records(file, group))
-    return refs
 
 
 def _read_and_decode(

@@ -2,13 +2,17 @@ import hashlib
 import json
 
 import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
+from helpers.bigquery_server import bigquery_server
 from helpers.stores import memory_store
+from helpers.tfrecords import write_tfrecord
 
 from pipeline.errors import InputError
 from pipeline.finetune import dataset
-from pipeline.finetune.dataset import FindLabeledImages, list_images, survey, understand
+from pipeline.finetune.dataset import FindImagesWithTruth, identify, list_with_truth, survey
 from pipeline.records import ImageRef
 
 
@@ -20,12 +24,12 @@ def make(folder, *names):
     return str(folder)
 
 
-def source(given, image="image", label="label"):
-    return understand(str(given), image, label)
+def source(given, image="image", truth="label"):
+    return identify(str(given), image, truth)
 
 
 def pairs(given, **columns):
-    return sorted((found.uri, found.label) for found in list_images(source(given, **columns)))
+    return sorted((ref.uri, ref.truth) for ref in list_with_truth(source(given, **columns)))
 
 
 def test_class_folders(tmp_path):
@@ -71,7 +75,7 @@ def test_lists(tmp_path, name, content):
 
 def test_other_columns_and_labels_that_are_numbers(tmp_path):
     (tmp_path / "l.jsonl").write_text('{"file": "1.jpg", "class_id": 7}\n')
-    assert pairs(tmp_path / "l.jsonl", image="file", label="class_id") == [
+    assert pairs(tmp_path / "l.jsonl", image="file", truth="class_id") == [
         (f"{tmp_path}/1.jpg", "7")
     ]
 
@@ -80,10 +84,10 @@ def test_other_columns_and_labels_that_are_numbers(tmp_path):
     ("name", "content", "message"),
     [
         ("l.csv", "file,label\n1.jpg,cat\n", r"has no column 'image'; its columns are file, label"),
-        ("l.csv", "image,class\n1.jpg,cat\n", r"has no column 'label'; .* --label_column"),
+        ("l.csv", "image,class\n1.jpg,cat\n", r"has no column 'label'; .* truth_column"),
         ("l.csv", "image,label\n1.jpg,cat\n2.jpg,\n", "row 2 has no 'label'"),
         ("l.jsonl", '["1.jpg", "cat"]', "line 1 is not an object"),
-        ("l.jsonl", '{"label": "cat"}', "row 1 has no 'image'; name the right columns with --im"),
+        ("l.jsonl", '{"label": "cat"}', "row 1 has no 'image'; name the right columns with uri_"),
         ("l.jsonl", "1.jpg cat", "cannot be read: "),
         ("l.csv", b"image,label\n\xff,cat\n", "cannot be read: "),
     ],
@@ -93,7 +97,77 @@ def test_lists_that_cannot_be_understood(tmp_path, name, content, message):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match=message) as caught:
         pairs(path)
-    assert str(caught.value).startswith(f"--input {path}: ")
+    assert str(caught.value).startswith(f"input {path}: ")
+
+
+# The other kinds of inputs
+
+
+def test_a_glob_and_a_list_have_the_folder_of_the_image(tmp_path):
+    make(tmp_path, "p/b/1.jpg", "p/b/sub/2.png", "p/a/3.jpg", "p/a/notes.md")
+    (tmp_path / "list.txt").write_text("p/a/3.jpg\ngs://bucket/c/4.jpg\nhttp://host/d/5.jpg?x=1\n")
+    assert pairs(tmp_path / "p/*/*.jpg") == [
+        (f"{tmp_path}/p/a/3.jpg", "a"),
+        (f"{tmp_path}/p/b/1.jpg", "b"),
+    ]
+    assert pairs(tmp_path / "p/**.png") == [(f"{tmp_path}/p/b/sub/2.png", "sub")]
+    assert pairs(tmp_path / "list.txt") == [
+        (f"{tmp_path}/p/a/3.jpg", "a"),
+        ("gs://bucket/c/4.jpg", "c"),
+        ("http://host/d/5.jpg?x=1", "d"),
+    ]
+
+
+def test_tfrecord_files_have_the_class_of_the_record(tmp_path):
+    path = write_tfrecord(tmp_path / "t.tfrecord", [("a.jpg", b"1", "cat"), (None, b"2", "dog")])
+    expected = [(f"{path}#1", "dog"), ("a.jpg", "cat")]
+    assert pairs(path) == pairs(tmp_path / "*.tfrecord") == expected
+    path = write_tfrecord(tmp_path / "u.tfrecord", [("a.jpg", b"1", "cat"), ("b.jpg", b"2")])
+    with pytest.raises(InputError, match=r"u\.tfrecord: there is no class of b\.jpg"):
+        pairs(path)
+
+
+def test_a_parquet_table(tmp_path):
+    table = {"image": ["a.jpg", "b.jpg"], "label": [1, 2]}
+    pq.write_table(pa.table(table), tmp_path / "t.parquet")
+    assert pairs(tmp_path / "t.parquet") == [(f"{tmp_path}/a.jpg", "1"), (f"{tmp_path}/b.jpg", "2")]
+
+
+def test_a_query():
+    query = "SELECT image, label FROM dataset.images"
+    with bigquery_server() as service:
+        fields = [
+            {"name": name, "type": "STRING", "mode": "NULLABLE"} for name in ("image", "label")
+        ]
+        service.answers[query] = fields, [["gs://b/1.jpg", "cat"], ["gs://b/2.jpg", "dog"]]
+        expected = [("gs://b/1.jpg", "cat"), ("gs://b/2.jpg", "dog")]
+        assert pairs(f"bigquery:{query}") == expected
+        service.answers[query] = fields, [["gs://b/1.jpg", None]]
+        with pytest.raises(InputError, match=r"row 1 has no 'label'; .* truth_column"):
+            pairs(f"bigquery:{query}")
+
+
+def test_records_of_one_name_are_two_images(tmp_path):
+    images = [("a.jpg", b"1", "cat"), ("a.jpg", b"2", "dog")]
+    path = write_tfrecord(tmp_path / "t.tfrecord", images)
+    with pytest.raises(InputError, match="the class 'cat' has 1 images"):
+        survey([source(path)])
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        refs = pipeline | FindImagesWithTruth([source(path), source(path)])
+        expected = [
+            ImageRef("a.jpg", "cat", place=(path, 0)),
+            ImageRef(f"{path}#1", "dog", place=(path, 1)),
+        ]
+        assert_that(refs, equal_to(expected))
+
+
+def test_a_url_that_is_signed_anew_is_the_same_image(tmp_path):
+    keys = []
+    for token in ("one", "two"):
+        lines = [f"https://host/{c}/{n}.jpg?token={token}" for c in "ab" for n in range(5)]
+        (tmp_path / "list.txt").write_text("\n".join(lines))
+        keys.append(survey([source(tmp_path / "list.txt")]).key)
+    assert keys[0] == keys[1]
 
 
 def test_inputs_that_are_neither(tmp_path):
@@ -126,8 +200,8 @@ def test_the_key_is_of_names_classes_and_versions(tmp_path):
     make(tmp_path / "p", *names("b", 6), *names("a", 5))
     key = survey([source(tmp_path / "p")]).key
     assert survey([source(tmp_path / "p"), source(tmp_path / "p")]).key == key
-    rows = [found[:2] for found in list_images(source(tmp_path / "p"))]
-    lines = [json.dumps({"image": uri, "label": label}) for uri, label in rows]
+    rows = [ref[:2] for ref in list_with_truth(source(tmp_path / "p"))]
+    lines = [json.dumps({"image": uri, "label": truth}) for uri, truth in rows]
     (tmp_path / "l.jsonl").write_text("\n".join(reversed(lines)))
     assert survey([source(tmp_path / "l.jsonl")]).key == key
     (tmp_path / "p/a/0.jpg").write_bytes(b"another")
@@ -158,11 +232,11 @@ def test_an_image_of_two_classes(tmp_path):
         survey([source(tmp_path / "l.csv")])
 
 
-def test_find_labeled_images_gives_each_once(tmp_path):
+def test_find_images_with_truth_gives_each_once(tmp_path):
     make(tmp_path, "a/1.jpg", "b/2.jpg")
     (tmp_path / "l.csv").write_text("image,label\na/1.jpg,a\na/1.jpg,a\n")
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        refs = pipeline | FindLabeledImages([source(tmp_path), source(tmp_path / "l.csv")])
+        refs = pipeline | FindImagesWithTruth([source(tmp_path), source(tmp_path / "l.csv")])
         expected = [ImageRef(f"{tmp_path}/a/1.jpg", "a"), ImageRef(f"{tmp_path}/b/2.jpg", "b")]
         assert_that(refs, equal_to(expected))
 

@@ -1,8 +1,10 @@
 """The finetune job from its command line to the labels that its export gives."""
 
 import csv
+import hashlib
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,12 @@ import pytest
 from helpers.http_server import Answer, HttpServer
 from helpers.models import COLORS, image_file, save_extractor, save_model, write_class_folders
 from helpers.stores import memory_store
+from helpers.tfrecords import write_tfrecord
 from PIL import Image
 
 from pipeline.__main__ import main
 from pipeline.finetune import export, features, job
+from pipeline.finetune.dataset import split_of
 from pipeline.models.probing import probe_classifier
 from pipeline.models.tensorflow_import import tf
 
@@ -209,6 +213,20 @@ def test_a_list_with_bad_images(tmp_path, photos, extractor):
     assert failed["run_id"] == read_summary(out)["run_id"]
 
 
+def test_images_in_a_tfrecord_file(tmp_path, photos, extractor):
+    """A part is a function of an image's bytes, so it is the same wherever they come from."""
+    paths = sorted(Path(photos).rglob("*.png"))
+    records = [(path.name, path.read_bytes(), path.parent.name) for path in paths]
+    path = write_tfrecord(tmp_path / "t.tfrecord", records)
+    assert finetune(input=path, model=extractor, output=tmp_path / "out") == 0
+    summary = read_summary(tmp_path / "out")
+    assert summary["found"] == {"blue": 40, "green": 40, "red": 40}
+    contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    assert summary["images"] == Counter(map(split_of, contents))
+    with Image.open(tmp_path / "out" / "predictions.png") as picture:
+        assert picture.height > 300  # test images were read again, from the same file
+
+
 def test_too_many_bad_images(tmp_path, extractor, capsys):
     photos = write_class_folders(tmp_path / "p", count=10)
     for n in range(5):
@@ -340,7 +358,7 @@ def test_records_of_a_bucket_are_read_like_local_ones(tmp_path, photos, extracto
         features.Records(str(store), np.float32, (3,)) as local,
         features.Records("mem://bucket/s", np.float32, (3,)) as copied,
     ):
-        assert copied.uris == local.uris
+        assert copied.refs == local.refs
         np.testing.assert_array_equal(copied.values(range(120)), local.values(range(120)))
 
 

@@ -14,8 +14,8 @@ from helpers.runs import rows, run, summary, write_colors
 
 from pipeline.errors import InputError, OutputError, RunError
 from pipeline.formats import bigquery
-from pipeline.inputs import find as inputs
-from pipeline.inputs.find import InputKind
+from pipeline.inputs import find
+from pipeline.inputs.queries import QUERY as QUERY_KIND
 
 TABLE = f"{PROJECT}:dataset.labels"
 
@@ -188,16 +188,17 @@ def test_a_query(tmp_path, color_model, service):
 def test_a_query_without_the_column(service):
     service.answers[QUERY] = [{"name": "uri", **STRING}], []
     with pytest.raises(InputError, match="has no column 'image'; its columns are uri"):
-        inputs.understand(f"bigquery:{QUERY}")
-    found = inputs.understand(f"bigquery:{QUERY}", "uri")
-    assert found.kind is InputKind.QUERY
-    assert list(inputs.list_images(found)) == []
+        find.require_images(find.identify(f"bigquery:{QUERY}"))
+    found = find.identify(f"bigquery:{QUERY}", "uri")
+    find.require_images(found)
+    assert found.kind is QUERY_KIND
+    assert list(find.list_images(found)) == []
     service.answers[QUERY] = [{"name": "uri", **STRING}], [[None]]
     with pytest.raises(InputError, match="row 1 has no 'uri'"):
-        list(inputs.list_images(found))
+        list(find.list_images(found))
     service.refusals = ["Syntax error"]
     with pytest.raises(InputError, match="Syntax error"):
-        list(inputs.list_images(dataclasses.replace(found, uri="SELEC")))
+        list(find.list_images(dataclasses.replace(found, uri="SELEC")))
 
 
 def test_a_load_that_fails(service):
@@ -254,4 +255,4 @@ def test_names_of_old_projects_and_of_no_tables():
 def test_credentials_that_do_not_tell_the_project(service, monkeypatch):
     monkeypatch.setattr("google.auth.default", lambda **_: (AnonymousCredentials(), None))
     with pytest.raises(InputError, match="Project was not passed"):
-        inputs.understand(f"bigquery:{QUERY}")
+        find.require_images(find.identify(f"bigquery:{QUERY}"))

@@ -7,10 +7,12 @@ from pipeline.models.tensorflow_import import tf
 
 
 def write_tfrecord(path, images, **options):
-    """Images as (name or None, bytes) → the records of one shard."""
+    """Images as (name or None, bytes[, class]) → the records of one shard."""
 
-    def example(name, data):
-        feature = {"image/encoded": data, **({"image/filename": name.encode()} if name else {})}
+    def example(name, data, truth=None):
+        texts = {"image/filename": name, "image/class/text": truth}
+        feature = {key: text.encode() for key, text in texts.items() if text}
+        feature["image/encoded"] = data
         lists = {
             key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
             for key, value in feature.items()

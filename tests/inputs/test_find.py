@@ -9,7 +9,11 @@ from helpers.http_server import Answer, HttpServer, unused_url
 from helpers.stores import ERRORS, OPENED, memory_store, public_folder, unprivileged
 
 from pipeline.errors import ImageError, InputError
-from pipeline.inputs.find import FindImages, Input, InputKind, list_images, understand
+from pipeline.inputs.find import FindImages, identify, list_images, require_images
+from pipeline.inputs.folders import FOLDER, GLOB
+from pipeline.inputs.kinds import Input
+from pipeline.inputs.lists import LIST
+from pipeline.inputs.single import IMAGE
 from pipeline.storage.read import read_bytes
 
 
@@ -21,6 +25,12 @@ def make(folder, *names):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     return folder
+
+
+def understand(given):
+    source = identify(given)
+    require_images(source)
+    return source
 
 
 def list_uris(source):
@@ -64,7 +74,7 @@ def test_every_way_to_name_a_folder_gives_the_same_absolute_paths(tmp_path, give
     make(tmp_path, "p/a.jpg", "q/b.jpg")
     given = given.format(cwd=tmp_path, uri=(tmp_path / "p").as_uri())
     understood = understand(given)
-    assert understood == Input(InputKind.FOLDER, f"{tmp_path}/p", given)
+    assert understood == Input(FOLDER, f"{tmp_path}/p", given)
     assert list_uris(understood) == [f"{tmp_path}/p/a.jpg"]
 
 
@@ -104,7 +114,7 @@ def test_links(tmp_path):
 
 def test_a_folder_without_images(tmp_path):
     make(tmp_path, "p/sub/notes.md", "p/.hidden.jpg")
-    with pytest.raises(InputError, match=r"--input p: no images found .*\.jpg.*give a glob"):
+    with pytest.raises(InputError, match=r"input p: no images found .*\.jpg.*give a glob"):
         understand("p")
 
 
@@ -210,7 +220,7 @@ def test_servers_are_asked_for_the_versions_in_lists_if_wanted(tmp_path):
 def test_globs(tmp_path, glob, expected):
     make(tmp_path, "p/a.jpg", "p/b.jpg", "p/c.png", "p/s/d.jpg", "p/s/t/e.jpg")
     make(tmp_path, "photos [2024]/f.jpg", "q/x")
-    assert understand(glob).kind is InputKind.PATTERN
+    assert understand(glob).kind is GLOB
     assert found(glob) == expected
 
 
@@ -231,11 +241,11 @@ def test_a_glob_that_matches_nothing(tmp_path, glob):
     make(tmp_path, "p/a.jpg")
     with pytest.raises(InputError) as caught:
         understand(glob)
-    assert str(caught.value) == f"--input {glob}: nothing found that matches this pattern"
+    assert str(caught.value) == f"input {glob}: nothing found that matches this pattern"
 
 
 def test_a_glob_that_is_none():
-    with pytest.raises(InputError, match=r"--input \[z-a\]\.jpg: is not a valid glob"):
+    with pytest.raises(InputError, match=r"input \[z-a\]\.jpg: is not a valid glob"):
         understand("[z-a].jpg")
 
 
@@ -245,14 +255,14 @@ def test_a_glob_that_is_none():
 @pytest.mark.parametrize("name", ["a.jpg", "photo", "notes.pdf", ".hidden.jpg", "b [1].jpg"])
 def test_a_single_file_of_any_suffix(tmp_path, name):
     make(tmp_path, name)
-    assert understand(name) == Input(InputKind.URI, f"{tmp_path}/{name}", name)
+    assert understand(name) == Input(IMAGE, f"{tmp_path}/{name}", name)
     assert found(name) == [name]
     assert found((tmp_path / name).as_uri()) == [name]
 
 
 def test_an_http_uri_is_not_asked_for(tmp_path):
     uri = unused_url("/photo.jpg?size=list.txt")
-    assert understand(uri) == Input(InputKind.URI, uri, uri)
+    assert understand(uri) == Input(IMAGE, uri, uri)
     assert found(uri) == [uri]
 
 
@@ -260,12 +270,12 @@ def test_an_http_uri_is_not_asked_for(tmp_path):
 def test_what_is_not_there(given):
     with pytest.raises(InputError) as caught:
         understand(given)
-    assert str(caught.value) == f"--input {given}: there is no such file or folder"
+    assert str(caught.value) == f"input {given}: there is no such file or folder"
 
 
 @pytest.mark.parametrize("given", ["ipfs://bucket/*.jpg", "ipfs://bucket/", "ipfs://bucket/a.jpg"])
 def test_a_scheme_that_nothing_serves(given):
-    with pytest.raises(InputError, match=f"^--input {given.replace('*', '[*]')}: .*filesystem"):
+    with pytest.raises(InputError, match=f"^input {given.replace('*', '[*]')}: .*filesystem"):
         understand(given)
 
 
@@ -290,7 +300,7 @@ def test_a_list(tmp_path):
         "ü [1]*.jpg",
     ]
     make(tmp_path, "lists/x").joinpath("lists/my.TXT").write_text("\n".join(lines))
-    assert understand("lists/my.TXT").kind is InputKind.LIST
+    assert understand("lists/my.TXT").kind is LIST
     assert list_uris(understand("lists/my.TXT")) == [
         f"{tmp_path}/lists/a.jpg",
         f"{tmp_path}/lists/sub/b.jpg",
@@ -330,14 +340,14 @@ def test_an_empty_list(content):
     Path("list.txt").write_text(content)
     with pytest.raises(InputError) as caught:
         understand("list.txt")
-    assert str(caught.value) == "--input list.txt: no URIs found in this list (one a line)"
+    assert str(caught.value) == "input list.txt: no URIs found in this list (one a line)"
 
 
 def test_a_list_over_http():
     body = b"a.jpg\n../b c.jpg\n/d.jpg\nhttp://host/e.jpg\n/f.jpg\nfile:///g.jpg\n"
     with HttpServer({"/lists/my/list.txt": body}) as server:
         understood = understand(server.url("/lists/my/list.txt?key=a/b"))
-        assert understood.kind is InputKind.LIST
+        assert understood.kind is LIST
         assert list_uris(understood) == [
             server.url("/lists/my/a.jpg"),
             server.url("/lists/b c.jpg"),
@@ -351,7 +361,7 @@ def test_a_list_over_http():
 def test_a_list_over_http_that_cannot_be_read():
     with HttpServer({"/list.txt": Answer(status=403)}) as server:
         url = server.url("/list.txt")
-        with pytest.raises(InputError, match=f"^--input {url}: cannot be read: forbidden: 403 "):
+        with pytest.raises(InputError, match=f"^input {url}: cannot be read: forbidden: 403 "):
             understand(url)
 
 
@@ -379,15 +389,15 @@ BUCKET = {
 @pytest.mark.parametrize(
     ("given", "kind", "expected"),
     [
-        ("mem://bucket/p", InputKind.FOLDER, ["p/a.jpg", "p/sub/c.PNG"]),
-        ("mem://bucket/p/", InputKind.FOLDER, ["p/a.jpg", "p/sub/c.PNG"]),
-        ("mem://bucket", InputKind.FOLDER, ["p/a.jpg", "p/sub/c.PNG", "pq/d.jpg"]),
-        ("mem://bucket/", InputKind.FOLDER, ["p/a.jpg", "p/sub/c.PNG", "pq/d.jpg"]),
-        ("mem://bucket/p/a.jpg", InputKind.URI, ["p/a.jpg"]),
-        ("mem://bucket/p/*", InputKind.PATTERN, ["p/a.jpg", "p/notes.md"]),
-        ("mem://bucket/p*/*.jpg", InputKind.PATTERN, ["p/a.jpg", "pq/d.jpg"]),
-        ("mem://bucket/**/*.PNG", InputKind.PATTERN, ["p/sub/c.PNG"]),
-        ("mem://bucket/p/**/a.jpg", InputKind.PATTERN, ["p/a.jpg"]),
+        ("mem://bucket/p", FOLDER, ["p/a.jpg", "p/sub/c.PNG"]),
+        ("mem://bucket/p/", FOLDER, ["p/a.jpg", "p/sub/c.PNG"]),
+        ("mem://bucket", FOLDER, ["p/a.jpg", "p/sub/c.PNG", "pq/d.jpg"]),
+        ("mem://bucket/", FOLDER, ["p/a.jpg", "p/sub/c.PNG", "pq/d.jpg"]),
+        ("mem://bucket/p/a.jpg", IMAGE, ["p/a.jpg"]),
+        ("mem://bucket/p/*", GLOB, ["p/a.jpg", "p/notes.md"]),
+        ("mem://bucket/p*/*.jpg", GLOB, ["p/a.jpg", "pq/d.jpg"]),
+        ("mem://bucket/**/*.PNG", GLOB, ["p/sub/c.PNG"]),
+        ("mem://bucket/p/**/a.jpg", GLOB, ["p/a.jpg"]),
     ],
 )
 def test_buckets(given, kind, expected):
@@ -411,12 +421,12 @@ def test_a_list_in_a_bucket():
 def test_a_bucket_that_may_not_be_listed():
     with memory_store(BUCKET):
         ERRORS["mem://bucket/p/"] = Forbidden("no access to bucket")
-        with pytest.raises(InputError, match=r"^--input mem://bucket/p: .*no access to bucket"):
+        with pytest.raises(InputError, match=r"^input mem://bucket/p: .*no access to bucket"):
             understand("mem://bucket/p")
 
 
 def test_nothing_in_a_bucket():
-    with memory_store(BUCKET), pytest.raises(InputError, match="--input mem://bucket/q: no images"):
+    with memory_store(BUCKET), pytest.raises(InputError, match="input mem://bucket/q: no images"):
         understand("mem://bucket/q")
 
 
@@ -462,7 +472,7 @@ def test_find_images_names_the_input_that_can_no_longer_be_listed(tmp_path):
     Path("list.txt").unlink()
     with (
         # Beam's runners raise what the step has raised, or a RuntimeError with its text.
-        pytest.raises((InputError, RuntimeError), match=r"--input list\.txt: .*No such file"),
+        pytest.raises((InputError, RuntimeError), match=r"input list\.txt: .*No such file"),
         beam.Pipeline(runner="FnApiRunner") as pipeline,
     ):
         _ = pipeline | FindImages([understood])

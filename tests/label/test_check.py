@@ -10,7 +10,7 @@ from helpers.bigquery_server import bigquery_server
 from helpers.models import COLORS, image_file
 
 from pipeline.__main__ import main
-from pipeline.inputs import find as inputs
+from pipeline.inputs import find
 from pipeline.label import check, trial
 from pipeline.label import lock as claims
 from pipeline.models.tensorflow_import import tf
@@ -122,7 +122,7 @@ def test_images_in_tfrecord_files(tmp_path, color_model, capsys):
 
 
 def test_counting_ends_in_time_and_says_so(tmp_path, photos, color_model, capsys, monkeypatch):
-    counted = trial.count([inputs.understand(photos)], seconds=-1)
+    counted = trial.count([find.identify(photos)], seconds=-1)
     assert (counted.files, counted.complete) == (1, False)
     monkeypatch.setattr(trial, "count", lambda _: counted)
     assert run(input=photos, model=color_model, output=tmp_path / "out", price_per_hour=1) == 0
@@ -132,12 +132,12 @@ def test_counting_ends_in_time_and_says_so(tmp_path, photos, color_model, capsys
 
 
 def test_the_sample_is_of_all_images_and_the_same_again(tmp_path):
-    found = [inputs.understand(write_colors(tmp_path / "p", 300))]
+    found = [find.identify(write_colors(tmp_path / "p", 300))]
     counted = trial.count(found)
     assert (counted.files, counted.sized, counted.complete) == (300, 300, True)
     assert len({ref.uri for ref in counted.sample}) == trial.SAMPLE_SIZE
     assert trial.count(found) == counted
-    listed = list(inputs.list_images(found[0]))
+    listed = list(find.list_images(found[0]))
     assert any(ref in counted.sample for ref in listed[200:])
 
 

@@ -10,7 +10,7 @@ from helpers.emulators import EMULATORS, Fault, FaultyProxy
 
 from pipeline import storage
 from pipeline.errors import ImageError
-from pipeline.inputs import find as inputs
+from pipeline.inputs.folders import list_folder
 from pipeline.records import Reason
 from pipeline.storage import read
 
@@ -104,7 +104,7 @@ def test_a_store_that_is_gone(store):
 
 
 def test_versions_agree_with_the_listing(store, proxy):
-    files = list(inputs.list_folder(store.uri("photos")))
+    files = list(list_folder(store.uri("photos")))
     assert {Path(file.path).name for file in files} == {"photo.jpg", "a b#ü?=%41+.jpg"}
     for file in files:
         assert storage.version(file.path) == storage.version_of(file) != ""

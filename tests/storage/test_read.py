@@ -29,7 +29,7 @@ from helpers.stores import ERRORS, MemoryFileSystem, memory_store, public_folder
 
 from pipeline import storage
 from pipeline.errors import ImageError, StoreError
-from pipeline.inputs import find as inputs
+from pipeline.inputs.folders import list_folder
 from pipeline.records import Reason
 from pipeline.storage import read
 
@@ -468,7 +468,7 @@ def test_the_version_of_a_local_file(tmp_path):
     first = storage.version(str(path))
     assert first.startswith(f"{len(PHOTO)} 1700000000.1234")
     assert storage.version(path.as_uri()) == first
-    [listed] = inputs.list_folder(str(tmp_path))
+    [listed] = list_folder(str(tmp_path))
     assert storage.version_of(listed) == first
     assert storage.size_in(first) == listed.size_in_bytes
     os.utime(path, ns=(0, 1_700_000_000_123_999_999))
@@ -507,7 +507,7 @@ def test_the_version_of_what_a_server_has():
 def test_the_version_in_any_other_store():
     with memory_store({"mem://bucket/photo.jpg": PHOTO}):
         assert storage.version("mem://bucket/photo.jpg") == f"{len(PHOTO)} 0"
-        [listed] = inputs.list_folder("mem://bucket")
+        [listed] = list_folder("mem://bucket")
         assert storage.version_of(listed) == f"{len(PHOTO)} 0"
     assert storage.version("ipfs://bucket/photo.jpg") == ""
 

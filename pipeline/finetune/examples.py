@@ -1,0 +1,68 @@
+"""Chooses test images to show in the report, and reads them again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.errors import ImageError, InputError
+from pipeline.finetune.pictures import Example
+from pipeline.images.decode import decode
+from pipeline.images.loading import read_image
+from pipeline.inputs.tfrecords import load_records
+from pipeline.limits import Limits
+from pipeline.models.spec import ExtractorSpec
+from pipeline.records import ImageRef
+
+# How many there are at most; up to a third of them are wrong ones, which come first.
+MOST = 30
+MOST_WRONG = MOST // 3
+
+
+def choose(
+    refs: Sequence[ImageRef],
+    classes: np.ndarray,
+    probabilities: np.ndarray,
+    labels: Sequence[str],
+    spec: ExtractorSpec,
+    limits: Limits,
+) -> list[Example]:
+    """Choose some of the test images at random, but the same ones each time.
+
+    An image that cannot be read any more is left out.
+
+    Args:
+      refs: the test images.
+      classes: ids of their true classes, int ``[images]``.
+      probabilities: the model's answers, float ``[images, classes]``.
+      labels: the names of the classes.
+      spec: says how they are resized.
+      limits: what no image may take more of.
+    """
+    predicted = probabilities.argmax(1)
+    right = predicted == classes
+    rng = np.random.default_rng(0)
+    chosen = [*rng.permutation(np.flatnonzero(~right))[:MOST_WRONG]]
+    chosen = [*chosen, *rng.permutation(np.flatnonzero(right))][:MOST]
+    loaded = _loaded([refs[index] for index in chosen])
+    examples = []
+    for index in chosen:
+        ref = loaded.get(refs[index].uri, refs[index])
+        try:
+            data = read_image(ref, limits)
+            decoded = decode(data, spec.height, spec.width, spec.resample)
+        except ImageError:
+            continue  # gone in the meantime; it is only a picture
+        truth, guess = labels[classes[index]], labels[predicted[index]]
+        score = float(probabilities[index].max())
+        examples.append(Example(decoded.pixels, truth, guess, score))
+    return examples
+
+
+def _loaded(refs: Sequence[ImageRef]) -> dict[str, ImageRef]:
+    """What is in TFRecord files, with its bytes, by name; nothing if a file is gone."""
+    try:
+        return {ref.uri: ref for ref in load_records(refs)}
+    except InputError:
+        return {}

@@ -1,0 +1,86 @@
+"""What an input is. Each kind is a row: how it is recognized, and how its images are listed.
+
+The rows stand in the modules beside this one; ``find.KINDS`` has them in the order in which they
+are tried.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from pipeline import storage
+from pipeline.errors import InputError
+from pipeline.records import ImageRef
+
+
+class InputKind(NamedTuple):
+    """A way to name images.
+
+    ``recognize``: from what the user wrote to an absolute path, a URI or a query; None if it is of
+    another kind. It may raise ``StoreError``.
+    ``images``: lists the images that an input names, in no order, duplicates included. They have a
+    truth if the input's ``truth_column`` is not None. It may raise ``InputError``, ``ImageError``,
+    ``StoreError``, ``OSError``, ``EOFError`` or ``zlib.error``.
+    ``empty``: what is said of an input without images, where that can be.
+    ``has_columns``: whether ``uri_column``, ``carry`` and ``truth_column`` name columns of it.
+    ``lists_versions``: whether the images come with their versions.
+    ``check``: looks for mistakes where listing the first image would cost too much.
+    """
+
+    recognize: Callable[[str], str | None]
+    images: Callable[[Input], Iterator[ImageRef]]
+    empty: str = ""
+    has_columns: bool = False
+    lists_versions: bool = False
+    check: Callable[[Input], None] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """Something that names images, and of which kind it is.
+
+    Attributes:
+      kind: see ``InputKind``.
+      uri: the absolute path, URI or query.
+      given: what the user wrote.
+      uri_column: the column that names the image, where there are columns.
+      carry: the columns that go along with the images.
+      truth_column: the column with the true class. None if no truth is wanted, of whatever kind the
+        input is; without columns, it is found in another way.
+      argument: the argument that it was given for.
+    """
+
+    kind: InputKind
+    uri: str
+    given: str
+    uri_column: str = "image"
+    carry: tuple[str, ...] = ()
+    truth_column: str | None = None
+    argument: str = "input"
+
+    def error(self, problem: str, remedy: str = "") -> InputError:
+        """Make the error that blames this input."""
+        return InputError(problem, subject=self.argument, given=self.given, remedy=remedy)
+
+
+def is_folder(given: str) -> bool:
+    """Whether what the user wrote names a folder, or cannot be the name of an object."""
+    uri = storage.absolute(given)
+    if not storage.is_remote(uri):
+        return os.path.isdir(uri)
+    return given.endswith("/") or uri.count("/") == 2  # the latter is a bucket's name alone
+
+
+def file_at(given: str) -> str | None:
+    """Find a file's absolute path or URI; None if there is no such file. Servers are not asked.
+
+    Raises:
+      StoreError: the store cannot be asked.
+    """
+    uri = storage.absolute(given)
+    if storage.is_http(uri):
+        return uri
+    return uri if not is_folder(given) and storage.exists(uri) else None

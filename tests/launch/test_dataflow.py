@@ -370,7 +370,7 @@ def test_no_pixels_cross_a_shuffle(tmp_path, recorder, color_model, bucket):
     [decode] = [
         transform
         for transform in leaves.values()
-        if "ReadAndDecode/ParDo(_ConcurrentMap)" in transform.unique_name
+        if "ReadAndDecode/ParDo(_ReadAndDecode)" in transform.unique_name
     ]
     breaks, behind = [], list(decode.inputs.values())
     while behind:

@@ -209,8 +209,7 @@ def test_few_files_at_the_root():
 
 def test_no_file_is_too_long():
     lines = {name: len(path.read_text("utf-8").splitlines()) for name, path in FILES.items()}
-    too_long = {name: count for name, count in lines.items() if count > MOST_LINES}
-    assert {n: c for n, c in too_long.items() if n not in ALLOWED_TOO_LONG} == {}
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
 
 
 def test_only_the_command_line_speaks_of_flags():

@@ -64,7 +64,6 @@ ALLOWED_ABOVE_THE_TOP_FLOOR = (
     "pipeline.report.",
     "pipeline.transforms",
 )
-ALLOWED_TOO_LONG: set[str] = set()
 ALLOWED_TO_SPEAK_OF_FLAGS = {
     "pipeline.label.lock",
     "pipeline.label.runs",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from pipeline.report.aggregates import SCORE_BINS
-
+# The number of equal parts of [0, 1] in which scores are counted.
+SCORE_BINS = 1000
 BARS = 20
 WIDTH, HEIGHT = 460, 150
 

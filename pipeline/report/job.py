@@ -8,10 +8,9 @@ from pipeline import console, storage
 from pipeline.config.options import ReportConfig
 from pipeline.errors import OutputError, StoreError
 from pipeline.outputs import rows as outputs
-from pipeline.report.aggregates import aggregate_rows
-from pipeline.report.mix import class_mix, previous_run
+from pipeline.report.mix import class_mix
 from pipeline.report.page import render_page
-from pipeline.report.summary import read_summary
+from pipeline.report.reading import aggregate_rows, previous_run, read_summary
 from pipeline.report.thumbnails import load_thumbnails
 from pipeline.report.truth import in_words, quality
 from pipeline.tally import headline

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
-
-from pipeline import storage
-from pipeline.errors import OutputError, StoreError
-from pipeline.outputs.rows import RUN_FOLDER, SUMMARY
-from pipeline.report.summary import read_summary
+from typing import NamedTuple
 
 TOP = 20
 MOST_CHANGED = 5
@@ -88,26 +83,6 @@ def class_mix(now: Mapping[str, int], before: Mapping[str, int] | None) -> Mix:
         moved=sum(changes.values()) / 2 if all(sums) else None,
         most_changed=[shares[label] for label in most[:MOST_CHANGED]] if all(sums) else [],
     )
-
-
-def previous_run(folder: str) -> tuple[str, dict[str, Any]] | None:
-    """Find the last finished run before an incremental one: its name and its summary.
-
-    None if there is none, if it cannot be read, or if the folder is not that of such a run.
-    """
-    parent, name = storage.split(folder.rstrip("/"))
-    if not name.startswith(RUN_FOLDER):
-        return None
-    try:
-        paths = storage.find(parent, f"{RUN_FOLDER}*/{SUMMARY}")
-        folders = [path.rpartition("/")[0] for path in paths]
-        # Their names are the times at which they began.
-        earlier = [path for path in folders if path.rpartition("/")[2] < name]
-        if not earlier:
-            return None
-        return max(earlier).rpartition("/")[2], read_summary(max(earlier))
-    except (OutputError, StoreError):
-        return None
 
 
 def _share(label: str, images: int, images_before: int, sum_: int, sum_before: int) -> Share:

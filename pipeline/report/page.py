@@ -8,9 +8,8 @@ from typing import Any
 
 from pipeline import html
 from pipeline.report import calibration, histogram, texts
-from pipeline.report.aggregates import Aggregates, Picture
+from pipeline.report.aggregates import Aggregates, Picture, Thumbnail
 from pipeline.report.mix import Mix
-from pipeline.report.thumbnails import Thumbnail
 from pipeline.report.truth import Quality
 
 

@@ -6,7 +6,6 @@ import concurrent.futures
 import io
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 from PIL import Image
 
@@ -15,7 +14,7 @@ from pipeline.errors import ImageError
 from pipeline.html import data_uri
 from pipeline.images.decode import decode
 from pipeline.limits import DEFAULT_LIMITS
-from pipeline.report.aggregates import Picture
+from pipeline.report.aggregates import Picture, Thumbnail
 
 SIDE = 160
 BUDGET_SECONDS = 20.0
@@ -27,14 +26,6 @@ _QUALITIES = (70, 50, 30, 10)
 # Less than the run allowed, as a picture may be left out: sixteen are in memory at a time.
 _THREADS = 16
 _MAX_IMAGE_BYTES = 32 * 2**20
-
-
-class Thumbnail(NamedTuple):
-    """A small picture. ``uri``: a ``data:`` URI of a JPEG. ``width``, ``height``: in pixels."""
-
-    uri: str
-    width: int
-    height: int
 
 
 def load_thumbnails(

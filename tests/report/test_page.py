@@ -24,18 +24,19 @@ from pipeline.__main__ import main
 from pipeline.errors import OutputError
 from pipeline.outputs import rows as outputs
 from pipeline.report import histogram, job, texts, thumbnails
-from pipeline.report.aggregates import (
+from pipeline.report.aggregates import Picture
+from pipeline.report.mix import class_mix
+from pipeline.report.reading import (
     BY_LABEL,
     FAILURES_OF_A_REASON,
     IMAGES_OF_A_LABEL,
     UNCERTAIN,
-    Picture,
     aggregate_rows,
+    previous_run,
+    read_summary,
     shares_of_labels,
 )
-from pipeline.report.mix import class_mix, previous_run
 from pipeline.report.sampling import Least
-from pipeline.report.summary import read_summary
 from pipeline.tally import hash_of
 
 

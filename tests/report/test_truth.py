@@ -11,7 +11,7 @@ from helpers.runs import run, write_colors
 from pipeline.__main__ import main
 from pipeline.evaluation import evaluate
 from pipeline.report import calibration, job, truth
-from pipeline.report.aggregates import MISTAKES, aggregate_rows
+from pipeline.report.reading import MISTAKES, aggregate_rows
 from pipeline.report.truth import Confused, Judged, in_words, quality
 
 

@@ -1,0 +1,161 @@
+"""Reads a run's folder: its rows, in one pass, its summary, and the run before it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipeline import storage
+from pipeline.errors import OutputError, StoreError
+from pipeline.formats.registry import in_one_format
+from pipeline.formats.shards import read_rows
+from pipeline.outputs.rows import FAILURES, LABELS, RUN_FOLDER, SUMMARY, find_shards
+from pipeline.report.aggregates import Aggregates, Failed, Picture
+from pipeline.report.histogram import SCORE_BINS
+from pipeline.report.sampling import Least
+from pipeline.tally import hash_of
+
+# How many images are shown; with the size of a thumbnail, this bounds the size of the page.
+BY_LABEL = 96
+UNCERTAIN = 24
+MISTAKES = 12
+MOST_LABELS = 32
+IMAGES_OF_A_LABEL = 6
+FAILURES_OF_A_REASON = 5
+
+
+def shares_of_labels(counts: Mapping[str, int]) -> dict[str, int]:
+    """Share the page out among the labels: the most frequent get images first, until it is full."""
+    shares, left = {}, BY_LABEL
+    for label, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_LABELS]:
+        share = min(count, IMAGES_OF_A_LABEL, left)
+        if share > 0:
+            shares[label] = share
+            left -= share
+    return shares
+
+
+def aggregate_rows(folder: str, label_counts: Mapping[str, int]) -> Aggregates:
+    """Read all rows of a run once; memory does not depend on their number.
+
+    Args:
+      folder: the run's.
+      label_counts: numbers of its images by label, from the summary.
+
+    Raises:
+      OutputError: there is something else among the rows.
+    """
+    try:
+        return _sample(folder, label_counts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise OutputError(f"{folder} has a row that is not of a label run: {error!r}") from error
+
+
+def _sample(folder: str, label_counts: Mapping[str, int]) -> Aggregates:
+    rows = Aggregates()
+    by_label: dict[str | None, Least[Picture]] = {
+        label: Least(images) for label, images in shares_of_labels(label_counts).items()
+    }
+    by_label[None] = Least(IMAGES_OF_A_LABEL)
+    mistakes = Least[Picture](MISTAKES)
+    uncertain = Least[Picture](UNCERTAIN)
+    failures: dict[str, Least[Failed]] = {}
+    for row in _read(folder, LABELS):
+        rows.labeled += 1
+        label, score = row["label"], row["score"]
+        rows.scores[min(int(score * SCORE_BINS), SCORE_BINS - 1)] += 1
+        sample = by_label.get(label)
+        if sample is not None:
+            key = hash_of(row["image"])
+            if sample.wants(key):
+                sample.offer(key, _picture(row))
+        if uncertain.wants((score, -1)):  # of equal scores, the hash decides
+            uncertain.offer((score, hash_of(row["image"])), _picture(row))
+        rows.judged.add(row)
+        is_wrong = row.get("truth") not in (None, row["predictions"][0]["label"])
+        if is_wrong and mistakes.wants((-score, -1)):
+            mistakes.offer((-score, hash_of(row["image"])), _picture(row))
+    for row in _read(folder, FAILURES):
+        rows.failed += 1
+        failed = failures.setdefault(row["reason"], Least(FAILURES_OF_A_REASON))
+        failed.offer(hash_of(row["image"]), Failed(row["image"], row["message"]))
+    rows.unlabeled = by_label.pop(None).items()
+    rows.by_label = {str(label): sample.items() for label, sample in by_label.items()}
+    rows.uncertain = uncertain.items()
+    rows.mistakes = mistakes.items()
+    rows.failures = {reason: failed.items() for reason, failed in failures.items()}
+    return rows
+
+
+def _read(folder: str, name: str) -> Iterator[dict[str, Any]]:
+    for path in in_one_format(find_shards(folder, name)):
+        try:
+            yield from read_rows(path)
+        except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise OutputError(f"{path} has something in it that is no row: {error}") from error
+
+
+def _picture(row: dict[str, Any]) -> Picture:
+    first = 0 if row["label"] is None else 1
+    others = tuple(
+        (other["label"], other["score"]) for other in row["predictions"][first : first + 2]
+    )
+    return Picture(
+        row["image"],
+        row["label"],
+        row["score"],
+        others,
+        row["width"],
+        row["height"],
+        row.get("version", ""),
+        row.get("truth"),
+    )
+
+
+def read_summary(folder: str) -> dict[str, Any]:
+    """Read the ``summary.json`` of a run's folder.
+
+    Raises:
+      OutputError: there is none, or it is not that of a label run.
+    """
+    path = storage.join(folder, SUMMARY)
+    try:
+        with storage.open_file(path) as file:
+            summary = json.loads(file.read())
+    except ValueError as error:
+        raise OutputError(f"{path} is not a summary: {error}") from error
+    except StoreError as error:
+        raise OutputError(f"{folder} is not the folder of a whole run: {error}") from error
+    counts = ("found", "labeled", "failed", "skipped")
+    is_one = (
+        isinstance(summary, dict)
+        and all(isinstance(summary.get(name), int) for name in counts)
+        and all(isinstance(summary.get(name), dict) for name in ("labels", "failure_reasons"))
+        and isinstance(summary.get("model"), dict)
+    )
+    if not is_one:
+        raise OutputError(f"{path} is not the summary of a label run")
+    return summary
+
+
+def previous_run(folder: str) -> tuple[str, dict[str, Any]] | None:
+    """Find the last finished run before an incremental one: its name and its summary.
+
+    None if there is none, if it cannot be read, or if the folder is not that of such a run.
+    """
+    parent, name = storage.split(folder.rstrip("/"))
+    if not name.startswith(RUN_FOLDER):
+        return None
+    try:
+        paths = storage.find(parent, f"{RUN_FOLDER}*/{SUMMARY}")
+        folders = [path.rpartition("/")[0] for path in paths]
+        # Their names are the times at which they began.
+        earlier = [path for path in folders if path.rpartition("/")[2] < name]
+        if not earlier:
+            return None
+        return max(earlier).rpartition("/")[2], read_summary(max(earlier))
+    except (OutputError, StoreError):
+        return None

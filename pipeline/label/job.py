@@ -15,7 +15,7 @@ from pipeline import console, storage
 from pipeline.config.options import LabelConfig, written
 from pipeline.errors import InputError, OutputError, RunError
 from pipeline.formats import bigquery
-from pipeline.formats.registry import FORMATS
+from pipeline.formats.registry import FORMATS, table_suffixes
 from pipeline.inputs import find, folders, tfrecords
 from pipeline.inputs.kinds import Input
 from pipeline.inputs.truth import PARENT
@@ -125,7 +125,7 @@ def check(config: LabelConfig, keep_output: bool = True) -> Checked:
         raise InputError(
             "no input has columns",
             subject="carry",
-            remedy="give .csv, .jsonl or .parquet files, or bigquery: queries",
+            remedy=f"give {table_suffixes()} files, or bigquery: queries",
         )
     truth = None
     if config.truth not in (None, PARENT):

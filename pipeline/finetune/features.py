@@ -36,7 +36,7 @@ from pipeline.models.handler import SavedModelHandler
 from pipeline.models.loading import load_extractor
 from pipeline.models.spec import ExtractorSpec
 from pipeline.models.tensorflow_import import tf
-from pipeline.outputs import rows as outputs
+from pipeline.outputs import layout
 from pipeline.records import Answer, DecodedImage, Failure, ImageInfo, ImageRef
 from pipeline.tally import CountRecords, Tally, reconcile
 from pipeline.transforms import DecodeImages
@@ -160,7 +160,7 @@ def build(
         failures
         | "FailureRows" >> beam.Map(Failure.to_json).with_output_types(str)
         | "WriteFailures"
-        >> WriteToText(storage.join(store, outputs.FAILURES), file_name_suffix=".jsonl")
+        >> WriteToText(storage.join(store, layout.FAILURES), file_name_suffix=".jsonl")
     )
     count = beam.combiners.Count.Globally()
     _ = (
@@ -199,7 +199,7 @@ def failure_reasons(store: str) -> Counter[str]:
 
 def failures(store: str, run_id: str) -> Iterator[Failure]:
     """The failures of a complete store, as those of the run that uses it."""
-    for shard in storage.find(store, f"{outputs.FAILURES}-*.jsonl"):
+    for shard in storage.find(store, f"{layout.FAILURES}-*.jsonl"):
         with storage.open_file(shard) as file:
             for line in file.read().splitlines():
                 yield Failure(**json.loads(line))._replace(run_id=run_id)

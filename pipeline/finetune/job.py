@@ -33,7 +33,7 @@ from pipeline.models.probing import probe_extractor
 from pipeline.models.signatures import as_function
 from pipeline.models.spec import ExtractorSpec
 from pipeline.models.tensorflow_import import tf
-from pipeline.outputs import rows as outputs
+from pipeline.outputs import layout
 from pipeline.records import TIME, ImageRef, Reason
 from pipeline.redaction import name_of, redact_all
 from pipeline.runner import beam_options, new_pipeline, new_run_id, run_pipeline, versions
@@ -138,8 +138,8 @@ def check(config: FinetuneConfig) -> Run:
         dataset.identify(given, config.image_column, config.label_column) for given in config.input
     ]
     survey = dataset.survey(inputs)
-    output = outputs.prepare(config.output)
-    outputs.refuse_results(output)
+    output = layout.prepare(config.output)
+    layout.refuse_results(output)
     handle = "sample_features" if config.model == "sample" else config.model
     spec, classifies = probe_extractor(handle, config.resample)
     if classifies:
@@ -370,7 +370,7 @@ def write_results(
     for name, picture in pictures.items():
         (folder / f"{name}.png").write_bytes(picture)
     rows = [row.to_json() + "\n" for row in features.failures(trained.store, run.run_id)]
-    (folder / f"{outputs.FAILURES}-00000-of-00001.jsonl").write_text("".join(rows))
+    (folder / f"{layout.FAILURES}-00000-of-00001.jsonl").write_text("".join(rows))
     summary = summarize(run, trained, evaluation, difference)
     facts = [
         ("Base model", name_of(run.spec.handle)),

@@ -20,8 +20,7 @@ from pipeline import console
 from pipeline.config.options import LabelConfig
 from pipeline.images.loading import READ_THREADS, read_ahead
 from pipeline.label import job as label
-from pipeline.label import lock as claims
-from pipeline.label import runs, trial
+from pipeline.label import lock, runs, trial
 from pipeline.label.costs import per_million
 from pipeline.label.runs import Plan
 from pipeline.label.trial import SAMPLE_SIZE, Counted, Sampled
@@ -52,7 +51,7 @@ def run(config: LabelConfig) -> int:
     started = time.perf_counter()
     new_pipeline(config.beam_args)
     checked = label.check(config, keep_output=False)
-    claims.look(checked.output)
+    lock.refuse_held(checked.output)
     spec = probe_classifier(config.model, config.labels_file, config.resample, config.signature)
     plan = runs.plan(config, *checked, spec, datetime.now(timezone.utc))
     startup += time.perf_counter() - started

@@ -19,16 +19,16 @@ from pipeline.formats.registry import FORMATS, table_suffixes
 from pipeline.inputs import find, folders, tfrecords
 from pipeline.inputs.kinds import Input
 from pipeline.inputs.truth import PARENT
-from pipeline.label import lock as claims
-from pipeline.label import runs
+from pipeline.label import lock, runs
 from pipeline.label.costs import bottleneck, per_million
 from pipeline.label.resume import SetAsideDone
 from pipeline.label.runs import Run
 from pipeline.models import devices
 from pipeline.models.devices import Execution
 from pipeline.models.probing import probe_classifier
-from pipeline.outputs import rows as outputs
+from pipeline.outputs import layout
 from pipeline.outputs.copies import CopyByLabel
+from pipeline.outputs.rows import KeepRows, WriteRows
 from pipeline.records import TIME, Labeled
 from pipeline.redaction import name_of
 from pipeline.report import job as report
@@ -58,7 +58,7 @@ def run(config: LabelConfig) -> int:
     pipeline = new_pipeline(config.beam_args)
     started = datetime.now(timezone.utc)
     checked = check(config)
-    with claims.held(checked.output):
+    with lock.held(checked.output):
         spec = probe_classifier(config.model, config.labels_file, config.resample, config.signature)
         run = runs.begin(runs.plan(config, *checked, spec, started))
         console.say(
@@ -69,7 +69,7 @@ def run(config: LabelConfig) -> int:
         if not run_pipeline(pipeline):
             return 0  # others start the job from its description
         lines = report.write(run.folder)
-        with storage.open_file(storage.join(run.folder, outputs.SUMMARY)) as file:
+        with storage.open_file(storage.join(run.folder, layout.SUMMARY)) as file:
             summary = json.load(file)
     print(describe(summary, run.folder), *lines, sep="\n")
     too_many = too_many_failed(summary, config.max_failure_ratio)
@@ -142,8 +142,8 @@ def check(config: LabelConfig, keep_output: bool = True) -> Checked:
                     f"--copy_to {config.copy_to}: is in --input {source.given}, where the copies "
                     "would be labeled, too, the next time; give a folder elsewhere"
                 )
-        outputs.prepare(config.copy_to, keep_output, "--copy_to")
-    return Checked(inputs, truth, execution, outputs.prepare(config.output, keep_output))
+        layout.prepare(config.copy_to, keep_output, "copy_to")
+    return Checked(inputs, truth, execution, layout.prepare(config.output, keep_output))
 
 
 def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
@@ -174,7 +174,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         limits=config.limits,
         run_id=run.run_id,
         spread=False,
-        keep=outputs.KeepRows(run.unfinished, config.checkpoint_every),
+        keep=KeepRows(run.unfinished, config.checkpoint_every),
     )
     labeled, labeled_before = (
         rows | name >> beam.Map(Labeled.with_threshold, config.threshold)
@@ -198,8 +198,8 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
     files = [
         rows
         | f"Write_{name}"
-        >> outputs.WriteRows(run.folder, name, config.output_format, config.gzip, config.carry)
-        for name, rows in ((outputs.LABELS, labeled), (outputs.FAILURES, failures))
+        >> WriteRows(run.folder, name, config.output_format, config.gzip, config.carry)
+        for name, rows in ((layout.LABELS, labeled), (layout.FAILURES, failures))
     ]
     copied: Any = {}
     if config.copy_to is not None:
@@ -258,7 +258,7 @@ def finish(
     if run.config.copy_to is not None:
         summary |= {"copied": copied.get(True, 0), "not_copied": copied.get(False, 0)}
     if run.config.output_table is not None:
-        labels = [path for path in files if path.startswith(f"{run.folder}/{outputs.LABELS}-")]
+        labels = [path for path in files if path.startswith(f"{run.folder}/{layout.LABELS}-")]
         bigquery.load(
             run.config.output_table,
             labels,
@@ -266,7 +266,7 @@ def finish(
             [run.run_id, *run.replaced],
         )
     content = json.dumps(summary, indent=2).encode() + b"\n"
-    storage.write_file(storage.join(run.folder, outputs.SUMMARY), content)
+    storage.write_file(storage.join(run.folder, layout.SUMMARY), content)
     runs.complete(run)
     return summary
 
@@ -363,9 +363,9 @@ def describe(summary: dict[str, Any], output: str) -> str:
     shards = [
         f"{name}-*{FORMATS[format_].suffix(options['gzip'])}"
         for format_ in options["output_format"]
-        for name in (outputs.LABELS, outputs.FAILURES)
+        for name in (layout.LABELS, layout.FAILURES)
     ]
-    lines += [storage.join(output, name) for name in (*shards, outputs.SUMMARY)]
+    lines += [storage.join(output, name) for name in (*shards, layout.SUMMARY)]
     return "\n".join(lines)
 
 

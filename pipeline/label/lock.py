@@ -1,6 +1,6 @@
-"""One run at a time on an output: whoever begins claims it, and the claim dies with its holder.
+"""One run at a time on an output: whoever begins takes its lock, which dies with its holder.
 
-On this machine the claim is a lock on a file, which the system takes from a process that ends,
+On this machine it is a lock on a file, which the system takes from a process that ends,
 however it ends. In a bucket, where nobody does that, it is an object that its holder renews.
 """
 
@@ -25,19 +25,20 @@ from pipeline.errors import OutputError, StoreError
 from pipeline.records import TIME
 from pipeline.shutdown import Step, at
 
-CLAIM = ".claim"
+# The lock's file or object in the output folder.
+FILE_NAME = ".claim"
 
 # Seconds. Long enough for a holder to miss some renewals.
 RENEWED_EVERY = 20.0
 EXPIRES_AFTER = 120.0
 
-# Seconds after which a claim that another overwrote at the same moment is seen to be the other's.
+# Seconds after which a lock that another overwrote at the same moment is seen to be the other's.
 _SETTLES_IN = 1.0
 
 
 @contextlib.contextmanager
 def held(output: str) -> Iterator[None]:
-    """Hold the claim on an output folder while in here.
+    """Hold the lock of an output folder while in here.
 
     Args:
       output: absolute path or URI of the folder, which exists where there are folders.
@@ -45,11 +46,11 @@ def held(output: str) -> Iterator[None]:
     Raises:
       OutputError: another run holds it; the message says which.
     """
-    path = storage.join(output, CLAIM)
+    path = storage.join(output, FILE_NAME)
     try:
         lock = None if storage.is_remote(output) else _lock(path)
     except OSError as error:
-        raise OutputError(f"--output {output}: cannot be claimed: {error}") from error
+        raise OutputError(f"cannot be locked: {error}", subject="output", given=output) from error
     if lock is None:
         with _renewed(path):
             yield
@@ -62,13 +63,13 @@ def held(output: str) -> Iterator[None]:
                 Path(path).unlink()
 
 
-def look(output: str) -> None:
-    """See that no other run holds the claim on an output folder, and claim nothing.
+def refuse_held(output: str) -> None:
+    """Refuse an output folder whose lock another run holds, and do not take it.
 
     Raises:
       OutputError: one does; the message says which.
     """
-    path = storage.join(output, CLAIM)
+    path = storage.join(output, FILE_NAME)
     if storage.is_remote(output):
         _refuse_other(path)
         return
@@ -83,7 +84,7 @@ def look(output: str) -> None:
 
 
 def _lock(path: str) -> IO[str] | None:
-    """The claim's file, locked; None where files cannot be locked, as on a mounted bucket."""
+    """Lock the file; None where files cannot be locked, as on a mounted bucket."""
     while True:
         file = open(path, "a+", encoding="utf-8")  # noqa: SIM115, PTH123 - its lock is to last
         try:
@@ -112,7 +113,7 @@ def _is_still(file: IO[str], path: str) -> bool:
 
 @contextlib.contextmanager
 def _renewed(path: str) -> Iterator[None]:
-    """Hold a claim that is an object, and renew it until the end."""
+    """Hold a lock that is an object, and renew it until the end."""
     holder = _holder()
     _refuse_other(path)
     _write(path, holder)
@@ -133,7 +134,7 @@ def _renewed(path: str) -> Iterator[None]:
 
 
 def _refuse_other(path: str) -> None:
-    """See that a claim that is an object, if there is one, has expired."""
+    """Refuse another's lock that is an object and has not expired."""
     other = _read(path)
     if other is None:
         return
@@ -142,22 +143,22 @@ def _refuse_other(path: str) -> None:
         raise _in_use(
             path,
             json.dumps(other),
-            f"wait until it has ended; if it is dead, its claim expires in {left:.0f} s",
+            f"wait until it has ended; if it is dead, its lock expires in {left:.0f} s",
         )
 
 
-# The claims that this process renews: path → token.
+# The locks that this process renews: path → token.
 _RENEWED: dict[str, str] = {}
 
 
 @at(Step.RELEASE_LOCK)
 def release() -> None:
-    """Give up the claims that would outlive this process."""
+    """Give up the locks that would outlive this process."""
     while _RENEWED:
         path, token = _RENEWED.popitem()
         with contextlib.suppress(StoreError):
-            claim = _read(path)
-            if claim is not None and claim.get("token") == token:  # else it is another's by now
+            found = _read(path)
+            if found is not None and found.get("token") == token:  # else it is another's by now
                 storage.delete([path])
 
 
@@ -167,14 +168,14 @@ def _renew(path: str, holder: dict[str, Any], ended: threading.Event) -> None:
             other = _read(path)
             if other is not None and other.get("token") != holder["token"]:
                 console.say(
-                    f"error: another run has claimed the output ({_described(other)}), while this "
-                    "one could not renew its claim; this one ends"
+                    f"error: another run has locked the output ({_described(other)}), while this "
+                    "one could not renew its lock; this one ends"
                 )
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
             _write(path, holder)
         except StoreError as error:
-            console.say(f"warning: the claim on the output cannot be renewed: {error}")
+            console.say(f"warning: the lock of the output cannot be renewed: {error}")
 
 
 def _holder() -> dict[str, Any]:
@@ -191,7 +192,7 @@ def _write(path: str, holder: dict[str, Any]) -> None:
 
 
 def _read(path: str) -> dict[str, Any] | None:
-    """What a claim says; one that says nothing belongs to nobody."""
+    """Read what a lock says; one that says nothing is held by nobody."""
     if not storage.exists(path):
         return None
     with storage.open_file(path) as file:
@@ -208,7 +209,10 @@ def _in_use(path: str, holder: str, remedy: str) -> OutputError:
     except (ValueError, TypeError):  # just being written
         described = "another process"
     return OutputError(
-        f"--output {path.rpartition('/')[0]}: a run is writing there ({described}); {remedy}"
+        f"a run is writing there ({described})",
+        subject="output",
+        given=path.rpartition("/")[0],
+        remedy=remedy,
     )
 
 

@@ -33,18 +33,18 @@ from pipeline.formats.registry import fastest, in_one_format, suffix_of
 from pipeline.inputs.kinds import Input
 from pipeline.models.devices import Execution
 from pipeline.models.spec import ModelSpec
-from pipeline.outputs import rows as outputs
+from pipeline.outputs import layout
 from pipeline.records import TIME, TIME_IN_NAMES
 from pipeline.redaction import name_of
 from pipeline.runner import new_run_id
 
 UNFINISHED = ".unfinished"
 _RUN = "run.json"
-_RUN_FOLDER = outputs.RUN_FOLDER
+_RUN_FOLDER = layout.RUN_FOLDER
 
-_ROWS = (outputs.LABELS, outputs.FAILURES)
+_ROWS = (layout.LABELS, layout.FAILURES)
 # All that is of a run in its folder, its summary and its shards apart.
-_REST = (f"{UNFINISHED}/*", yaml_file.NAME, outputs.REPORT)
+_REST = (f"{UNFINISHED}/*", yaml_file.NAME, layout.REPORT)
 
 # Settings that make other rows of the same images.
 _MAKE_OTHER_ROWS = [flag.name for flag in flags_of(LabelConfig) if flag.rows is Rows.OTHER_VALUES]
@@ -129,14 +129,14 @@ def plan(
     try:
         return _increment(run) if config.incremental else _alone(run)
     except StoreError as error:
-        raise OutputError(f"--output {output}: cannot be read: {error}") from error
+        raise OutputError(f"cannot be read: {error}", subject="output", given=output) from error
 
 
 def begin(plan: Plan) -> Run:
     """Delete what is not wanted any more, and note in the run's folder that it has begun.
 
     Args:
-      plan: made while this process held the claim on the output.
+      plan: made while this process held the lock on the output.
 
     Raises:
       OutputError: that cannot be done.
@@ -146,13 +146,15 @@ def begin(plan: Plan) -> Run:
             _clear(folder)
         return _start(plan.run) if plan.note is None else _go_on(plan.run, plan.note)
     except StoreError as error:
-        raise OutputError(f"--output {plan.run.folder}: cannot be written: {error}") from error
+        raise OutputError(
+            f"cannot be written: {error}", subject="output", given=plan.run.folder
+        ) from error
 
 
 def complete(run: Run) -> None:
     """Remove what the next attempt would have needed, now that ``summary.json`` is written."""
     try:
-        outputs.remove(run.folder, [f"{UNFINISHED}/*"])
+        layout.remove(run.folder, [f"{UNFINISHED}/*"])
         if not storage.is_remote(run.folder):
             Path(run.unfinished).rmdir()
     except (StoreError, OSError) as error:  # the run is whole all the same
@@ -176,28 +178,35 @@ def _settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> 
 
 def _alone(run: Run) -> Plan:
     """The run of an output that is its own."""
-    notes = (outputs.SUMMARY, f"{UNFINISHED}/{_RUN}")
+    notes = (layout.SUMMARY, f"{UNFINISHED}/{_RUN}")
     if storage.find(run.folder, *(f"{_RUN_FOLDER}*/{name}" for name in notes)):
         raise OutputError(
-            f"--output {run.folder}: has runs of --incremental; add that flag, or give another "
-            "folder"
+            "has a folder for each run",
+            subject="output",
+            given=run.folder,
+            remedy="add {incremental}, or give another folder",
         )
     if not _is_there(run.folder):
         return Plan(run)
     note = _note(storage.join(run.folder, UNFINISHED, _RUN)) or _note(
-        storage.join(run.folder, outputs.SUMMARY)
+        storage.join(run.folder, layout.SUMMARY)
     )
     if run.config.if_exists == "overwrite":
         return _instead_of(run, {run.folder: note})
-    remedy = "give another folder, or --if_exists=overwrite to delete them first"
+    remedy = "give another folder, or {if_exists}=overwrite to delete them first"
     if note is None or run.config.if_exists == "fail":
-        raise OutputError(f"--output {run.folder}: already has results of a run; {remedy}")
+        raise OutputError(
+            "already has results of a run", subject="output", given=run.folder, remedy=remedy
+        )
     changed = _changed(note["settings"], run.settings)
     if changed and not _has_rows(run.folder):
         return _instead_of(run, {run.folder: note})
     if changed:
         raise OutputError(
-            f"--output {run.folder}: already has results of another command ({changed}); {remedy}"
+            f"already has results of another command ({changed})",
+            subject="output",
+            given=run.folder,
+            remedy=remedy,
         )
     return Plan(run, note=note)
 
@@ -207,9 +216,12 @@ def _increment(run: Run) -> Plan:
     output = run.folder
     if _is_there(output):
         raise OutputError(
-            f"--output {output}: has results of a run without --incremental; give another folder"
+            "has the results of a single run",
+            subject="output",
+            given=output,
+            remedy="give another folder for {incremental}",
         )
-    whole = _notes(output, outputs.SUMMARY)
+    whole = _notes(output, layout.SUMMARY)
     unfinished = {
         folder: note
         for folder, note in _notes(output, f"{UNFINISHED}/{_RUN}").items()
@@ -235,8 +247,11 @@ def _increment(run: Run) -> Plan:
     for folder, note in sorted(unfinished.items(), reverse=True):
         if run.config.if_exists == "fail":
             raise OutputError(
-                f"--output {output}: {folder} is not finished; give --if_exists=resume to finish "
-                "it, or --if_exists=overwrite to delete it first"
+                f"{folder} is not finished",
+                subject="output",
+                given=output,
+                remedy="give {if_exists}=resume to finish it, "
+                "or {if_exists}=overwrite to delete it first",
             )
         if run.config.if_exists == "overwrite" or not _has_rows(folder):
             unwanted[folder] = note
@@ -245,7 +260,7 @@ def _increment(run: Run) -> Plan:
         else:
             console.say(
                 f"warning: {folder} stays unfinished: another command began it; give that again, "
-                "or --if_exists=overwrite to delete what is unfinished"
+                "or if_exists=overwrite to delete what is unfinished"
             )
     for second in itertools.count():  # a run may have begun in the same one
         started = run.started + timedelta(seconds=second)
@@ -272,7 +287,7 @@ def _shards_of(note: dict[str, Any]) -> list[str]:
 def _has_rows(folder: str) -> bool:
     """Whether there are rows of a run in a folder, or its summary, if there were none."""
     kept = (f"{UNFINISHED}/{name}-*" for name in _ROWS)
-    return bool(storage.find(folder, outputs.SUMMARY, *kept) or outputs.find_shards(folder, *_ROWS))
+    return bool(storage.find(folder, layout.SUMMARY, *kept) or layout.find_shards(folder, *_ROWS))
 
 
 def _is_there(folder: str) -> bool:
@@ -303,15 +318,15 @@ def _go_on(run: Run, note: dict[str, Any]) -> Run:
     """
     started = datetime.strptime(note["started_at"], TIME).replace(tzinfo=timezone.utc)
     run = _start(dataclasses.replace(run, run_id=note["run_id"], started=started))
-    outputs.remove(run.folder, [outputs.SUMMARY, outputs.REPORT])
-    shards = outputs.find_shards(run.folder, *_ROWS)
+    layout.remove(run.folder, [layout.SUMMARY, layout.REPORT])
+    shards = layout.find_shards(run.folder, *_ROWS)
     taken = in_one_format(shards)
     for path in taken:
         name, _, _ = path.rpartition("/")[2].partition("-")
-        part = outputs.part(run.unfinished, name, suffix_of(path) or "")
+        part = layout.new_part(run.unfinished, name, suffix_of(path) or "")
         storage.rename(path, part)
     storage.delete([path for path in shards if path not in taken])
-    outputs.remove_temporary_files(run.folder)
+    layout.remove_temporary_files(run.folder)
     console.say(f"going on with the run of {note['started_at']} in {run.folder}")
     globs = [storage.join(run.unfinished, f"{name}-*") for name in _ROWS]
     return dataclasses.replace(run, attempts=tuple(globs))
@@ -319,10 +334,10 @@ def _go_on(run: Run, note: dict[str, Any]) -> Run:
 
 def _clear(folder: str) -> None:
     """Delete a run, the summary first, so that no reader takes the rest for whole."""
-    outputs.remove(folder, [outputs.SUMMARY])
-    storage.delete(outputs.find_shards(folder, *_ROWS))
-    outputs.remove(folder, _REST)
-    outputs.remove_temporary_files(folder)
+    layout.remove(folder, [layout.SUMMARY])
+    storage.delete(layout.find_shards(folder, *_ROWS))
+    layout.remove(folder, _REST)
+    layout.remove_temporary_files(folder)
     if not storage.is_remote(folder):
         for path in (Path(folder, UNFINISHED), Path(folder)):
             with contextlib.suppress(OSError):  # there is something else in it, or it is not there
@@ -364,6 +379,6 @@ def _changed(
             short = all(isinstance(value, (int, str, type(None))) for value in (old, new))
             hashed = str(new).startswith("sha256:")
             changed.append(
-                f"--{key} was {old}, is {new}" if short and not hashed else f"--{key} is another"
+                f"{key} was {old}, is {new}" if short and not hashed else f"{key} is another"
             )
     return ", ".join(changed) or None

@@ -79,7 +79,7 @@ def copy(row: Labeled, folder: str, limits: Limits) -> bool:
     except (StoreError, OSError) as error:
         if not storage.is_remote(row.image) and not Path(row.image).exists():
             return False  # deleted just now
-        raise RunError(f"--copy_to: {target} cannot be written: {error}") from error
+        raise RunError(f"copy_to: {target} cannot be written: {error}") from error
     return True
 
 

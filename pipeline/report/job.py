@@ -7,7 +7,7 @@ import jinja2
 from pipeline import console, storage
 from pipeline.config.options import ReportConfig
 from pipeline.errors import OutputError, StoreError
-from pipeline.outputs import rows as outputs
+from pipeline.outputs import layout
 from pipeline.report.mix import class_mix
 from pipeline.report.page import render_page
 from pipeline.report.reading import aggregate_rows, previous_run, read_summary
@@ -64,7 +64,7 @@ def write(folder: str) -> list[str]:
     try:
         return make(folder)
     except _FAILURES as error:
-        path = storage.join(folder, outputs.REPORT)
+        path = storage.join(folder, layout.REPORT)
         console.say(f"warning: {path} cannot be written: {str(error) or type(error).__name__}")
         return []
 
@@ -89,6 +89,6 @@ def make(folder: str) -> list[str]:
     previous = previous_run(folder)
     mix = class_mix(summary["labels"], previous and previous[1]["labels"])
     page = render_page(summary, rows, found, load_thumbnails(pictures), mix, previous)
-    path = storage.join(folder, outputs.REPORT)
+    path = storage.join(folder, layout.REPORT)
     storage.write_file(path, page.encode(), mime_type="text/html")
     return [path] if found is None else [in_words(found), path]

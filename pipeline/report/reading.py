@@ -12,7 +12,7 @@ from pipeline import storage
 from pipeline.errors import OutputError, StoreError
 from pipeline.formats.registry import in_one_format
 from pipeline.formats.shards import read_rows
-from pipeline.outputs.rows import FAILURES, LABELS, RUN_FOLDER, SUMMARY, find_shards
+from pipeline.outputs.layout import FAILURES, LABELS, RUN_FOLDER, SUMMARY, find_shards
 from pipeline.report.aggregates import Aggregates, Failed, Picture
 from pipeline.report.histogram import SCORE_BINS
 from pipeline.report.sampling import Least

@@ -20,7 +20,8 @@ from pipeline.formats.registry import FORMATS
 from pipeline.formats.schema import Schema
 from pipeline.formats.shards import read_rows
 from pipeline.models.tensorflow_import import tf
-from pipeline.outputs import rows as outputs
+from pipeline.outputs import layout
+from pipeline.outputs.rows import WriteRows
 from pipeline.records import Failure, Labeled, Prediction, from_row
 
 ROWS = [
@@ -46,10 +47,10 @@ CARRIED = ("id", "price")
 
 
 def write(folder, records, gzipped=False, only=tuple(FORMATS), carried=CARRIED):
-    name = outputs.LABELS if isinstance(records[0], Labeled) else outputs.FAILURES
+    name = layout.LABELS if isinstance(records[0], Labeled) else layout.FAILURES
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         rows = pipeline | beam.Create(records, reshuffle=False)
-        _ = rows | outputs.WriteRows(str(folder), name, only, gzipped, carried)
+        _ = rows | WriteRows(str(folder), name, only, gzipped, carried)
     return {
         format_: f"{folder}/{name}-00000-of-00001{FORMATS[format_].suffix(gzipped)}"
         for format_ in only

@@ -11,8 +11,7 @@ from helpers.models import COLORS, image_file
 
 from pipeline.__main__ import main
 from pipeline.inputs import find
-from pipeline.label import check, trial
-from pipeline.label import lock as claims
+from pipeline.label import check, lock, trial
 from pipeline.models.tensorflow_import import tf
 
 
@@ -163,7 +162,7 @@ def test_an_output_with_results(tmp_path, photos, color_model, capsys):
     assert f"output   {tmp_path}/out: would go on with the run of 20" in capsys.readouterr().out
     assert run(**flags, top_k=2) == 2
     said = capsys.readouterr()
-    assert "already has results of another command (--top_k was 5, is 2)" in said.err
+    assert "already has results of another command (top_k was 5, is 2)" in said.err
     assert said.err.count("\n") == 1
     assert run(**flags, top_k=2, if_exists="overwrite") == 0
     expected = f"would begin, once the results in {tmp_path}/out are deleted\n"
@@ -198,10 +197,10 @@ def test_incremental_runs(tmp_path, photos, color_model, capsys):
     assert tree(tmp_path) == before
 
 
-def test_an_output_that_another_run_claims(tmp_path, photos, color_model, capsys):
+def test_an_output_that_another_run_has_locked(tmp_path, photos, color_model, capsys):
     out = tmp_path / "out"
     out.mkdir()
-    with claims.held(str(out)):
+    with lock.held(str(out)):
         before = tree(tmp_path)
         assert run(input=photos, model=color_model, output=out) == 2
         assert f"--output {out}: a run is writing there (process " in capsys.readouterr().err
@@ -209,9 +208,9 @@ def test_an_output_that_another_run_claims(tmp_path, photos, color_model, capsys
     assert run(input=photos, model=color_model, output=out) == 0
 
 
-def test_a_claim_whose_holder_is_dead_is_none(tmp_path):
-    (tmp_path / claims.CLAIM).write_text("{}")
-    claims.look(str(tmp_path))
+def test_a_lock_whose_holder_is_dead_is_not_held(tmp_path):
+    (tmp_path / lock.FILE_NAME).write_text("{}")
+    lock.refuse_held(str(tmp_path))
 
 
 # Users' mistakes

@@ -19,7 +19,7 @@ from pipeline.label import job as label
 from pipeline.models import class_names, decoding, handler
 from pipeline.models.handler import SavedModelHandler
 from pipeline.models.tensorflow_import import tf
-from pipeline.outputs import rows as outputs
+from pipeline.outputs import layout
 
 # The embedded sample
 
@@ -529,7 +529,7 @@ def test_a_full_disk(tmp_path, color_model, monkeypatch, capsys):
     create = FileSystems.create
 
     def full_for_results(path, *args):
-        return full() if outputs.SUMMARY in path else create(path, *args)
+        return full() if layout.SUMMARY in path else create(path, *args)
 
     monkeypatch.setattr(FileSystems, "create", full_for_results)
     assert run(input=write_colors(tmp_path / "p"), model=color_model, output=tmp_path / "out") == 1

@@ -25,7 +25,7 @@ from pipeline import storage, transforms
 from pipeline.errors import RunError
 from pipeline.label import job as label
 from pipeline.label import runs
-from pipeline.label.lock import CLAIM
+from pipeline.label.lock import FILE_NAME
 
 
 def files(folder):
@@ -229,12 +229,12 @@ def contents(folder):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"top_k": 2}, "--top_k was 5, is 2"),
-        ({"resample": "bilinear"}, "--resample was bicubic, is bilinear"),
-        ({"max_image_pixels": 100}, "--max_image_pixels was 89478485, is 100"),
-        ({"labels_file": "names.txt"}, "--labels_file is another"),
-        ({"input": "sample"}, "--input is another"),
-        ({"model": "sample"}, "--model is another"),
+        ({"top_k": 2}, "top_k was 5, is 2"),
+        ({"resample": "bilinear"}, "resample was bicubic, is bilinear"),
+        ({"max_image_pixels": 100}, "max_image_pixels was 89478485, is 100"),
+        ({"labels_file": "names.txt"}, "labels_file is another"),
+        ({"input": "sample"}, "input is another"),
+        ({"model": "sample"}, "model is another"),
     ],
 )
 @pytest.mark.parametrize("whole", [True, False])
@@ -415,12 +415,12 @@ def test_ctrl_c_keeps_the_rows_and_releases_the_lock_in_a_bucket(tmp_path, color
         process = start(*argv)
         wait_for_request(server, "/slow.png")
         time.sleep(2)
-        assert storage.exists(f"{output}/{CLAIM}")
+        assert storage.exists(f"{output}/{FILE_NAME}")
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
         assert process.returncode == 130
         kept = int(re.search(r"the rows of (\d+) kept", error)[1])
-        assert not storage.exists(f"{output}/{CLAIM}")
+        assert not storage.exists(f"{output}/{FILE_NAME}")
         in_the_bucket = 0
         for path in storage.find(output, f"{runs.UNFINISHED}/labels-*"):
             with storage.open_file(path) as file:
@@ -447,7 +447,7 @@ def test_two_runs_at_once(tmp_path, color_model):
         first.kill()
         first.communicate()
         server.answers["/slow.png"] = image_file("green")
-        third = run_process(*argv)  # the claim died with its holder
+        third = run_process(*argv)  # the lock died with its holder
     assert third.returncode == 0, third.stderr
     assert summary(tmp_path / "out")["labeled"] == 4
 
@@ -535,11 +535,14 @@ def test_a_broken_night_of_another_command_is_left(flags, monkeypatch, capsys):
 def test_runs_of_every_night_and_others_do_not_share_an_output(flags, capsys):
     assert run_night(flags) == 0
     assert run(**flags) == 2
-    assert "has runs of --incremental; add that flag" in capsys.readouterr().err
+    assert "has a folder for each run; add --incremental" in capsys.readouterr().err
     flags["output"] += "-alone"
     assert run(**flags) == 0
     assert run_night(flags, output=flags["output"]) == 2
-    assert "has results of a run without --incremental" in capsys.readouterr().err
+    assert (
+        "has the results of a single run; give another folder for --incremental"
+        in capsys.readouterr().err
+    )
 
 
 def test_images_in_a_list_that_changed_on_their_server(tmp_path, color_model):

@@ -7,8 +7,8 @@ import pytest
 from helpers.stores import OBJECTS, memory_store
 
 from pipeline.errors import OutputError
-from pipeline.label import lock as claims
-from pipeline.label.lock import CLAIM, held
+from pipeline.label import lock
+from pipeline.label.lock import FILE_NAME, held
 
 BUCKET = "mem://bucket/out"
 
@@ -16,7 +16,7 @@ BUCKET = "mem://bucket/out"
 @pytest.fixture(params=["folder", "mounted", "bucket"])
 def output(request, tmp_path, monkeypatch):
     """A folder, one on a filesystem that cannot lock files, and a bucket."""
-    monkeypatch.setattr(claims, "_SETTLES_IN", 0.01)
+    monkeypatch.setattr(lock, "_SETTLES_IN", 0.01)
     if request.param == "bucket":
         with memory_store({}):
             yield BUCKET
@@ -26,12 +26,12 @@ def output(request, tmp_path, monkeypatch):
         def refuse(*_):
             raise OSError("Function not implemented")
 
-        monkeypatch.setattr(claims.fcntl, "flock", refuse)
+        monkeypatch.setattr(lock.fcntl, "flock", refuse)
     yield str(tmp_path)
 
 
 def exists(output):
-    return claims.storage.exists(f"{output}/{CLAIM}")
+    return lock.storage.exists(f"{output}/{FILE_NAME}")
 
 
 def test_is_held_and_given_up(output):
@@ -54,83 +54,83 @@ def test_the_second_is_refused_and_told_who_holds_it(output):
             pass
         assert exists(output)
     message = str(caught.value)
-    assert message.startswith(f"--output {output}: a run is writing there (process ")
-    assert f"process {claims.os.getpid()} on {claims.socket.gethostname()}, since 20" in message
+    assert message.startswith(f"output {output}: a run is writing there (process ")
+    assert f"process {lock.os.getpid()} on {lock.socket.gethostname()}, since 20" in message
 
 
-def test_another_output_is_another_claim(output):
+def test_another_output_has_another_lock(output):
     with held(output), held(f"{output}2" if output == BUCKET else _below(output)):
         pass
 
 
 def _below(output):
-    folder = claims.Path(output) / "other"
+    folder = lock.Path(output) / "other"
     folder.mkdir()
     return str(folder)
 
 
-def claim_of_another(renewed):
+def lock_of_another(renewed):
     return json.dumps(
         {"token": "1", "host": "h", "process": 7, "since": "2026", "renewed": renewed}
     ).encode()
 
 
-def test_a_dead_holders_claim_expires(monkeypatch):
-    monkeypatch.setattr(claims, "_SETTLES_IN", 0.01)
-    path = f"{BUCKET}/{CLAIM}"
-    with memory_store({path: claim_of_another(time.time() - claims.EXPIRES_AFTER - 1)}):
+def test_a_dead_holders_lock_expires(monkeypatch):
+    monkeypatch.setattr(lock, "_SETTLES_IN", 0.01)
+    path = f"{BUCKET}/{FILE_NAME}"
+    with memory_store({path: lock_of_another(time.time() - lock.EXPIRES_AFTER - 1)}):
         with held(BUCKET):
-            assert json.loads(OBJECTS[path])["process"] == claims.os.getpid()
-        OBJECTS[path] = claim_of_another(time.time() - claims.EXPIRES_AFTER + 60)
-        expected = r"process 7 on h.*if it is dead, its claim expires in (60|59) s"
+            assert json.loads(OBJECTS[path])["process"] == lock.os.getpid()
+        OBJECTS[path] = lock_of_another(time.time() - lock.EXPIRES_AFTER + 60)
+        expected = r"process 7 on h.*if it is dead, its lock expires in (60|59) s"
         with pytest.raises(OutputError, match=expected), held(BUCKET):
             pass
 
 
 def test_of_two_at_the_same_moment_one_is_refused(monkeypatch):
-    """The other overwrites the claim before this one looks at it again."""
+    """The other overwrites the lock before this one looks at it again."""
     with memory_store({}):
 
         def overwritten(_):
-            OBJECTS[f"{BUCKET}/{CLAIM}"] = claim_of_another(time.time())
+            OBJECTS[f"{BUCKET}/{FILE_NAME}"] = lock_of_another(time.time())
 
-        monkeypatch.setattr(claims.time, "sleep", overwritten)
+        monkeypatch.setattr(lock.time, "sleep", overwritten)
         with pytest.raises(OutputError, match="process 7 on h"), held(BUCKET):
             pass
-        assert json.loads(OBJECTS[f"{BUCKET}/{CLAIM}"])["process"] == 7
+        assert json.loads(OBJECTS[f"{BUCKET}/{FILE_NAME}"])["process"] == 7
 
 
-def test_a_claim_in_a_bucket_is_renewed(monkeypatch):
-    monkeypatch.setattr(claims, "_SETTLES_IN", 0.01)
-    monkeypatch.setattr(claims, "RENEWED_EVERY", 0.01)
+def test_a_lock_in_a_bucket_is_renewed(monkeypatch):
+    monkeypatch.setattr(lock, "_SETTLES_IN", 0.01)
+    monkeypatch.setattr(lock, "RENEWED_EVERY", 0.01)
     with memory_store({}), held(BUCKET):
-        first = json.loads(OBJECTS[f"{BUCKET}/{CLAIM}"])["renewed"]
+        first = json.loads(OBJECTS[f"{BUCKET}/{FILE_NAME}"])["renewed"]
         deadline = time.monotonic() + 30
-        while claims._read(f"{BUCKET}/{CLAIM}")["renewed"] == first:
+        while lock._read(f"{BUCKET}/{FILE_NAME}")["renewed"] == first:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
 
-def test_who_loses_its_claim_ends(monkeypatch, capsys):
-    monkeypatch.setattr(claims, "_SETTLES_IN", 0.01)
-    monkeypatch.setattr(claims, "RENEWED_EVERY", 0.01)
+def test_who_loses_its_lock_ends(monkeypatch, capsys):
+    monkeypatch.setattr(lock, "_SETTLES_IN", 0.01)
+    monkeypatch.setattr(lock, "RENEWED_EVERY", 0.01)
     ended = threading.Event()
     previous = signal.signal(signal.SIGTERM, lambda *_: ended.set())
     try:
         with memory_store({}), held(BUCKET):
             # As a store does it, at once; a file's rename would do.
-            OBJECTS[f"{BUCKET}/{CLAIM}"] = claim_of_another(time.time())
+            OBJECTS[f"{BUCKET}/{FILE_NAME}"] = lock_of_another(time.time())
             deadline = time.monotonic() + 30
             while not ended.is_set() and time.monotonic() < deadline:
                 time.sleep(0.01)
         assert ended.is_set()
     finally:
         signal.signal(signal.SIGTERM, previous)
-    assert "another run has claimed the output (process 7 on h" in capsys.readouterr().err
+    assert "another run has locked the output (process 7 on h" in capsys.readouterr().err
 
 
-def test_claims_are_released_by_a_process_that_is_about_to_end(monkeypatch):
-    monkeypatch.setattr(claims, "_SETTLES_IN", 0.01)
+def test_locks_are_released_by_a_process_that_is_about_to_end(monkeypatch):
+    monkeypatch.setattr(lock, "_SETTLES_IN", 0.01)
     with memory_store({}), held(BUCKET):
-        claims.release()
+        lock.release()
         assert not exists(BUCKET)

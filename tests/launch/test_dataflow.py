@@ -316,7 +316,7 @@ def test_the_description_of_a_job_of_gpus(tmp_path, recorder, color_model, bucke
 
 
 def test_the_launcher_describes_a_job(tmp_path, color_model, bucket, capsys):
-    """As in the image: its claim is given up, and what is left is a run to be gone on with."""
+    """As in the image: its lock is released, and what is left is a run to be gone on with."""
     photos = Path(write_colors(tmp_path / "p"))
     bucket.put({f"in/{path.name}": path.read_bytes() for path in photos.iterdir()})
     parameters = ["--input=gs://bucket/in", f"--model={color_model}", "--output=gs://bucket/night"]

@@ -133,7 +133,7 @@ def test_a_folder_that_cannot_be_written(photo):
     with public_folder() as folder:
         path = folder / "a.png"
         shutil.copy(photo, path)
-        with unprivileged(folder), pytest.raises(RunError, match=r"--copy_to: .*/red/a-.*Permiss"):
+        with unprivileged(folder), pytest.raises(RunError, match=r"copy_to: .*/red/a-.*Permiss"):
             copy(path, folder / "out")
 
 

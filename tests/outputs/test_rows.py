@@ -9,8 +9,9 @@ from helpers.stores import ERRORS, memory_store, public_folder, unprivileged
 from pipeline.errors import OutputError, StoreError
 from pipeline.formats.registry import in_one_format
 from pipeline.formats.shards import read_rows
-from pipeline.outputs import rows as outputs
-from pipeline.outputs.rows import KeepRows, WriteRows, prepare, refuse_results
+from pipeline.outputs import layout
+from pipeline.outputs.layout import prepare, refuse_results
+from pipeline.outputs.rows import KeepRows, WriteRows
 from pipeline.records import Failure, from_json
 from pipeline.storage import find, write_file
 
@@ -23,7 +24,7 @@ def files(folder):
 def error_of(given):
     with pytest.raises(OutputError) as caught:
         prepare(str(given))
-    assert str(caught.value).startswith(f"--output {given}: ")
+    assert str(caught.value).startswith(f"output {given}: ")
     return str(caught.value)
 
 
@@ -65,7 +66,7 @@ def test_the_current_folder_and_the_root(tmp_path, monkeypatch):
 def results_error_of(output):
     with pytest.raises(OutputError) as caught:
         refuse_results(str(output))
-    assert str(caught.value).startswith(f"--output {output}: ")
+    assert str(caught.value).startswith(f"output {output}: ")
     return str(caught.value)
 
 
@@ -136,7 +137,7 @@ def write_rows(output, rows, suffix="jsonl", **options):
     """Run ``WriteRows`` with failures; returns nothing, checks what it outputs."""
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         records = pipeline | beam.Create(rows, reshuffle=False)
-        shards = records | WriteRows(output, outputs.FAILURES, **options)
+        shards = records | WriteRows(output, layout.FAILURES, **options)
         assert_that(shards, equal_to([f"{output}/failures-00000-of-00001.{suffix}"]))
 
 
@@ -157,7 +158,7 @@ def test_writes_one_empty_shard_if_there_are_no_rows(tmp_path):
 @pytest.mark.parametrize("format_", ["csv", "parquet", "tfrecord"])
 def test_a_file_without_rows_can_be_read_in_every_format(tmp_path, format_):
     write_rows(str(tmp_path), [], format_, formats=[format_])
-    [path] = outputs.find_shards(str(tmp_path), outputs.FAILURES)
+    [path] = layout.find_shards(str(tmp_path), layout.FAILURES)
     assert list(read_rows(path)) == []
 
 
@@ -166,10 +167,10 @@ def test_of_several_formats_one_is_read(tmp_path):
     for name in [*names, "labels-0-of-1.txt", "labels-1.jsonl", "failures-0-of-1.csv.gz"]:
         (tmp_path / name).touch()
     paths = sorted(f"{tmp_path}/{name}" for name in names)
-    assert outputs.find_shards(str(tmp_path), outputs.LABELS) == paths
+    assert layout.find_shards(str(tmp_path), layout.LABELS) == paths
     assert in_one_format(paths) == [f"{tmp_path}/labels-0-of-1.parquet"]
     assert in_one_format([]) == []
-    everything = outputs.find_shards(str(tmp_path), outputs.LABELS, outputs.FAILURES)
+    everything = layout.find_shards(str(tmp_path), layout.LABELS, layout.FAILURES)
     assert everything == sorted([*paths, f"{tmp_path}/failures-0-of-1.csv.gz"])
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from pipeline import storage
 from pipeline.__main__ import main
 from pipeline.errors import OutputError
-from pipeline.outputs import rows as outputs
+from pipeline.outputs import layout
 from pipeline.report import histogram, job, texts, thumbnails
 from pipeline.report.aggregates import Picture
 from pipeline.report.mix import class_mix
@@ -485,4 +485,4 @@ def test_arguments_that_make_no_sense(argv, capsys):
 
 
 def test_the_page_is_called_as_runs_remove_it():
-    assert outputs.REPORT == "report.html"
+    assert layout.REPORT == "report.html"

@@ -1,0 +1,121 @@
+"""The names in an output folder: what a run leaves there, found, checked and cleared by them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline import storage
+from pipeline.errors import OutputError, StoreError
+from pipeline.formats.registry import suffix_of
+
+# What the names of shards begin with.
+LABELS = "labels"
+FAILURES = "failures"
+
+SUMMARY = "summary.json"
+REPORT = "report.html"
+
+# What the name of a run's folder begins with, in an output that has one per run.
+RUN_FOLDER = "run="
+
+
+def new_part(folder: str, name: str, suffix: str = ".jsonl") -> str:
+    """Make up a path for some of the rows of that name."""
+    return storage.join(folder, f"{name}-{uuid.uuid4().hex}{suffix}")
+
+
+def prepare(given: str, keep: bool = True, argument: str = "output") -> str:
+    """Make a folder for output, try to write there, and return its absolute path or URI.
+
+    Args:
+      given: what the user wrote.
+      keep: False removes again the folders that were made for it.
+      argument: the name of the argument that the user gave it as.
+
+    Raises:
+      OutputError: it cannot be written.
+    """
+    output = storage.absolute(given)
+    if any(character in output for character in "*?["):
+        # Beam finds the shards that it is to rename by a glob, in which these would be wildcards.
+        raise OutputError("must not have any of * ? [ in it", subject=argument, given=given)
+    if storage.is_http(output):
+        raise OutputError(
+            "http(s) cannot be written",
+            subject=argument,
+            given=given,
+            remedy="give a folder or a bucket",
+        )
+    made = [] if keep or storage.is_remote(output) else _missing(Path(output))
+    try:
+        storage.check_access(output)
+        if not storage.is_remote(output):
+            storage.make_folder(output)
+        probe = storage.join(output, f".writable-{uuid.uuid4().hex}")
+        storage.write_file(probe, b"\n", keep=False)  # not empty, which Beam cannot write to S3
+    except StoreError as error:
+        raise OutputError(f"cannot be written: {error}", subject=argument, given=given) from error
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):  # another run has put something there
+                folder.rmdir()
+    return output
+
+
+def _missing(folder: Path) -> list[Path]:
+    """List the folder and those above it that do not exist yet, the folder itself first."""
+    return list(
+        itertools.takewhile(lambda path: not os.path.lexists(path), (folder, *folder.parents))
+    )
+
+
+def refuse_results(output: str) -> None:
+    """Refuse an output folder that has results.
+
+    Raises:
+      OutputError: there are.
+    """
+    try:
+        found = storage.find(output, SUMMARY, f"{LABELS}-*", f"{FAILURES}-*")
+    except StoreError as error:
+        raise OutputError(f"cannot be read: {error}", subject="output", given=output) from error
+    if found:
+        raise OutputError(
+            "already has results of a run",
+            subject="output",
+            given=output,
+            remedy="give another folder, or delete them first",
+        )
+
+
+def find_shards(folder: str, *names: str) -> list[str]:
+    """Find the shards that ``WriteRows`` wrote to a folder; whatever else is there is not ours.
+
+    Args:
+      folder: where they are.
+      *names: ``LABELS``, ``FAILURES`` or both.
+    """
+    paths = storage.find(folder, *(f"{name}-*-of-*" for name in names))
+    return [path for path in paths if suffix_of(path)]
+
+
+def remove(folder: str, patterns: Sequence[str]) -> None:
+    """Delete the files that match globs relative to a folder.
+
+    Raises:
+      StoreError: one of them cannot be deleted.
+    """
+    storage.delete(storage.find(folder, *patterns))
+
+
+def remove_temporary_files(folder: str) -> None:
+    """Delete what ``WriteRows`` leaves behind if it does not get to its end."""
+    for name in (LABELS, FAILURES):
+        pattern = f"beam-temp-{name}-*"
+        # What is deleted here is a folder, and in a store, which has none, each object.
+        remove(folder, [f"{pattern}/*" if storage.is_remote(folder) else pattern])

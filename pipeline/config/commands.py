@@ -15,6 +15,7 @@ from pipeline.config.flags import (
     flags_of,
     in_order,
     parser_of,
+    with_current_names,
 )
 from pipeline.config.options import FinetuneConfig, JobConfig, LabelConfig, ReportConfig, written
 
@@ -60,6 +61,7 @@ class Command(NamedTuple):
           SystemExit: after ``--help``.
         """
         parser = self.parser
+        argv = with_current_names(self.flags, argv)
         if yaml_file.FLAG in self.flags:
             argv = yaml_file.expand(self.flags, self.prog, argv)
         parsed, rest = parser.parse_known_args(argv)

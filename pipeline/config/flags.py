@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, NamedTuple
 
+from pipeline import console
 from pipeline.config import values
 from pipeline.errors import UsageError
 
@@ -22,7 +23,6 @@ class Group(str, Enum):
     ARGUMENTS = "positional arguments"  # those that are given without a name
     FILES = "input and output"
     TABLES = "tables of images, and the truth"
-    LISTS = "lists"
     LABELING = "how to label"
     TRAINING = "how to train"
     WRITING = "what to write"
@@ -58,6 +58,7 @@ class Flag(NamedTuple):
       metavar: stands for the value in ``--help``.
       is_repeatable: whether it takes several values.
       unset: explains a default that is None or empty.
+      old_name: what it was called in the last version, where that still works.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Flag(NamedTuple):
     metavar: str | None = None
     is_repeatable: bool = False
     unset: str = "none"
+    old_name: str = ""
 
     @property
     def is_switch(self) -> bool:
@@ -83,13 +85,14 @@ class Flag(NamedTuple):
 
     @property
     def explanation(self) -> str:
-        """Its help, with its default."""
+        """Its help, with its old name and its default."""
+        help = f"{self.help}; formerly --{self.old_name}" if self.old_name else self.help
         if self.is_required:
-            return self.help
+            return help
         if self.default is None or self.default == ():
-            return f"{self.help} (default: {self.unset})"
+            return f"{help} (default: {self.unset})"
         shown = ",".join(self.default) if isinstance(self.default, tuple) else self.default
-        return f"{self.help} (default: {shown})"
+        return f"{help} (default: {shown})"
 
 
 def flag(
@@ -124,6 +127,29 @@ def in_order(flags: Iterable[Flag]) -> tuple[Flag, ...]:
     """Sort flags by group; within a group, they stay as they are."""
     groups = list(Group)
     return tuple(sorted(flags, key=lambda flag: groups.index(flag.group)))
+
+
+def current_name(flags: Iterable[Flag], name: str) -> str:
+    """Find out what a flag is called now; an old name gives a line on the console."""
+    for flag in flags:
+        if name and name == flag.old_name:
+            console.say(
+                f"warning: --{name} is called --{flag.name} now; the next version will not know "
+                "the old name"
+            )
+            return flag.name
+    return name
+
+
+def with_current_names(flags: Iterable[Flag], argv: Iterable[str]) -> list[str]:
+    """Give the flags among arguments their current names; see ``current_name``."""
+    renamed = []
+    for argument in argv:
+        name, equals, value = argument.partition("=")
+        if name.startswith("--"):
+            name = f"--{current_name(flags, name[2:])}"
+        renamed.append(f"{name}{equals}{value}")
+    return renamed
 
 
 class Parser(argparse.ArgumentParser):

@@ -37,6 +37,30 @@ def _model(help: str) -> Any:
     )
 
 
+def _uri_column(old_name: str = "") -> Any:
+    return flag(
+        "image",
+        type=str,
+        metavar="NAME",
+        group=Group.TABLES,
+        rows=Rows.SAME,
+        help="column with the images' paths or URIs",
+        old_name=old_name,
+    )
+
+
+def _truth_column(help: str, old_name: str = "") -> Any:
+    return flag(
+        "label",
+        type=str,
+        metavar="NAME",
+        group=Group.TABLES,
+        rows=Rows.SAME,
+        help=help,
+        old_name=old_name,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobConfig:
     """The flags that all jobs on images have.
@@ -114,14 +138,7 @@ class LabelConfig(JobConfig):
     model: str = _model(
         "SavedModel folder, .tar.gz of one, bucket path, http(s) TensorFlow Hub handle, or 'sample'"
     )
-    uri_column: str = flag(
-        "image",
-        type=str,
-        metavar="NAME",
-        group=Group.TABLES,
-        rows=Rows.SAME,
-        help="column with the images' paths or URIs",
-    )
+    uri_column: str = _uri_column()
     carry: tuple[str, ...] = flag(
         (),
         type=values.carried,
@@ -136,9 +153,10 @@ class LabelConfig(JobConfig):
         metavar="FILE",
         group=Group.TABLES,
         rows=Rows.SAME,
-        help="table with the images' true classes in the column 'label', or 'parent' if each image "
-        "is in a folder named like its class; the report then says how good the labels are",
+        help="table with the images' true classes, or 'parent' if each image is in a folder named "
+        "like its class; the report then says how good the labels are",
     )
+    truth_column: str = _truth_column("column with the true classes in the table of --truth")
     labels_file: str | None = flag(
         None,
         type=str,
@@ -273,29 +291,16 @@ class FinetuneConfig(JobConfig):
     """The flags of ``finetune``. Its rows are the features of its images."""
 
     input: tuple[str, ...] = _input(
-        f"folder with one folder of images per class, {table_suffixes()} list with a column "
-        "of labels, or 'sample'"
+        "folder with one folder of images per class, or 'sample'; or, where each image is in a "
+        f"folder named like its class, a glob or .txt list of URIs; or a {table_suffixes()} table, "
+        "'bigquery:SELECT …' or .tfrecord, which have the classes in them"
     )
     model: str = _model(
         "feature vector that the head is put on: SavedModel folder, .tar.gz of one, bucket path, "
         "http(s) TensorFlow Hub handle, or 'sample'"
     )
-    image_column: str = flag(
-        "image",
-        type=str,
-        metavar="NAME",
-        group=Group.LISTS,
-        rows=Rows.SAME,
-        help="column with the images' paths or URIs",
-    )
-    label_column: str = flag(
-        "label",
-        type=str,
-        metavar="NAME",
-        group=Group.LISTS,
-        rows=Rows.SAME,
-        help="column with the images' classes",
-    )
+    uri_column: str = _uri_column(old_name="image_column")
+    truth_column: str = _truth_column("column with the images' classes", old_name="label_column")
     batch_size: int = flag(
         32,
         type=values.batch_size,

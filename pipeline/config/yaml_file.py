@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from pipeline.config import values
-from pipeline.config.flags import BEAM_ARGS, Flag, Group, Parser, Rows
+from pipeline.config.flags import BEAM_ARGS, Flag, Group, Parser, Rows, current_name
 from pipeline.errors import ImageError, UsageError
 
 NAME = "run.yaml"
@@ -55,7 +55,8 @@ def expand(flags: Sequence[Flag], prog: str, argv: list[str]) -> list[str]:
     if path is None:
         return argv
     given = {argument.partition("=")[0] for argument in argv}
-    content = {key: value for key, value in _read(path).items() if f"--{key}" not in given}
+    named = {current_name(flags, key): value for key, value in _read(path).items()}
+    content = {key: value for key, value in named.items() if f"--{key}" not in given}
     return [*_arguments(flags, prog, path, content), *argv]
 
 

@@ -135,7 +135,7 @@ def check(config: FinetuneConfig) -> Run:
     new_pipeline(config.beam_args)
     storage.configure(beam_options(config.beam_args))
     inputs = [
-        dataset.identify(given, config.image_column, config.label_column) for given in config.input
+        dataset.identify(given, config.uri_column, config.truth_column) for given in config.input
     ]
     survey = dataset.survey(inputs)
     output = layout.prepare(config.output)

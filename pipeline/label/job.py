@@ -129,7 +129,7 @@ def check(config: LabelConfig, keep_output: bool = True) -> Checked:
         )
     truth = None
     if config.truth not in (None, PARENT):
-        truth = find.identify_truth(config.truth, config.uri_column, "label")
+        truth = find.identify_truth(config.truth, config.uri_column, config.truth_column)
     execution = Execution(config.precision, config.xla, config.require_gpu)
     if runs_here(config.beam_args):
         devices.require_device(execution)

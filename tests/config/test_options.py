@@ -8,7 +8,7 @@ import pytest
 from helpers import ROOT
 from helpers.runs import run, summary, write_colors
 
-from pipeline.config.commands import CHECK, COMMANDS, LABEL, parse
+from pipeline.config.commands import CHECK, COMMANDS, FINETUNE, LABEL, parse
 from pipeline.config.flags import Group, flag, flags_of
 from pipeline.config.options import RESAMPLE, LabelConfig
 from pipeline.errors import UsageError
@@ -25,6 +25,7 @@ def test_the_defaults():
         uri_column="image",
         carry=(),
         truth=None,
+        truth_column="label",
         labels_file=None,
         signature=None,
         top_k=5,
@@ -62,6 +63,25 @@ def test_input_may_be_repeated():
         "b",
         "c",
     )
+
+
+def test_old_names_work_for_one_version(capsys, tmp_path):
+    argv = [*REQUIRED, "--image_column=file", "--label_column", "class"]
+    config = FINETUNE.parse(argv)
+    assert (config.uri_column, config.truth_column) == ("file", "class")
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: --image_column is called --uri_column now; the next version will not know the "
+        "old name",
+        "warning: --label_column is called --truth_column now; the next version will not know the "
+        "old name",
+    ]
+    (tmp_path / "run.yaml").write_text("image_column: a\nlabel_column: b\n")
+    file = f"--config={tmp_path}/run.yaml"
+    assert FINETUNE.parse([*REQUIRED, file]).truth_column == "b"
+    assert FINETUNE.parse([*REQUIRED, file, "--uri_column=c"]).uri_column == "c"
+    assert FINETUNE.parse([*REQUIRED, file, "--image_column=d"]).uri_column == "d"
+    with pytest.raises(UsageError, match="unknown argument --image_column"):
+        LABEL.parse([*REQUIRED, "--image_column=file"])
 
 
 def test_what_is_beams_passes_through():

@@ -202,7 +202,7 @@ def test_a_list_with_bad_images(tmp_path, photos, extractor):
         for path in sorted(Path(photos).rglob("*.png")):
             writer.writerow([path, path.parent.name, "x"])
         writer.writerow([tmp_path / "absent.png", "red", ""])
-    flags = {"image_column": "file", "label_column": "color"}
+    flags = {"uri_column": "file", "truth_column": "color"}
     out = tmp_path / "out"
     assert finetune(input=tmp_path / "list.csv", model=extractor, output=out, **flags) == 0
     assert read_summary(out)["found"] == {"blue": 40, "green": 40, "red": 41}

@@ -159,8 +159,9 @@ def test_the_truth_of_a_table(tmp_path, color_model):
     truth = {"red": "red", "green": "blue", "blue": None}
     assert {row["label"]: row["truth"] for row in rows(out, "labels")} == truth
     # The same command with another truth predicts nothing again.
-    (tmp_path / "better.jsonl").write_text('{"image": "p/green-1.png", "label": "green"}\n')
-    assert run(**flags, output=out, truth=tmp_path / "better.jsonl") == 0
+    (tmp_path / "better.jsonl").write_text('{"image": "p/green-1.png", "color": "green"}\n')
+    truth = {"truth": tmp_path / "better.jsonl", "truth_column": "color"}
+    assert run(**flags, output=out, **truth) == 0
     assert summary(out)["taken_over"] == 3
     assert {row["truth"] for row in rows(out, "labels")} == {None, "green"}
 

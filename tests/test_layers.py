@@ -50,6 +50,7 @@ SPEAK_OF_FLAGS = (
     "__main__.py",
     "label/job.py",
     "label/check.py",
+    "label/validation.py",
     "finetune/job.py",
     "report/job.py",
 )

@@ -19,11 +19,11 @@ from pathlib import Path
 from pipeline import console
 from pipeline.config.options import LabelConfig
 from pipeline.images.loading import READ_THREADS, read_ahead
-from pipeline.label import job as label
 from pipeline.label import lock, runs, trial
 from pipeline.label.costs import per_million
 from pipeline.label.runs import Plan
 from pipeline.label.trial import SAMPLE_SIZE, Counted, Sampled
+from pipeline.label.validation import validate
 from pipeline.models.probing import probe_classifier
 from pipeline.models.spec import ModelSpec
 from pipeline.progress import in_words
@@ -50,10 +50,10 @@ def run(config: LabelConfig) -> int:
     startup = _age()
     started = time.perf_counter()
     new_pipeline(config.beam_args)
-    checked = label.check(config, keep_output=False)
+    checked = validate(config, keep_output=False)
     lock.refuse_held(checked.output)
     spec = probe_classifier(config.model, config.labels_file, config.resample, config.signature)
-    plan = runs.plan(config, *checked, spec, datetime.now(timezone.utc))
+    plan = runs.plan(config, checked, spec, datetime.now(timezone.utc))
     startup += time.perf_counter() - started
     print(f"model    {spec.height}×{spec.width} pixels, {len(spec.labels)} classes")
     print(f"output   {_standing(plan)}")

@@ -88,6 +88,22 @@ class Run:
         return storage.join(self.folder, UNFINISHED)
 
 
+class Checked(NamedTuple):
+    """What was found out before a run.
+
+    Attributes:
+      inputs: where the images are.
+      truth: the table with the true classes, if there is one.
+      execution: what the model runs on.
+      output: the folder's absolute path or URI.
+    """
+
+    inputs: Sequence[Input]
+    truth: Input | None
+    execution: Execution
+    output: str
+
+
 class Plan(NamedTuple):
     """What a run would do with what is in its output.
 
@@ -100,36 +116,35 @@ class Plan(NamedTuple):
     note: dict[str, Any] | None = None
 
 
-def plan(
-    config: LabelConfig,
-    inputs: Sequence[Input],
-    truth: Input | None,
-    execution: Execution,
-    output: str,
-    spec: ModelSpec,
-    started: datetime,
-) -> Plan:
+def plan(config: LabelConfig, checked: Checked, spec: ModelSpec, started: datetime) -> Plan:
     """Find out where a run stands, and change nothing.
 
     Args:
       config: the command line.
-      inputs: its ``--input``s.
-      truth: see ``Run``.
-      execution: likewise.
-      output: absolute.
-      spec: of the model.
-      started: UTC.
+      checked: what was found out about it.
+      spec: the model.
+      started: start of this attempt, UTC.
 
     Raises:
       OutputError: there is something that ``--if_exists`` does not allow to touch.
     """
-    settings = _settings(config, inputs, spec)
-    run_id = new_run_id(started)
-    run = Run(config, inputs, truth, execution, spec, output, run_id, started, settings)
+    run = Run(
+        config=config,
+        inputs=checked.inputs,
+        truth=checked.truth,
+        execution=checked.execution,
+        spec=spec,
+        folder=checked.output,
+        run_id=new_run_id(started),
+        started=started,
+        settings=_settings(config, checked.inputs, spec),
+    )
     try:
         return _increment(run) if config.incremental else _alone(run)
     except StoreError as error:
-        raise OutputError(f"cannot be read: {error}", subject="output", given=output) from error
+        raise OutputError(
+            f"cannot be read: {error}", subject="output", given=checked.output
+        ) from error
 
 
 def begin(plan: Plan) -> Run:

@@ -20,7 +20,7 @@ from pipeline.inputs.find import list_images
 from pipeline.inputs.kinds import Input
 from pipeline.inputs.single import IMAGE
 from pipeline.inputs.tfrecords import load_records
-from pipeline.label import job as label
+from pipeline.label.build import build
 from pipeline.label.runs import Plan
 from pipeline.limits import Limits
 from pipeline.models.answers import label_image
@@ -196,7 +196,7 @@ def try_out(plan: Plan, data: bytes) -> float:
             earlier_runs=(),
         )
         pipeline = new_pipeline(run.config.beam_args)
-        label.build(pipeline, run, run.started)
+        build(pipeline, run, run.started)
         run_pipeline(pipeline)
     return time.perf_counter() - started
 

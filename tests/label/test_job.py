@@ -511,14 +511,14 @@ def test_a_model_that_fails_on_all_images(tmp_path, capsys):
 
 def test_a_list_that_changes_after_the_check(tmp_path, color_model, monkeypatch, capsys):
     photos = write_colors(tmp_path / "p")
-    checked = label.check
+    validate = label.validate
 
-    def check_and_empty(config):
-        result = checked(config)
+    def validate_and_empty(config):
+        result = validate(config)
         shutil.rmtree(photos)
         return result
 
-    monkeypatch.setattr(label, "check", check_and_empty)
+    monkeypatch.setattr(label, "validate", validate_and_empty)
     assert run(input=photos, model=color_model, output=tmp_path / "out") == 1
     assert "no images were found when the pipeline listed the inputs" in capsys.readouterr().err
 

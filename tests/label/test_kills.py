@@ -113,14 +113,14 @@ def test_what_is_done_is_not_read_again(flags, monkeypatch):
     ]
     assert len(done) >= 4
     read = []
-    read_bytes = label.inputs.storage.read_bytes
+    read_bytes = storage.read_bytes
 
     def noting(uri, *limits):
         if uri.startswith(flags["input"]):
             read.append(uri)
         return read_bytes(uri, *limits)
 
-    monkeypatch.setattr(label.inputs.storage, "read_bytes", noting)
+    monkeypatch.setattr(storage, "read_bytes", noting)
     monkeypatch.setattr(label.report, "write", lambda folder: [])  # which reads a few for itself
     assert run(**flags) == 0
     assert len(read) == 11 - len(done)

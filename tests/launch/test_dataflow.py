@@ -17,8 +17,9 @@ from helpers.runs import write_colors
 
 from pipeline.__main__ import main
 from pipeline.config.commands import LABEL, label_arguments
-from pipeline.label import job as label
 from pipeline.label import runs
+from pipeline.label.build import build
+from pipeline.label.validation import validate
 from pipeline.models.probing import probe_classifier
 from pipeline.runner import new_pipeline, run_pipeline
 
@@ -258,10 +259,10 @@ def description(tmp_path, recorder, color_model, *more, **environment):
     argv = [*recorder.calls[-1][4:], "--no_auth", "--template_location=gs://bucket/job.json"]
     config = LABEL.parse(argv)
     pipeline = new_pipeline(config.beam_args)
-    checked = label.check(config)
+    checked = validate(config)
     started = datetime(2026, 11, 24, tzinfo=timezone.utc)
-    plan = runs.plan(config, *checked, probe_classifier(config.model), started)
-    label.build(pipeline, plan.run, started)
+    plan = runs.plan(config, checked, probe_classifier(config.model), started)
+    build(pipeline, plan.run, started)
     assert run_pipeline(pipeline) is False
     FileSystems.set_options(PipelineOptions())
     with FileSystems.open("gs://bucket/job.json") as file:

@@ -175,5 +175,5 @@ def test_copies_are_not_put_where_a_glob_finds_them(tmp_path, color_model, capsy
     write_colors(tmp_path / "p")
     flags = {"input": f"{tmp_path}/p/**/*.png", "model": color_model, "copy_to": tmp_path / "p/x"}
     assert run(**flags, output=tmp_path / "out") == 2
-    assert "--input " in capsys.readouterr().err
+    assert f"is in the input {flags['input']}, " in capsys.readouterr().err
     assert run(**flags | {"copy_to": tmp_path / "px"}, output=tmp_path / "out") == 0

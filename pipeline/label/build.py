@@ -1,0 +1,249 @@
+"""Wires the label job into a pipeline, from its inputs to its summary."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import AsDict, AsIter, AsSingleton
+
+from pipeline import storage
+from pipeline.config.options import LabelConfig, written
+from pipeline.errors import RunError
+from pipeline.formats import bigquery
+from pipeline.inputs import find, tfrecords
+from pipeline.inputs.truth import PARENT
+from pipeline.label import runs
+from pipeline.label.costs import bottleneck, per_million
+from pipeline.label.resume import SetAsideDone
+from pipeline.label.runs import Run
+from pipeline.outputs import layout
+from pipeline.outputs.copies import CopyByLabel
+from pipeline.outputs.rows import KeepRows, WriteRows
+from pipeline.records import TIME, Labeled
+from pipeline.redaction import name_of
+from pipeline.runner import (
+    is_only_described,
+    runs_in_one_process,
+    versions,
+)
+from pipeline.tally import CountRecords, Tally, reconcile
+from pipeline.transforms import LabelImages
+
+
+def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
+    """Wire the whole job into a pipeline.
+
+    Args:
+      pipeline: without steps.
+      run: the run.
+      started: start of this attempt, UTC.
+    """
+    config = run.config
+    found, new, skipped, labeled_before, failed_before = (
+        pipeline
+        | "Find"
+        >> find.FindImages(
+            run.inputs,
+            ask_for_versions=config.incremental,
+            folder_is_truth=config.truth == PARENT,
+        )
+        | "SetAsideDone" >> SetAsideDone(run.attempts, run.earlier_runs, run.truth)
+    )
+    loaded = new | "Load" >> tfrecords.LoadRecords()
+    labeled, failures = loaded | "LabelImages" >> LabelImages(
+        run.spec,
+        top_k=config.top_k,
+        batch_size=config.batch_size,
+        execution=run.execution,
+        limits=config.limits,
+        run_id=run.run_id,
+        spread=False,
+        keep=KeepRows(run.unfinished, config.checkpoint_every),
+    )
+    labeled, labeled_before = (
+        rows | name >> beam.Map(Labeled.with_threshold, config.threshold)
+        for name, rows in (("Threshold", labeled), ("ThresholdBefore", labeled_before))
+    )
+    tallies = {
+        "found": found,
+        "skipped": skipped,
+        "labeled": labeled,
+        "failed": failures,
+        "labeled_before": labeled_before,
+        "failed_before": failed_before,
+    }
+    counts = {
+        name: AsSingleton(records | f"Count_{name}" >> beam.CombineGlobally(CountRecords()))
+        for name, records in tallies.items()
+    }
+    if run.attempts:  # else there are none, and the rows need not be held until all are there
+        labeled = (labeled, labeled_before) | "AllLabeled" >> beam.Flatten()
+        failures = (failures, failed_before) | "AllFailures" >> beam.Flatten()
+    files = [
+        rows
+        | f"Write_{name}"
+        >> WriteRows(run.folder, name, config.output_format, config.gzip, config.carry)
+        for name, rows in ((layout.LABELS, labeled), (layout.FAILURES, failures))
+    ]
+    copied: Any = {}
+    if config.copy_to is not None:
+        copies = labeled | CopyByLabel(storage.absolute(config.copy_to), config.limits)
+        copied = AsDict(copies | "CountCopies" >> beam.combiners.Count.PerElement())
+    # A side input is complete before its reader begins, so the summary comes after all rows.
+    summary = (
+        pipeline
+        | "Run" >> beam.Create([run])
+        | "Summarize"
+        >> beam.Map(
+            finish,
+            started,
+            AsIter(files | beam.Flatten()),
+            copied,
+            **counts,
+        )
+    )
+    if is_only_described(pipeline):
+        # Then no process waits for the job and could say it. If this step is tried again, the
+        # summary must not be made again.
+        _ = summary | "Summarized" >> beam.Reshuffle() | "Judge" >> beam.Map(judge, config)
+
+
+def judge(summary: Mapping[str, Any], config: LabelConfig) -> None:
+    """Fail the job, whose results are whole, if too many images failed.
+
+    Raises:
+      RunError: they did.
+    """
+    too_many = too_many_failed(summary, config.max_failure_ratio)
+    if too_many is not None:
+        raise RunError(too_many)
+
+
+def too_many_failed(summary: Mapping[str, Any], max_failure_ratio: float) -> str | None:
+    """Return a line that says so if more images failed than is allowed, else None."""
+    ratio = summary["failed"] / max(summary["labeled"] + summary["failed"], 1)
+    if ratio <= max_failure_ratio:
+        return None
+    return (
+        f"{ratio:.1%} of the images failed, more than --max_failure_ratio {max_failure_ratio} "
+        "allows; the results are kept"
+    )
+
+
+def finish(
+    run: Run, started: datetime, files: Iterable[str], copied: Mapping[bool, int], **counts: Tally
+) -> dict[str, Any]:
+    """Reconcile the counts, put the rows into a table, write ``summary.json``, and tidy up.
+
+    Args:
+      run: the run.
+      started: start of this attempt, UTC.
+      files: paths of the shards.
+      copied: number of images that could be copied (True) and that could not (False).
+      **counts: as ``summarize`` takes them.
+
+    Returns:
+      The content of ``summary.json``.
+
+    Raises:
+      ReconciliationError: what went in did not come out; no summary is written.
+      RunError: the table does not take the rows; no summary is written.
+    """
+    summary = summarize(run, started, **counts)
+    if run.config.copy_to is not None:
+        summary |= {"copied": copied.get(True, 0), "not_copied": copied.get(False, 0)}
+    if run.config.output_table is not None:
+        labels = [path for path in files if path.startswith(f"{run.folder}/{layout.LABELS}-")]
+        bigquery.load(
+            run.config.output_table,
+            labels,
+            run.config.carry,
+            [run.run_id, *run.replaced],
+        )
+    content = json.dumps(summary, indent=2).encode() + b"\n"
+    storage.write_file(storage.join(run.folder, layout.SUMMARY), content)
+    runs.complete(run)
+    return summary
+
+
+def summarize(
+    run: Run,
+    started: datetime,
+    found: Tally,
+    skipped: Tally,
+    labeled: Tally,
+    failed: Tally,
+    labeled_before: Tally,
+    failed_before: Tally,
+) -> dict[str, Any]:
+    """Make the content of ``summary.json``; times are in seconds.
+
+    Times and rate are those of this attempt. The times of the stages are averages over the images
+    that it labeled: reading and predicting in wall time, decoding in CPU time.
+
+    Args:
+      run: the run.
+      started: start of this attempt, UTC.
+      found: tally of the images that the inputs list.
+      skipped: tally of the images that earlier runs have labeled.
+      labeled: tally of the images that this attempt labeled.
+      failed: tally of the images that failed in this attempt.
+      labeled_before: tally of the images that earlier attempts of this run labeled.
+      failed_before: tally of the images that failed in earlier attempts of this run.
+
+    Raises:
+      ReconciliationError: what went in did not come out.
+    """
+    finished = datetime.now(timezone.utc)
+    seconds = (finished - started).total_seconds()
+    images = labeled.images + failed.images
+    taken_over = labeled_before.images + failed_before.images
+    all_labeled = Tally().merge(labeled_before).merge(labeled)
+    all_failed = Tally().merge(failed_before).merge(failed)
+    reconcile(found, all_labeled, all_failed, skipped)
+    return {
+        "run_id": run.run_id,
+        "found": found.images,
+        "labeled": all_labeled.images,
+        "failed": all_failed.images,
+        "skipped": skipped.images,
+        "taken_over": taken_over,
+        "below_threshold": all_labeled.below_threshold,
+        "failure_reasons": _by_count(all_failed.reasons),
+        "labels": _by_count(all_labeled.labels),
+        "started_at": f"{run.started:{TIME}}",
+        "finished_at": f"{finished:{TIME}}",
+        "seconds": round(seconds, 3),
+        "images_per_second": round(images / seconds, 2),
+        "stage_seconds_per_image": {
+            stage: round(total / max(labeled.images, 1), 6)
+            for stage, total in labeled.seconds._asdict().items()
+        },
+        "bottleneck": (
+            bottleneck(seconds, images, labeled.images, labeled.seconds)
+            if images and runs_in_one_process(run.config.beam_args)
+            else None
+        ),
+        "price_per_hour": run.config.price_per_hour,
+        "cost_per_million_images": per_million(seconds, images, run.config.price_per_hour),
+        "model": {
+            "handle": name_of(run.spec.handle),
+            "fingerprint": run.spec.fingerprint,
+            "height": run.spec.height,
+            "width": run.spec.width,
+            "classes": len(run.spec.labels),
+        },
+        "settings": run.settings,
+        "options": written(run.config),
+        "versions": versions(),
+    }
+
+
+def _by_count(counts: Counter[str]) -> dict[str, int]:
+    """Sort by count, the highest first; equal ones are in alphabetical order."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -1,0 +1,61 @@
+"""Checks everything that can be wrong with a label run, but for its model."""
+
+from __future__ import annotations
+
+from pipeline import storage
+from pipeline.config.options import LabelConfig
+from pipeline.errors import InputError, OutputError
+from pipeline.formats import bigquery
+from pipeline.formats.registry import table_suffixes
+from pipeline.inputs import find, folders
+from pipeline.inputs.truth import PARENT
+from pipeline.label.runs import Checked
+from pipeline.models import devices
+from pipeline.models.devices import Execution
+from pipeline.outputs import layout
+from pipeline.runner import (
+    beam_options,
+    runs_here,
+)
+
+
+def validate(config: LabelConfig, keep_output: bool = True) -> Checked:
+    """Prove, as cheaply as possible, that the run can work; its model is not looked at.
+
+    Args:
+      config: the command line.
+      keep_output: whether the output folder stays if this creates it.
+
+    Raises:
+      UsageError: the run cannot work; the message says why and what to do.
+    """
+    # For buckets that need credentials or a project.
+    storage.configure(beam_options(config.beam_args))
+    inputs = [find.identify(given, config.uri_column, config.carry) for given in config.input]
+    for source in inputs:
+        find.require_images(source)
+    if config.carry and not any(source.kind.has_columns for source in inputs):
+        raise InputError(
+            "no input has columns",
+            subject="carry",
+            remedy=f"give {table_suffixes()} files, or bigquery: queries",
+        )
+    truth = None
+    if config.truth not in (None, PARENT):
+        truth = find.identify_truth(config.truth, config.uri_column, config.truth_column)
+    execution = Execution(config.precision, config.xla, config.require_gpu)
+    if runs_here(config.beam_args):
+        devices.require_device(execution)
+    if config.output_table is not None:
+        bigquery.check_table(config.output_table, config.carry)
+    if config.copy_to is not None:
+        for source in inputs:
+            if folders.is_within(storage.absolute(config.copy_to), source):
+                raise OutputError(
+                    f"is in the input {source.given}, where the next run would label the copies",
+                    subject="copy_to",
+                    given=config.copy_to,
+                    remedy="give a folder elsewhere",
+                )
+        layout.prepare(config.copy_to, keep_output, "copy_to")
+    return Checked(inputs, truth, execution, layout.prepare(config.output, keep_output))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline import storage
-from pipeline.errors import ImageError, LabelsError
+from pipeline.errors import ImageError, LabelsError, StoreError
 from pipeline.storage import cache
 
 # Where TensorFlow's tutorials have the 1001 names of the Hub's ImageNet classifiers.
@@ -92,8 +92,8 @@ def _fetch_imagenet_labels() -> bytes:
         ) from error
     source = _Source(IMAGENET_LABELS_URL)
     if len(_parse(source, data)) == IMAGENET_CLASSES:  # not some proxy's login page
-        with contextlib.suppress(OSError):  # a full disk, say; the labels are there all the same
-            cache.write_file(cached, data)
+        with contextlib.suppress(StoreError):  # a full disk, say; the labels are there all the same
+            storage.write_file(str(cached), data)
     return data
 
 

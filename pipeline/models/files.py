@@ -48,7 +48,7 @@ def resolve(handle: str) -> Path:
     if storage.is_http(handle):
         folder = _resolve_hub(handle)
         return _complete(handle, _top(folder), folder)
-    uri = handle if storage.is_remote(handle) else storage.local_path(handle)
+    uri = storage.absolute(handle)
     try:
         storage.check_access(uri)
         if uri.endswith(_ARCHIVES):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from pipeline.errors import UsageError
 
 
 def folder(name: str) -> Path:
-    """The cache folder of that name, below ``$XDG_CACHE_HOME`` or ``~/.cache``; made if absent.
+    """Return a folder below ``$XDG_CACHE_HOME`` or ``~/.cache``, made if it is absent.
 
     Raises:
       UsageError: it cannot be made.
@@ -25,15 +24,3 @@ def folder(name: str) -> Path:
             "set the environment variable XDG_CACHE_HOME to a folder that can be written"
         ) from error
     return path
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file that other processes see whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -1,7 +1,7 @@
 """What an input is. Each kind is a row: how it is recognized, and how its images are listed.
 
-The rows stand in the modules beside this one; ``find.KINDS`` has them in the order in which they
-are tried.
+To add a kind, write a module with its ``InputKind`` beside this one, and put that into
+``find.KINDS``, which has the kinds in the order in which they are tried.
 """
 
 from __future__ import annotations

@@ -201,6 +201,18 @@ def test_a_query_without_the_column(service):
         list(find.list_images(dataclasses.replace(found, uri="SELEC")))
 
 
+def test_the_truth_of_a_query(service):
+    fields = [{"name": "uri", **STRING}, {"name": "id", **INTEGER}]
+    service.answers[QUERY] = fields, [["gs://b/1.jpg", "7"], ["gs://b/2.jpg", None]]
+    truth = find.identify_truth(f"bigquery:{QUERY}", "uri", "id")
+    assert [(ref.uri, ref.truth) for ref in find.list_images(truth)] == [
+        ("gs://b/1.jpg", "7"),
+        ("gs://b/2.jpg", None),
+    ]
+    with pytest.raises(InputError, match=r"^truth bigquery:.*: has no column 'label'; its columns"):
+        find.identify_truth(f"bigquery:{QUERY}", "uri", "label")
+
+
 def test_a_load_that_fails(service):
     service.refusals = ["Access Denied"]
     with pytest.raises(RunError, match=r"Access Denied.* give the same command again"):

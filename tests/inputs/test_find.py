@@ -7,6 +7,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from google.api_core.exceptions import Forbidden
 from helpers.http_server import Answer, HttpServer, unused_url
 from helpers.stores import ERRORS, OPENED, memory_store, public_folder, unprivileged
+from helpers.tfrecords import write_tfrecord
 
 from pipeline.errors import ImageError, InputError
 from pipeline.inputs.find import FindImages, identify, list_images, require_images
@@ -14,6 +15,8 @@ from pipeline.inputs.folders import FOLDER, GLOB
 from pipeline.inputs.kinds import Input
 from pipeline.inputs.lists import LIST
 from pipeline.inputs.single import IMAGE
+from pipeline.inputs.tfrecords import TFRECORD, load_records
+from pipeline.records import ImageRef
 from pipeline.storage.read import read_bytes
 
 
@@ -428,6 +431,34 @@ def test_a_bucket_that_may_not_be_listed():
 def test_nothing_in_a_bucket():
     with memory_store(BUCKET), pytest.raises(InputError, match="input mem://bucket/q: no images"):
         understand("mem://bucket/q")
+
+
+# TFRecord files
+
+
+def test_a_tfrecord_file_is_listed_record_by_record(tmp_path):
+    images = [("a.jpg", b"1", "cat"), (None, b"2", "dog"), ("c.jpg", b"3")]
+    path = write_tfrecord(tmp_path / "p.tfrecord", images)
+    assert identify(path).kind is TFRECORD
+    for given in (path, f"{tmp_path}/*.tfrecord"):
+        refs = list(list_images(identify(given, truth_column="label")))
+        assert [ref.uri for ref in refs] == ["a.jpg", f"{path}#1", "c.jpg"]
+        assert [ref.truth for ref in refs] == ["cat", "dog", None]
+        assert [ref.place for ref in refs] == [(path, n) for n in range(3)]
+        assert {ref.truth for ref in list_images(identify(given))} == {None}
+        others = ImageRef("x.jpg")
+        loaded = load_records([refs[2], others, refs[0]])
+        assert [(ref.uri, ref.data) for ref in loaded] == [
+            ("x.jpg", None),
+            ("a.jpg", b"1"),
+            ("c.jpg", b"3"),
+        ]
+
+
+def test_a_tfrecord_file_without_records(tmp_path):
+    (tmp_path / "p.tfrecord").touch()
+    with pytest.raises(InputError, match=r"^input p\.tfrecord: there are no records in it$"):
+        understand("p.tfrecord")
 
 
 # The listing as a step of a pipeline

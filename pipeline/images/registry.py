@@ -29,7 +29,7 @@ class ImageFormat:
       reduce: from a file and the most pixels that are decoded to what a decoder is given. Raises an
         ``ImageError`` for what is not decoded, and ``struct.error`` where the file ends too early.
         None for a format that is not read.
-      open: from that to an image that can be loaded.
+      open: from that to an image that can be loaded. None where ``reduce`` makes one.
       ends_early: whether a file lacks its end, as its format marks it.
     """
 
@@ -78,7 +78,6 @@ FORMATS = (
         tuple((0, s) for s in (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")),
         (".tif", ".tiff"),
         tiff.reduce_tiff,
-        _with_pillow("TIFF"),
     ),
     ImageFormat(
         "WebP",

@@ -562,10 +562,10 @@ def _tiffs():
     for values in [(0, 1), (-5, 1e30), (-3e38, 3e38), (1e-45, 2e-45), (7, 7)]:
         floats = np.linspace(*values, 4800).astype(np.float32).reshape(60, 80)
         yield "tiff-floats", "tif", encoded(Image.fromarray(floats), "TIFF"), LABELED
-    for value in (np.nan, np.inf, -np.inf):
+    for value in (np.nan, np.inf, -np.inf, -9999):
         floats = np.full((60, 80), 0.5, np.float32)
         floats[30, 40] = value
-        yield "tiff-floats-not-finite", "tif", encoded(Image.fromarray(floats), "TIFF"), "corrupt"
+        yield "tiff-floats-without-data", "tif", encoded(Image.fromarray(floats), "TIFF"), LABELED
     pages = encoded(image, "TIFF", save_all=True, append_images=[photo(99), photo(33)])
     yield "tiff-pages", "tif", pages, LABELED
     body = bytes(1600)
@@ -609,12 +609,13 @@ def _tiffs():
         gray_tiff(40, 40, body, compression=999),
         "unsupported_format",
     )
-    yield "tiff-unknown-depth", "tif", gray_tiff(40, 40, body, bits=7), "corrupt"
+    yield "tiff-unknown-depth", "tif", gray_tiff(40, 40, body, bits=7), LABELED
+    yield "tiff-unknown-depth", "tif", gray_tiff(40, 40, body, bits=17), "unsupported_format"
     yield "tiff-header-only", "tif", b"II*\0", "corrupt"
     yield "tiff-directory-beyond-its-end", "tif", b"MM\0*\xff\xff\xff\xf0" + bytes(99), "truncated"
     yield "tiff-empty-directory", "tif", tiff({}), "corrupt"
     yield "tiff-big", "tif", encoded(image, "TIFF", big_tiff=True), LABELED
-    yield "tiff-big-and-big-endian", "tif", b"MM\0+\0\x08\0\0" + bytes(99), "unsupported_format"
+    yield "tiff-big-and-big-endian", "tif", b"MM\0+\0\x08\0\0" + bytes(99), "corrupt"
     progressive = encoded(Image.new("L", (400, 300), 77), "JPEG", progressive=True)
     at = progressive.rindex(b"\xff\xda")
     scans = progressive[:-2] + progressive[at:-2] * 3000 + b"\xff\xd9"

@@ -119,11 +119,6 @@ def test_16_bit_png():
     assert decode(data, 1, 3).pixels[0, :, 0].tolist() == [0, 128, 255]
 
 
-def test_samples_that_are_not_numbers():
-    data = encoded(Image.fromarray(np.array([[0, np.nan]], np.float32)), "TIFF")
-    assert reason_of(data) is Reason.CORRUPT
-
-
 @pytest.mark.parametrize("image_format", ["PNG", "WEBP", "TIFF"])
 def test_transparency_is_composited_on_white(image_format):
     image = picture().convert("RGBA")

@@ -7,7 +7,18 @@ from pathlib import Path
 
 from helpers import ROOT
 from helpers.models import COLORS, image_file
+from pipeline import transforms
 from pipeline.__main__ import main
+from pipeline.errors import RunError
+
+# The files of a run that has ended.
+WHOLE = [
+    "failures-00000-of-00001.jsonl",
+    "labels-00000-of-00001.jsonl",
+    "report.html",
+    "run.yaml",
+    "summary.json",
+]
 
 
 def rows(output, name):
@@ -57,3 +68,29 @@ def comparable(output):
     by_image = {row["image"]: row for row in found}
     assert len(by_image) == len(found)  # nothing twice
     return by_image
+
+
+def files(folder):
+    """The names of the files in a folder, in order."""
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def nights(output):
+    """The folders of incremental runs, in order."""
+    return sorted(Path(output).glob("run=*"))
+
+
+def break_off(monkeypatch, flags, *argv, after=4):
+    """A run that ends after so many images, with the rows of some of them kept."""
+    original, count = transforms.label_image, 0
+
+    def killing(*args, **kwargs):
+        nonlocal count
+        count += 1
+        if count > after:
+            raise RunError("killed")
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transforms, "label_image", killing)
+        assert run(*argv, **flags, checkpoint_every=2, batch_size=1) == 1

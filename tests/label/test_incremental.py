@@ -1,0 +1,162 @@
+"""Incremental runs: each night labels what is new."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from helpers.http_server import Answer, HttpServer
+from helpers.models import COLORS, image_file, save_model
+from helpers.runs import WHOLE, break_off, files, nights, rows, run, summary, write_colors
+from helpers.tfrecords import write_tfrecord
+
+from pipeline import storage
+
+
+def labeled_in(folder):
+    return sorted(Path(row["image"]).name for row in rows(folder, "labels"))
+
+
+def run_night(flags, **changed):
+    return run("--incremental", **flags | changed)
+
+
+def test_a_night_labels_what_is_new_or_changed(flags, photos, capsys):
+    assert run_night(flags) == 0
+    (first,) = nights(flags["output"])
+    assert re.fullmatch(r"run=\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ", first.name)
+    assert files(first) == WHOLE
+    assert summary(first)["labeled"] == 9
+    (Path(photos) / "new.png").write_bytes(image_file("red"))
+    (Path(photos) / "blue-2.png").write_bytes(image_file("green"))
+    os.utime(Path(photos) / "empty.jpg", (1, 1))
+    capsys.readouterr()
+    assert run_night(flags) == 0
+    assert "12 found = 2 labeled + 1 failed + 9 skipped in " in capsys.readouterr().out
+    second = nights(flags["output"])[1]
+    assert labeled_in(second) == ["blue-2.png", "new.png"]
+    assert [Path(row["image"]).name for row in rows(second, "failures")] == ["empty.jpg"]
+    assert summary(second)["skipped"] == 9
+    assert run_night(flags) == 0  # and nothing of it again
+    third = nights(flags["output"])[2]
+    assert summary(third)["skipped"] == summary(third)["found"] == 12
+    assert files(third) == WHOLE
+    assert rows(third, "labels") == []
+
+
+def test_a_new_model_labels_all_again(tmp_path, flags, color_model, capsys):
+    assert run_night(flags) == 0
+    assert run_night(flags, batch_size=3, max_image_bytes=10**6) == 0
+    assert summary(nights(flags["output"])[1])["skipped"] == 11
+    other = save_model(tmp_path / "other", labels=("rot", "grün", "blau"))
+    capsys.readouterr()
+    assert run_night(flags, model=other) == 0
+    assert "2 of 2 earlier runs do not count: another model" in capsys.readouterr().err
+    assert summary(nights(flags["output"])[2])["labeled"] == 9
+    assert run_night(flags, top_k=1) == 0
+    assert summary(nights(flags["output"])[3])["labeled"] == 9
+    assert run_night(flags) == 0  # the first ones count again
+    assert summary(nights(flags["output"])[4])["skipped"] == 11
+
+
+def test_a_night_that_was_broken_off_is_finished_first(flags, monkeypatch, photos):
+    assert run_night(flags) == 0
+    for n in range(8):
+        (Path(photos) / f"new-{n}.png").write_bytes(image_file("red"))
+    break_off(monkeypatch, flags, "--incremental")
+    _, broken = nights(flags["output"])
+    assert not (broken / "summary.json").exists()
+    assert run_night(flags) == 0
+    assert nights(flags["output"])[1:] == [broken]
+    written = summary(broken)
+    assert (written["labeled"], written["skipped"], written["taken_over"]) == (8, 11, 4)
+    assert files(broken) == WHOLE
+
+
+def test_a_broken_night_of_another_command_is_left(flags, monkeypatch, capsys):
+    break_off(monkeypatch, flags, "--incremental")
+    (broken,) = nights(flags["output"])
+    assert run_night(flags, if_exists="fail") == 2
+    assert f"{broken} is not finished; give --if_exists=resume" in capsys.readouterr().err
+    assert run_night(flags, top_k=1) == 0
+    assert f"{broken} stays unfinished: another command" in capsys.readouterr().err
+    assert summary(nights(flags["output"])[1])["labeled"] == 9
+    assert run_night(flags, if_exists="overwrite") == 0
+    assert [summary(night)["labeled"] for night in nights(flags["output"])] == [9, 9]
+    assert broken not in nights(flags["output"])
+
+
+def test_runs_of_every_night_and_others_do_not_share_an_output(flags, capsys):
+    assert run_night(flags) == 0
+    assert run(**flags) == 2
+    assert "has a folder for each run; add --incremental" in capsys.readouterr().err
+    flags["output"] += "-alone"
+    assert run(**flags) == 0
+    assert run_night(flags, output=flags["output"]) == 2
+    assert (
+        "has the results of a single run; give another folder for --incremental"
+        in capsys.readouterr().err
+    )
+
+
+def test_images_in_a_list_that_changed_on_their_server(tmp_path, color_model):
+    answers = {
+        "/a.png": Answer(image_file("red"), headers={"ETag": '"1"'}),
+        "/b.png": Answer(image_file("red"), headers={"ETag": '"1"'}),
+    }
+    with HttpServer(answers) as server:
+        (tmp_path / "list.txt").write_text("".join(f"{server.url(path)}\n" for path in answers))
+        flags = {
+            "input": tmp_path / "list.txt",
+            "model": color_model,
+            "output": tmp_path / "out",
+        }
+        assert run_night(flags) == 0
+        server.answers["/b.png"] = Answer(image_file("blue"), headers={"ETag": '"2"'})
+        assert run_night(flags) == 0
+    second = nights(tmp_path / "out")[1]
+    assert labeled_in(second) == ["b.png"]
+    assert summary(second)["skipped"] == 1
+
+
+def test_rows_are_kept_in_files_of_their_number(tmp_path, flags, monkeypatch):
+    written = []
+    write_file = storage.write_file
+
+    def noting(path, data, keep=True):
+        if "/.unfinished/labels-" in path:
+            written.append(data.count(b"\n"))
+        write_file(path, data, keep)
+
+    monkeypatch.setattr(storage, "write_file", noting)
+    assert run(**flags, checkpoint_every=4) == 0
+    assert written == [4, 4, 1]
+
+
+def test_records_of_tfrecord_files_are_gone_on_with_and_skipped(tmp_path, color_model, monkeypatch):
+    images = [(f"{n}.png", image_file(list(COLORS)[n % 3])) for n in range(9)]
+    # Two images of one name, and one without.
+    path = write_tfrecord(tmp_path / "a.tfrecord", [*images, images[0], (None, image_file())])
+    flags = {"input": path, "model": color_model, "output": str(tmp_path / "out")}
+    break_off(monkeypatch, flags)
+    assert run(**flags) == 0
+    written = summary(tmp_path / "out")
+    assert written["labeled"] == 11
+    assert written["taken_over"] >= 3
+    names = {row["image"] for row in rows(tmp_path / "out", "labels")}
+    assert names == {f"{n}.png" for n in range(9)} | {f"{path}#9", f"{path}#10"}
+    flags = flags | {"output": tmp_path / "nights"}
+    assert run_night(flags) == 0
+    assert run_night(flags) == 0
+    # Of two images of a name, the second is not known again.
+    assert summary(nights(tmp_path / "nights")[1])["skipped"] == 10
+
+
+@pytest.mark.parametrize("format_", ["csv", "parquet", "tfrecord,csv"])
+def test_earlier_runs_are_read_in_any_format(tmp_path, flags, format_):
+    assert run("--incremental", "--gzip", **flags, output_format=format_) == 0
+    write_colors(tmp_path / "photos" / "new", 3)
+    assert run("--incremental", **flags) == 0
+    first, second = sorted(Path(flags["output"]).iterdir())
+    assert (summary(first)["labeled"], summary(first)["skipped"]) == (9, 0)
+    assert (summary(second)["labeled"], summary(second)["skipped"]) == (3, 11)

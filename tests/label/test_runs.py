@@ -1,0 +1,278 @@
+"""Runs that are broken off: resumed, refused, or started over."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from helpers.http_server import Answer, HttpServer
+from helpers.models import image_file
+from helpers.runs import (
+    WHOLE,
+    break_off,
+    comparable,
+    files,
+    nights,
+    rows,
+    run,
+    summary,
+    write_colors,
+)
+
+from pipeline import storage
+from pipeline.label import job as label
+from pipeline.label import runs
+
+
+class Killed(BaseException):
+    """Stands for a process that ends in the middle."""
+
+
+# Going on
+
+
+def test_the_same_command_goes_on(tmp_path, flags, monkeypatch, capsys):
+    assert run(**flags | {"output": tmp_path / "unbroken"}) == 0
+    break_off(monkeypatch, flags)
+    out = Path(flags["output"])
+    assert not (out / "summary.json").exists()
+    assert len(list((out / ".unfinished").glob("labels-*.jsonl"))) == 2
+    capsys.readouterr()
+    assert run(**flags) == 0
+    console = capsys.readouterr()
+    assert "going on with the run of 20" in console.err
+    assert re.search(r"11 found = 9 labeled \+ 2 failed .*\n\d of them by earlier", console.out)
+    assert comparable(out) == comparable(tmp_path / "unbroken")
+    assert files(out) == WHOLE
+    written = summary(out)
+    assert written["taken_over"] >= 4
+    assert (written["found"], written["labeled"], written["failed"]) == (11, 9, 2)
+    assert written["labels"] == {"red": 3, "green": 3, "blue": 3}
+    assert {row["run_id"] for row in rows(out, "labels")} == {written["run_id"]}
+
+
+def test_what_is_done_is_not_read_again(flags, monkeypatch):
+    break_off(monkeypatch, flags)
+    kept = Path(flags["output"]) / ".unfinished"
+    done = [
+        json.loads(line)["image"]
+        for part in kept.glob("*-*.jsonl")
+        for line in part.read_text().splitlines()
+    ]
+    assert len(done) >= 4
+    read = []
+    read_bytes = storage.read_bytes
+
+    def noting(uri, *limits):
+        if uri.startswith(flags["input"]):
+            read.append(uri)
+        return read_bytes(uri, *limits)
+
+    monkeypatch.setattr(storage, "read_bytes", noting)
+    monkeypatch.setattr(label.report, "write", lambda folder: [])  # which reads a few for itself
+    assert run(**flags) == 0
+    assert len(read) == 11 - len(done)
+    assert not set(read) & set(done)
+
+
+def test_broken_off_twice(tmp_path, flags, monkeypatch):
+    assert run(**flags | {"output": tmp_path / "unbroken"}) == 0
+    break_off(monkeypatch, flags)
+    break_off(monkeypatch, flags, after=3)
+    assert run(**flags) == 0
+    assert comparable(flags["output"]) == comparable(tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("step", ["remove", "rename", "write_file", "complete"])
+def test_broken_off_at_the_very_end_or_beginning(tmp_path, flags, monkeypatch, step):
+    """While the files of a whole run become those of an unfinished one, and the reverse."""
+    assert run(**flags) == 0
+    before = comparable(flags["output"])
+
+    def killed(*_, **__):
+        raise Killed
+
+    if step == "complete":
+        monkeypatch.setattr(runs, "complete", killed)
+    elif step == "remove":
+        monkeypatch.setattr(runs.outputs, step, killed)
+    else:
+        monkeypatch.setattr(runs.storage, step, killed)
+    with pytest.raises((Killed, RuntimeError), match=r"Killed|^$"):
+        run(**flags)
+    monkeypatch.undo()
+    assert run(**flags) == 0
+    assert comparable(flags["output"]) == before
+    assert files(flags["output"]) == WHOLE
+
+
+def test_a_whole_run_takes_in_what_is_new(flags, photos, capsys):
+    assert run(**flags) == 0
+    before = comparable(flags["output"])
+    (Path(photos) / "new.png").write_bytes(image_file("red"))
+    os.utime(Path(photos) / "red-0.png", (1, 1))
+    assert run(**flags) == 0
+    after = comparable(flags["output"])
+    assert after.keys() - before.keys() == {f"{photos}/new.png"}
+    assert summary(flags["output"])["taken_over"] == 10  # all but red-0
+    assert "12 found = 10 labeled + 2 failed" in capsys.readouterr().out
+    (Path(photos) / "new.png").unlink()
+    assert run(**flags) == 0
+    assert comparable(flags["output"]).keys() == before.keys()
+
+
+def test_what_could_not_be_read_is_tried_again(tmp_path, color_model, monkeypatch):
+    monkeypatch.setattr(label.report, "write", lambda folder: [])  # which reads a few for itself
+    with HttpServer({"/a.png": Answer(status=404), "/b.png": image_file("red")}) as server:
+        (tmp_path / "list.txt").write_text(f"{server.url('/a.png')}\n{server.url('/b.png')}\n")
+        flags = {"input": tmp_path / "list.txt", "model": color_model, "output": tmp_path / "out"}
+        flags["max_failure_ratio"] = 1
+        assert run(**flags) == 0
+        assert summary(tmp_path / "out")["failure_reasons"] == {"not_found": 1}
+        server.answers["/a.png"] = image_file("blue")
+        assert run(**flags) == 0
+        assert summary(tmp_path / "out")["labels"] == {"red": 1, "blue": 1}
+        assert server.requests["/b.png"] == 1
+
+
+def test_what_beam_left_behind_is_cleared_away(flags, monkeypatch):
+    break_off(monkeypatch, flags)
+    assert list(Path(flags["output"]).glob("beam-temp-*"))
+    assert run(**flags) == 0
+    assert files(flags["output"]) == WHOLE
+
+
+def test_an_attempt_without_a_row_is_in_nobodys_way(flags, monkeypatch):
+    def killed(*_):
+        raise Killed
+
+    for argv in ([], ["--incremental"]):
+        flags["output"] += "-next"
+        with monkeypatch.context() as patch:
+            patch.setattr(label, "run_pipeline", killed)
+            with pytest.raises(Killed):
+                run(*argv, **flags)
+        assert run(*argv, **flags, top_k=1) == 0
+    (night,) = nights(flags["output"])
+    assert summary(night)["labeled"] == 9
+
+
+def test_killed_before_the_run_is_noted(flags):
+    unfinished = Path(flags["output"]) / ".unfinished"
+    unfinished.mkdir(parents=True)
+    (unfinished / "run.json.0123.tmp").write_text("{")
+    assert run(**flags) == 0
+    assert files(flags["output"]) == WHOLE
+
+
+@pytest.mark.parametrize("format_", ["csv", "parquet,csv", "tfrecord"])
+def test_a_whole_run_is_gone_on_with_in_any_format(tmp_path, flags, format_):
+    assert run(**flags, output_format=format_) == 0
+    write_colors(tmp_path / "photos" / "new", 3)
+    assert run(**flags) == 0
+    out = Path(flags["output"])
+    assert files(out) == WHOLE
+    written = summary(out)
+    assert (written["found"], written["taken_over"]) == (14, 11)
+    assert run(**flags | {"output": tmp_path / "unbroken"}) == 0
+    assert comparable(out) == comparable(tmp_path / "unbroken")
+
+
+# Not going on
+
+
+def contents(folder):
+    """What is in the files, but for those that Beam still has open."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path: path.read_bytes() for path in found if "/beam-temp-" not in str(path)}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"top_k": 2}, "top_k was 5, is 2"),
+        ({"resample": "bilinear"}, "resample was bicubic, is bilinear"),
+        ({"max_image_pixels": 100}, "max_image_pixels was 89478485, is 100"),
+        ({"labels_file": "names.txt"}, "labels_file is another"),
+        ({"input": "sample"}, "input is another"),
+        ({"model": "sample"}, "model is another"),
+    ],
+)
+@pytest.mark.parametrize("whole", [True, False])
+def test_another_command_is_not_mixed_in(
+    tmp_path, flags, monkeypatch, capsys, changed, message, whole
+):
+    monkeypatch.chdir(tmp_path)
+    Path("names.txt").write_text("a\nb\nc\n")
+    if whole:
+        assert run(**flags) == 0
+    else:
+        break_off(monkeypatch, flags)
+    before = contents(tmp_path / "out")
+    capsys.readouterr()
+    assert run(**flags | changed) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: --output {tmp_path}/out: already has results of another")
+    assert message in error
+    assert error.count("\n") == 1
+    assert contents(tmp_path / "out") == before
+
+
+def test_flags_that_do_not_change_rows_may_change(flags, monkeypatch):
+    break_off(monkeypatch, flags)
+    more = {"batch_size": 3, "checkpoint_every": 7, "price_per_hour": 1, "read_timeout_seconds": 9}
+    assert run(**flags | more) == 0
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_if_exists_fail(flags, monkeypatch, capsys, whole):
+    if whole:
+        assert run(**flags, if_exists="fail") == 0
+    else:
+        break_off(monkeypatch, flags)
+    assert run(**flags, if_exists="fail") == 2
+    assert "already has results of a run; give another folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_if_exists_overwrite(flags, monkeypatch, whole, color_model):
+    if whole:
+        assert run(**flags) == 0
+    else:
+        break_off(monkeypatch, flags)
+    other = Path(flags["output"]) / "notes.txt"
+    other.write_text("mine")
+    assert run(**flags, top_k=1, if_exists="overwrite") == 0
+    assert files(flags["output"]) == sorted([*WHOLE, "notes.txt"])
+    assert summary(flags["output"])["taken_over"] == 0
+    assert all(len(row["predictions"]) == 1 for row in rows(flags["output"], "labels"))
+
+
+@pytest.mark.parametrize("note", ['{"run_id": "r", "sett', '{"settings": 5}', "[]", "{}"])
+def test_a_damaged_note_is_no_note(flags, capsys, note):
+    unfinished = Path(flags["output"]) / ".unfinished"
+    unfinished.mkdir(parents=True)
+    (unfinished / "run.json").write_text(note)
+    assert run(**flags) == 2
+    assert "already has results of a run; give another folder" in capsys.readouterr().err
+    assert run(**flags, if_exists="overwrite") == 0
+
+
+def test_a_damaged_row_is_told_in_a_line(flags, capsys):
+    assert run(**flags) == 0
+    shard = Path(flags["output"]) / "labels-00000-of-00001.jsonl"
+    shard.write_bytes(shard.read_bytes()[:-30])
+    assert run(**flags) == 1
+    error = capsys.readouterr().err
+    assert re.search(
+        r"error: the run failed: \S+/labels-\w+\.jsonl is damaged: there is something", error
+    )
+    assert "Traceback" not in error
+
+
+def test_results_that_no_run_noted_are_refused(tmp_path, flags, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "labels-00000-of-00001.jsonl").write_text("{}\n")
+    assert run(**flags) == 2
+    assert "already has results of a run; give another folder" in capsys.readouterr().err

@@ -184,7 +184,12 @@ def open_jpeg_xl(data: bytes) -> Opened:
     width, height = jpeg_xl_size(data)
 
     def load(_: int) -> Image.Image:
-        return _image_of(imagecodecs.jpegxl_decode(data, index=0, numthreads=1), 65535, "RGBA")
+        try:
+            samples = imagecodecs.jpegxl_decode(data, index=0, numthreads=1)
+        except RuntimeError as error:
+            cut = "NEED_MORE_INPUT" in str(error)
+            raise ImageError(Reason.TRUNCATED if cut else Reason.CORRUPT, str(error)) from error
+        return _image_of(samples, 255 if samples.dtype == np.uint8 else 65535, "RGBA")
 
     return Opened(width, height, load, lambda _: width * height)
 

@@ -110,7 +110,6 @@ FORMATS = (
         (".jp2", ".j2k", ".jpx"),
         jpeg_2000.reduce_jpeg_2000,
         _with_pillow("JPEG2000"),
-        jpeg_2000.ends_early,
     ),
     ImageFormat(
         "JPEG XL",

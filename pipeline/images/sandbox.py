@@ -59,8 +59,12 @@ serve(int(sys.argv[1]))
 
 # Of the environment, what a process needs to start; nothing that is secret.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
-# One thread, one arena: else address space is taken that nobody uses.
-_FEW_THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+# One thread and one arena, else address space is taken that nobody uses; and what is large is given
+# back when it is freed.
+_LITTLE_MEMORY = {
+    **{"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+    **{"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "1000000"},
+}
 
 
 class Sandbox:
@@ -139,7 +143,7 @@ class _Process:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
-                env={n: os.environ[n] for n in _ENVIRONMENT if n in os.environ} | _FEW_THREADS,
+                env={n: os.environ[n] for n in _ENVIRONMENT if n in os.environ} | _LITTLE_MEMORY,
                 start_new_session=True,  # Ctrl-C is not for it
             )
         self._socket = ours

@@ -17,12 +17,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import imagecodecs
 import numpy as np
+import pillow_heif
 from PIL import Image, PngImagePlugin
+
+pillow_heif.register_heif_opener()
 
 SUFFIXES = {
     **{"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif"},
-    **{"BMP": "bmp", "TIFF": "tif", "AVIF": "avif"},
+    **{"BMP": "bmp", "TIFF": "tif", "AVIF": "avif", "HEIF": "heic"},
+    **{"JPEG2000": "jp2", "JXL": "jxl"},
 }
 LABELED = "labeled"
 
@@ -52,6 +57,9 @@ def corpus() -> Iterator[Case]:
 
 
 def encoded(image, image_format, **options) -> bytes:
+    if image_format == "JXL":
+        mode = image.mode if image.mode in ("L", "RGBA") else "RGB"
+        return imagecodecs.jpegxl_encode(np.asarray(image.convert(mode)), effort=3, **options)
     file = io.BytesIO()
     image.save(file, image_format, **options)
     return file.getvalue()
@@ -136,6 +144,8 @@ def greedy_exif() -> bytes:
 
 # Damage that every format can have
 
+_OWN_MODES = ("AVIF", "HEIF", "JPEG2000", "JXL")
+
 
 def _damaged():
     files = {name: encoded(photo(), name) for name in SUFFIXES}
@@ -158,9 +168,10 @@ def _damaged():
         for other in SUFFIXES.values():
             if other != suffix:
                 yield f"{suffix}-named-otherwise", other, data, LABELED
-        for size in [(1, 1), (2, 1), (1, 2), (3, 5), (17, 1)]:
+        sizes = [(1, 1), (2, 1), (1, 2), (3, 5), (17, 1)]
+        for size in sizes if name != "HEIF" else ():  # the encoder makes none
             yield f"{suffix}-tiny", suffix, encoded(photo(*size), name), LABELED
-        modes = {"JPEG": ["L"], "WEBP": ["RGBA"], "AVIF": ["L", "RGBA"]}
+        modes = {"JPEG": ["L"], "WEBP": ["RGBA"], **{key: ["L", "RGBA"] for key in _OWN_MODES}}
         for mode in modes.get(name, ["L", "1", "P", "RGBA"]):
             yield f"{suffix}-{mode}", suffix, encoded(photo(mode=mode), name), LABELED
     for name, size in [("GIF", 4), ("BMP", 1), ("TIFF", 6), ("AVIF", 12), ("WEBP", 12)]:
@@ -242,8 +253,9 @@ def _absurd():
         yield "tiff-of-no-pixels", "tif", gray_tiff(*size, b""), "corrupt"
     for name, suffix in SUFFIXES.items():
         # 16383 is the most that a WebP may have.
-        length = 16_383 if name == "WEBP" else 30_000
-        for size in [(1, length), (length, 1)]:
+        length = {"WEBP": 16_383, "HEIF": 8000}.get(name, 30_000)
+        short = 64 if name == "HEIF" else 1
+        for size in [(short, length), (length, short)]:
             image = Image.new("RGB", size, (200, 30, 40))
             yield f"{suffix}-narrow", suffix, encoded(image, name), LABELED
     yield "gif-huge-screen", "gif", gif(65_535, 65_535), "too_many_pixels"

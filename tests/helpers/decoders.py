@@ -1,12 +1,15 @@
-"""Decoders that misbehave, where a JPEG 2000 file ends with the word for it.
+"""Decoders that misbehave, where the comment in a JPEG 2000 file says so.
 
 Only a sandbox's own process is meant to import this: ``Sandbox(prelude=PRELUDE)``.
 """
 
+import io
 import os
 import signal
 import sys
 import time
+
+from PIL import Image
 
 from pipeline.images import registry
 
@@ -43,13 +46,22 @@ MISBEHAVIOR = {
 }
 
 
+def file_with(word):
+    """A JPEG 2000 file that has such a comment."""
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((48, 36)).convert("RGB").save(file, "JPEG2000", comment=word)
+    return file.getvalue()
+
+
 def install():
     """Replace the decoder of JPEG 2000 files."""
     row = next(row for row in registry.FORMATS if row.name == "JPEG 2000")
     decode = row.open
 
     def misbehave(data):
-        MISBEHAVIOR.get(data[-4:], lambda: None)()
+        for word, act in MISBEHAVIOR.items():
+            if word in data[:300]:
+                act()
         return decode(data)
 
     object.__setattr__(row, "open", misbehave)

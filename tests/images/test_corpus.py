@@ -3,14 +3,16 @@
 import collections
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
-from helpers import ROOT
+from helpers import ROOT, heif
 from helpers.corpus import LABELED, corpus, encoded, photo, small_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -122,6 +124,8 @@ SIGNATURES = [
     ],
     *[b"II*\0", b"MM\0*", b"II+\0\x08\0\0\0", b"MM\0+", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08"],
     *[b"RIFF\xff\0\0\0WEBPVP8 ", b"RIFF\xff\0\0\0WEBPVP8L", b"RIFF\xff\0\0\0WEBPVP8X"],
+    *[b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"],
+    *[b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\xd8\xff\xc3", b"\xff\xd8\xff\xf7"],
     *[b"\0\0\0\x1cftypavif", b"\0\0\0\x18ftypavis", b"\0\0\0\x18ftypmif1", b"RIFF", b"\x89PNG"],
 ]
 
@@ -144,6 +148,19 @@ def intact_files():
     files += [encoded(photo(48, 36, mode), "PNG") for mode in ("1", "L", "P", "RGBA")]
     files += [encoded(photo(48, 36, mode), "BMP") for mode in ("1", "P")]
     files += [encoded(photo(48, 36, "1"), "TIFF", compression="group4")]
+    pixels = np.asarray(image)
+    deep = pixels.astype(np.uint16) * 16
+    files += [
+        imagecodecs.jpeg8_encode(deep, bitspersample=12),
+        imagecodecs.jpeg8_encode(pixels, lossless=True),
+        imagecodecs.jpegls_encode(pixels),
+        imagecodecs.jpeg2k_encode(deep, level=0),
+        imagecodecs.jpegxl_encode(deep, lossless=True),
+        heif.heif(heif.grid(2, 1, 70, 36), heif.hevc(image), heif.hevc(image, 10)),
+        heif.heif(
+            heif.hevc(image), heif.exif(6), heif.auxiliary(image, "urn:mpeg:hevc:2015:auxid:1")
+        ),
+    ]
     files += [encoded(photo(48, 36, "CMYK"), name) for name in ("JPEG", "TIFF")]
     short = [case for case in CASES if case.expected == LABELED and len(case.data) < 6000]
     return files + [case.data for case in short]
@@ -233,13 +250,17 @@ def test_fuzz():
     inputs = int(os.environ.get("FUZZ_INPUTS", "2000"))
     rng = np.random.default_rng(int(os.environ.get("FUZZ_SEED", "0")))
     outcomes = collections.Counter()
-    slowest = (0.0, b"")
+    slowest = longest = (0.0, b"")
     for n in range(inputs):
         data = mutate(rng, INTACT[n % len(INTACT)])
-        start = time.process_time()
+        start, began = time.process_time(), time.perf_counter()
         outcomes[outcome(data)] += 1
         slowest = max(slowest, (time.process_time() - start, data))
+        longest = max(longest, (time.perf_counter() - began, data))
     print(f"\n{inputs} mutations of {len(INTACT)} files: {dict(outcomes.most_common())}")
-    print(f"slowest: {slowest[0]:.2f} s, {len(slowest[1])} bytes: {slowest[1][:16]!r}…")
+    for what, (seconds, data) in (("here", slowest), ("and in the sandbox", longest)):
+        print(f"slowest {what}: {seconds:.2f} s, {len(data)} bytes: {data[:16]!r}…")
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(f"largest: {largest} MB here")
     assert outcomes.total() == inputs
     assert slowest[0] < SECONDS

@@ -12,14 +12,14 @@ from pipeline.records import Reason
 JP2_SIGNATURE = b"\0\0\0\x0cjP  "
 CODESTREAM_SIGNATURE = b"\xff\x4f\xff\x51"
 
-_SIZE, _TILE_PART, _DATA, _END = 0xFF51, 0xFF90, 0xFF93, 0xFFD9
+_TILE_PART, _END = 0xFF90, 0xFFD9
 
 # No honest file has nearly as many: 65,535 tiles, each in a few parts.
 _MAX_PARTS = 500_000
 
 
 def reduce_jpeg_2000(data: bytes, max_pixels: int) -> Essentials:
-    """A JPEG 2000 as it is, once it is known to be small enough and to have an end.
+    """A JPEG 2000 up to its end, once it is known to be small enough and to have one.
 
     Where a file ends too early, its decoder would leave out details, and not say so.
     """
@@ -31,30 +31,30 @@ def reduce_jpeg_2000(data: bytes, max_pixels: int) -> Essentials:
         )
     across, down, left, top = struct.unpack_from(">IIII", data, start + 8)
     check_size(max(across - left, 0), max(down - top, 0), max_pixels)
-    if ends_early(data):
+    end = _end(data, start)
+    if end is None:
         raise ImageError(Reason.TRUNCATED, "the file ends before its last tile does")
-    return Essentials(data, 1)
+    return Essentials(data[:end], 1)
 
 
-def ends_early(data: bytes) -> bool:
-    """Whether there is less of the file than its headers say."""
-    at = _codestream(data) + 2
+def _end(data: bytes, start: int) -> int | None:
+    """Where the codestream that starts there ends; None if the file ends before."""
+    at = start + 2
     for _ in range(_MAX_PARTS):
-        if at + 4 > len(data):
-            return data[at : at + 2] != b"\xff\xd9"
-        marker, length = struct.unpack_from(">HH", data, at)
+        marker = int.from_bytes(data[at : at + 2], "big")
         if marker == _END:
-            return False
-        if marker != _TILE_PART:
-            at += 2 + length
-            continue
-        if at + 10 > len(data):
-            return True
-        (size,) = struct.unpack_from(">I", data, at + 6)
-        if not size:  # up to the end
-            return b"\xff\xd9" not in data[at:]
-        at += max(size, 12)
-    return False
+            return at + 2
+        if marker == _TILE_PART and at + 10 <= len(data):
+            (size,) = struct.unpack_from(">I", data, at + 6)
+            if not size:  # up to the end
+                end = data.rfind(_END.to_bytes(2, "big"), at)
+                return end + 2 if end > 0 else None
+            at += max(size, 12)
+        elif marker != _TILE_PART and at + 4 <= len(data):
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        else:
+            return None
+    raise ImageError(Reason.CORRUPT, f"it has more than {_MAX_PARTS:,} parts")
 
 
 def _codestream(data: bytes) -> int:

@@ -22,7 +22,7 @@ def reduce_jpeg_xl(data: bytes, max_pixels: int) -> Essentials:
 
 
 def jpeg_xl_size(data: bytes) -> tuple[int, int]:
-    """Width and height in pixels, before the image is turned upright.
+    """Width and height in pixels, as displayed: its decoder turns the image upright.
 
     Raises:
       ImageError: there is no codestream, or it ends too early.
@@ -42,7 +42,7 @@ def jpeg_xl_size(data: bytes) -> tuple[int, int]:
 
 
 def _size(header: bytes) -> tuple[int, int]:
-    """Width and height that a codestream's header begins with."""
+    """Width and height that a codestream's header begins with, and what it says of turning them."""
     bits = int.from_bytes(header, "little")
 
     def take(count: int) -> int:
@@ -58,7 +58,11 @@ def _size(header: bytes) -> tuple[int, int]:
 
     height = side()
     ratio = take(3)
-    if not ratio:
-        return side(), height
-    across, down = _RATIOS[ratio - 1]
-    return height * across // down, height
+    if ratio:
+        across, down = _RATIOS[ratio - 1]
+        width = height * across // down
+    else:
+        width = side()
+    all_default = take(1)
+    orientation = 1 + take(3) if not all_default and take(1) else 1
+    return (height, width) if orientation > 4 else (width, height)

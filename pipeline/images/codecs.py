@@ -87,11 +87,6 @@ def _loaded(image: Image.Image) -> Image.Image:
     return image
 
 
-def open_bmp(data: bytes) -> Opened:
-    """Open a BMP, or what is left of one without the 14 bytes in front: a DIB."""
-    return open_with_pillow(data, plugin="BMP" if data.startswith(b"BM") else "DIB")
-
-
 def open_jpeg(data: bytes) -> Opened:
     """Open a JPEG of any kind.
 

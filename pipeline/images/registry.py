@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pipeline.errors import ImageError
 from pipeline.images import codecs
 from pipeline.images.codecs import Opened
-from pipeline.images.containers import heif, jpeg, jpeg_2000, jpeg_xl, others, png, tiff
+from pipeline.images.containers import bmp, heif, jpeg, jpeg_2000, jpeg_xl, others, png, tiff
 from pipeline.images.containers.common import Essentials
 from pipeline.records import Reason
 
@@ -89,11 +89,10 @@ FORMATS = (
     ),
     ImageFormat(
         "BMP",
-        ((0, b"BM"), *((0, bytes([size, 0, 0, 0])) for size in others.BMP_HEADER_SIZES)),
+        ((0, b"BM"), *((0, bytes([size, 0, 0, 0])) for size in bmp.BMP_HEADER_SIZES)),
         (".bmp", ".dib"),
-        others.reduce_bmp,
-        codecs.open_bmp,
-        others.bmp_ends_early,
+        bmp.reduce_bmp,
+        ends_early=bmp.bmp_ends_early,
     ),
     ImageFormat("Canon raw", ((4, b"ftypcrx "),), ()),
     ImageFormat(

@@ -518,7 +518,7 @@ def _bmps():
         "bmp-run-lengths-bomb",
         "bmp",
         bmp(89_000, 1000, palette + b"\0\2\0\xff" * 9, 8, 1),
-        "too_many_pixels",
+        "corrupt",
     )
     yield (
         "bmp-run-lengths-bomb",
@@ -526,6 +526,9 @@ def _bmps():
         bmp(66_000, 200, palette + b"\0\2\0\xff" * 9, 8, 1),
         "corrupt",
     )
+    # As many runs as there may be, of no pixels.
+    slow = palette + b"\0\2\0\0" * 6_000_000
+    yield "bmp-run-lengths-slow", "bmp", bmp(40, 40, slow, 8, 1), "too_many_pixels"
     yield (
         "bmp-run-lengths-large",
         "bmp",

@@ -1,4 +1,4 @@
-"""GIF, WebP and BMP files, of which little is to be taken out."""
+"""GIF and WebP files, of which little is to be taken out."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ from pipeline.records import Reason
 
 # No honest file has nearly as many.
 _MAX_GIF_BLOCKS = 1_000_000
-
-# Pillow decodes run-length encoded BMPs in Python, at 70 nanoseconds a pixel, and makes up to 255
-# rows at a time.
-_MAX_BMP_RLE_PIXELS = 16_000_000
-_MAX_BMP_RLE_WIDTH = 65_535
-
-# Of what a DIB begins with; the oldest one, of 12 bytes, is too short to be told from chance.
-BMP_HEADER_SIZES = (40, 52, 56, 64, 108, 124)
 
 
 def reduce_gif(data: bytes, max_pixels: int) -> Essentials:
@@ -62,26 +54,6 @@ def reduce_webp(data: bytes, max_pixels: int) -> Essentials:
         width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
         check_size(width, height, max_pixels)
     return Essentials(data, None, is_everyday=kind in (b"VP8 ", b"VP8L", b"VP8X"))
-
-
-def reduce_bmp(data: bytes, max_pixels: int) -> Essentials:
-    """A BMP as it is, unless it is run-length encoded and large."""
-    at = 14 if data.startswith(b"BM") else 0
-    (size,) = struct.unpack_from("<I", data, at)
-    if size < 40 or len(data) < at + 20:
-        return Essentials(data, 1)
-    width, height, _, _, compression = struct.unpack_from("<IiHHI", data, at + 4)
-    if compression in (1, 2):
-        check_size(width, abs(height), min(max_pixels, _MAX_BMP_RLE_PIXELS))
-        if width > _MAX_BMP_RLE_WIDTH:
-            raise ImageError(Reason.CORRUPT, f"run-length encoded rows of {width:,} pixels")
-    return Essentials(data, 1, is_everyday=True)
-
-
-def bmp_ends_early(data: bytes) -> bool:
-    """Whether there is less of the file than its header says."""
-    is_bmp = data.startswith(b"BM")
-    return is_bmp and (len(data) < 54 or len(data) < struct.unpack_from("<I", data, 2)[0])
 
 
 def webp_ends_early(data: bytes) -> bool:

@@ -19,7 +19,8 @@ from pipeline.models.answers import label_image
 from pipeline.models.decoding import decoder_for
 from pipeline.models.devices import DEFAULT_EXECUTION, Execution
 from pipeline.models.handler import NAMESPACE, SavedModelHandler, handler_for
-from pipeline.models.spec import ModelSpec
+from pipeline.models.scaling import SCALES
+from pipeline.models.spec import RETURNS, ModelSpec, Stated
 from pipeline.records import Answer, DecodedImage, Failure, ImageInfo, ImageRef, Labeled
 
 
@@ -54,6 +55,13 @@ class LabelImages(beam.PTransform):
       resample: how images are resized: ``bicubic`` or ``bilinear``, None for what the model was
         trained with; only with a handle.
       signature: the model's signature to use, None for whichever fits; only with a handle.
+      model_output: the name of the output to use, None for the only one; only with a handle.
+      scale: the values that the model takes for a pixel, a key of ``models.scaling.SCALES``, None
+        for what the model tells; only with a handle.
+      returns: ``logits``, ``probabilities`` or ``sigmoid``, None for what the model tells; only
+        with a handle.
+      channels_first: whether images may be transposed to ``[N, 3, height, width]``; only with a
+        handle.
       top_k: how many of the best classes each row has.
       batch_size: images per model call.
       execution: on which device and with which arithmetic.
@@ -73,6 +81,10 @@ class LabelImages(beam.PTransform):
         labels_file: str | None = None,
         resample: str | None = None,
         signature: str | None = None,
+        model_output: str | None = None,
+        scale: str | None = None,
+        returns: str | None = None,
+        channels_first: bool = False,
         top_k: int = 5,
         batch_size: int = 64,
         execution: Execution = DEFAULT_EXECUTION,
@@ -86,10 +98,13 @@ class LabelImages(beam.PTransform):
             raise ValueError(f"top_k is {top_k} and batch_size {batch_size}, expected 1 or more")
         if resample not in (None, *RESAMPLING):
             raise ValueError(f"resample is {resample!r}, expected {' or '.join(RESAMPLING)}")
+        for name, value, known in (("scale", scale, SCALES), ("returns", returns, RETURNS)):
+            if value is not None and value not in known:
+                raise ValueError(f"{name} is {value!r}, expected {' or '.join(known)}")
         self._model = model
-        self._labels_file = labels_file
-        self._resample = resample
-        self._signature = signature
+        self._stated = Stated(
+            labels_file, resample, signature, model_output, scale, returns, channels_first
+        )
         self._top_k = top_k
         self._batch_size = batch_size
         self._execution = execution
@@ -108,7 +123,7 @@ class LabelImages(beam.PTransform):
 
         spec = self._model
         if isinstance(spec, str):
-            spec = probe_classifier(spec, self._labels_file, self._resample, self._signature)
+            spec = probe_classifier(spec, self._stated)
         handler = handler_for(spec, self._top_k, self._batch_size, self._execution)
         if self._spread:
             named, loaded = uris | "WithBytes" >> beam.Partition(_has_bytes, 2)  # type: ignore[arg-type]

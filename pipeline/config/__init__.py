@@ -1,1 +1,1 @@
-"""Define the command line: flags, the configuration they become, and flags in a YAML file."""
+"""The command line: its flags, the configuration that they become, and flags in a YAML file."""

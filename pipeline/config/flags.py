@@ -23,6 +23,7 @@ class Group(str, Enum):
     ARGUMENTS = "positional arguments"  # those that are given without a name
     FILES = "input and output"
     TABLES = "tables of images, and the truth"
+    MODEL = "what the model takes and returns"
     LABELING = "how to label"
     TRAINING = "how to train"
     WRITING = "what to write"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ from pipeline.config.flags import BEAM_ARGS, Group, Rows, flag, flags_of
 from pipeline.formats.registry import FORMATS, table_suffixes
 from pipeline.limits import DEFAULT_LIMITS, Limits
 from pipeline.models.devices import PRECISIONS
+from pipeline.models.scaling import SCALES
+from pipeline.models.spec import RETURNS, Stated
 from pipeline.redaction import redact_all, without_secret_flags
 
 IF_EXISTS = ("resume", "fail", "overwrite")
@@ -118,7 +121,41 @@ class JobConfig:
         rows=Rows.SAME,
         help="time for each of four attempts to read an image from a store or server",
     )
+    scale: str | None = flag(
+        None,
+        choices=tuple(SCALES),
+        group=Group.MODEL,
+        rows=Rows.OTHER_VALUES,
+        help="values that the model takes for a pixel: "
+        + "; ".join(f"{name}: {scale.words}" for name, scale in SCALES.items()),
+        unset="what its preprocessing.json or its graph says, else unit, as on the Hub",
+    )
+    model_output: str | None = flag(
+        None,
+        type=values.not_empty,
+        metavar="NAME",
+        group=Group.MODEL,
+        rows=Rows.OTHER_VALUES,
+        help="the one of the model's outputs that has the scores",
+        unset="the only one with a row of numbers for each image",
+    )
+    channels_first: bool = flag(
+        False,
+        group=Group.MODEL,
+        rows=Rows.OTHER_VALUES,
+        help="transpose images for a model that takes [N, 3, height, width]",
+    )
     beam_args: tuple[str, ...] = ()
+
+    @property
+    def stated(self) -> Stated:
+        """What the flags say of the model."""
+        return Stated(
+            resample=self.resample,
+            output=self.model_output,
+            scale=self.scale,
+            channels_first=self.channels_first,
+        )
 
     @property
     def limits(self) -> Limits:
@@ -284,6 +321,26 @@ class LabelConfig(JobConfig):
         help="each worker saves its rows after this many images, so that the same command can go "
         "on with them if this one is killed",
     )
+
+    returns: str | None = flag(
+        None,
+        choices=RETURNS,
+        group=Group.MODEL,
+        rows=Rows.OTHER_VALUES,
+        help="what the model returns for each class: logits, probabilities that add up to 1, or "
+        "with sigmoid a probability of its own",
+        unset="what its preprocessing.json, its numbers or its graph say",
+    )
+
+    @property
+    def stated(self) -> Stated:
+        """What the flags say of the model."""
+        return dataclasses.replace(
+            super().stated,
+            labels_file=self.labels_file,
+            signature=self.signature,
+            returns=self.returns,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

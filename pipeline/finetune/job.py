@@ -30,7 +30,7 @@ from pipeline.finetune.training import History, Part, Phase, adam, class_weights
 from pipeline.inputs.kinds import Input
 from pipeline.models.loading import load_probed
 from pipeline.models.probing import probe_extractor
-from pipeline.models.signatures import as_function
+from pipeline.models.signatures import as_unit_function
 from pipeline.models.spec import ExtractorSpec
 from pipeline.models.tensorflow_import import tf
 from pipeline.outputs import layout
@@ -141,7 +141,7 @@ def check(config: FinetuneConfig) -> Run:
     output = layout.prepare(config.output)
     layout.refuse_results(output)
     handle = "sample_features" if config.model == "sample" else config.model
-    spec, classifies = probe_extractor(handle, config.resample)
+    spec, classifies = probe_extractor(handle, config.stated)
     if classifies:
         console.say(
             f"warning: --model {config.model} looks like a classifier; it works, but a model's "
@@ -193,7 +193,7 @@ def train(run: Run) -> Trained:
     _, seconds["head"] = _timed(lambda: last.run(config.epochs))
     logits = last.predict(parts[TEST])
     owner = load_probed(spec)
-    function = as_function(owner, spec.signature)
+    function = as_unit_function(owner, spec)
     if config.unfreeze:
         pixel_store, seconds["pixels"] = _timed(lambda: _store(run, features.PackPixels(), ""))
         network = WholeNetwork(spec, head)
@@ -227,6 +227,7 @@ def _store(
         run.survey.key,
         fingerprint,
         (spec.height, spec.width, spec.resample),
+        (spec.signature, spec.output, spec.scale, spec.channels_first),
         (run.config.max_image_bytes, run.config.max_image_pixels),
     )
     if storage.is_remote(run.output):  # where workers on other machines can write, too

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.errors import ModelError
 from pipeline.models.loading import load_anew
-from pipeline.models.signatures import as_function
+from pipeline.models.signatures import as_unit_function
 from pipeline.models.spec import ExtractorSpec
 from pipeline.models.tensorflow_import import tf, what_failed
 
@@ -88,10 +88,10 @@ class WholeNetwork:
 
     def __init__(self, spec: ExtractorSpec, head: Head):
         self.extractor = load_anew(spec)
-        self._function = as_function(self.extractor, spec.signature)
+        self._function = as_unit_function(self.extractor, spec)
         self._head = head
         captured = _captured(self.extractor, spec.signature)
-        trained = _with_gradient(self._function, _trainable(self.extractor, captured), spec)
+        trained = _with_gradient(self.features, _trainable(self.extractor, captured), spec)
         self.variables = [*trained, *head.variables]
         self.state = [*captured, *head.variables]
 
@@ -104,7 +104,7 @@ class WholeNetwork:
 
     def features(self, images: tf.Tensor) -> tf.Tensor:
         """Float32 ``[N, height, width, 3]`` in [0, 1] → features ``[N, features]``."""
-        return tf.cast(self._function(images), tf.float32)
+        return self._function(images)
 
 
 def _captured(loaded: Any, signature: str | None) -> list[tf.Variable]:

@@ -1,1 +1,1 @@
-"""Write and read rows in every format, and in BigQuery."""
+"""The formats of rows: how they are written, and how they are read."""

@@ -1,1 +1,1 @@
-"""Turn image files into uint8 pixels at the model's size."""
+"""Image files → uint8 pixels at the model's size."""

@@ -1,1 +1,1 @@
-"""Turn what the user points at into a PCollection of ``ImageRef``."""
+"""From what the user points at to a PCollection of ``ImageRef``."""

@@ -1,1 +1,1 @@
-"""Run the label job, and its dry run."""
+"""The label job, and its dry run."""

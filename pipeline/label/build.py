@@ -52,8 +52,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
             ask_for_versions=config.incremental,
             folder_is_truth=config.truth == PARENT,
         )
-        | "SetAsideDone"
-        >> SetAsideDone(run.attempts, run.earlier_runs, run.truth, run.same_versions)
+        | "SetAsideDone" >> SetAsideDone(run.attempts, run.earlier_runs, run.truth)
     )
     loaded = new | "Load" >> tfrecords.LoadRecords()
     labeled, failures = loaded | "LabelImages" >> LabelImages(

@@ -52,7 +52,7 @@ def run(config: LabelConfig) -> int:
     new_pipeline(config.beam_args)
     checked = validate(config, keep_output=False)
     lock.refuse_held(checked.output)
-    spec = probe_classifier(config.model, config.labels_file, config.resample, config.signature)
+    spec = probe_classifier(config.model, config.stated)
     plan = runs.plan(config, checked, spec, datetime.now(timezone.utc))
     startup += time.perf_counter() - started
     print(f"model    {spec.height}×{spec.width} pixels, {len(spec.labels)} classes")

@@ -36,7 +36,7 @@ def run(config: LabelConfig) -> int:
     started = datetime.now(timezone.utc)
     checked = validate(config)
     with lock.held(checked.output):
-        spec = probe_classifier(config.model, config.labels_file, config.resample, config.signature)
+        spec = probe_classifier(config.model, config.stated)
         run = runs.begin(runs.plan(config, checked, spec, started))
         console.say(
             f"labeling with {config.model}, {spec.height}×{spec.width} pixels, "

@@ -36,7 +36,7 @@ from pipeline.models.spec import ModelSpec
 from pipeline.outputs import layout
 from pipeline.records import TIME, TIME_IN_NAMES
 from pipeline.redaction import name_of
-from pipeline.runner import new_run_id, versions
+from pipeline.runner import new_run_id
 
 UNFINISHED = ".unfinished"
 _RUN = "run.json"
@@ -66,8 +66,6 @@ class Run:
       settings: what the rows depend on.
       attempts: globs of the rows of this run's earlier attempts.
       earlier_runs: globs of the rows of runs whose images need not be labeled again.
-      same_versions: the ids of the runs, of those with such rows, by the same versions of this
-        package and its libraries.
       replaced: the ids of runs that are deleted for it.
     """
 
@@ -82,7 +80,6 @@ class Run:
     settings: dict[str, Any]
     attempts: tuple[str, ...] = ()
     earlier_runs: tuple[str, ...] = ()
-    same_versions: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
 
     @property
@@ -162,7 +159,7 @@ def begin(plan: Plan) -> Run:
     try:
         for folder in plan.unwanted:
             _clear(folder)
-        return _start(plan.run, versions()) if plan.note is None else _go_on(plan.run, plan.note)
+        return _start(plan.run) if plan.note is None else _go_on(plan.run, plan.note)
     except StoreError as error:
         raise OutputError(
             f"cannot be written: {error}", subject="output", given=plan.run.folder
@@ -187,6 +184,10 @@ def _settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> 
         "labels_file": f"sha256:{hashlib.sha256(json.dumps(spec.labels).encode()).hexdigest()}",
         "signature": spec.signature,
         "resample": spec.resample,
+        "scale": spec.scale,
+        "model_output": spec.output,
+        "channels_first": spec.channels_first,
+        "returns": spec.returns,
     }
     for flag in flags_of(type(config)):
         if flag.rows is not Rows.SAME and flag.name not in settings:
@@ -260,8 +261,7 @@ def _increment(run: Run) -> Plan:
         for folder, note in sorted(counts.items())
         for shards in _shards_of(note or {})
     ]
-    alike = (note["run_id"] for note in counts.values() if note and _is_of_these_versions(note))
-    run = dataclasses.replace(run, earlier_runs=tuple(globs), same_versions=tuple(alike))
+    run = dataclasses.replace(run, earlier_runs=tuple(globs))
     unwanted = {}
     for folder, note in sorted(unfinished.items(), reverse=True):
         if run.config.if_exists == "fail":
@@ -314,19 +314,14 @@ def _is_there(folder: str) -> bool:
     return bool(storage.find(folder, f"{UNFINISHED}/{_RUN}")) or _has_rows(folder)
 
 
-def _is_of_these_versions(note: dict[str, Any]) -> bool:
-    return bool(note.get("versions") == versions())
-
-
-def _start(run: Run, first_versions: dict[str, str] | None) -> Run:
-    """Note that a run has begun, and with which versions it first did."""
+def _start(run: Run) -> Run:
+    """Note that a run has begun."""
     if not storage.is_remote(run.folder):
         storage.make_folder(run.unfinished)
     note = {
         "run_id": run.run_id,
         "started_at": f"{run.started:{TIME}}",
         "settings": run.settings,
-        "versions": first_versions,
     }
     storage.write_file(storage.join(run.unfinished, _RUN), json.dumps(note, indent=2).encode())
     flags = as_yaml(run.config).encode()
@@ -341,9 +336,7 @@ def _go_on(run: Run, note: dict[str, Any]) -> Run:
     first of its rows are.
     """
     started = datetime.strptime(note["started_at"], TIME).replace(tzinfo=timezone.utc)
-    alike = (*run.same_versions, *([note["run_id"]] if _is_of_these_versions(note) else []))
-    run = dataclasses.replace(run, run_id=note["run_id"], started=started, same_versions=alike)
-    _start(run, note.get("versions"))
+    run = _start(dataclasses.replace(run, run_id=note["run_id"], started=started))
     layout.remove(run.folder, [layout.SUMMARY, layout.REPORT])
     shards = layout.find_shards(run.folder, *_ROWS)
     taken = in_one_format(shards)
@@ -394,13 +387,18 @@ def _note(path: str) -> dict[str, Any] | None:
     return note if "run_id" in note and isinstance(note.get("settings"), dict) else None
 
 
+# What the versions did that had no such setting; of others, what is done now.
+_BEFORE = {"scale": "unit"}
+
+
 def _changed(
     before: dict[str, Any], now: dict[str, Any], keys: Iterable[str] | None = None
 ) -> str | None:
     """Which settings are others now, in words."""
     changed = []
     for key in now if keys is None else keys:
-        old, new = before.get(key), now[key]
+        # A run of a version that had no such setting was made as that version did it.
+        old, new = before.get(key, _BEFORE.get(key, now[key])), now[key]
         if old != new:
             short = all(isinstance(value, (int, str, type(None))) for value in (old, new))
             hashed = str(new).startswith("sha256:")

@@ -1,1 +1,1 @@
-"""Find, probe, load and call models."""
+"""Models: found, probed, loaded, and called."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pipeline import storage
 from pipeline.errors import ImageError, LabelsError, StoreError
+from pipeline.models.label_files import parse_labels
 from pipeline.storage import cache
 
 # Where TensorFlow's tutorials have the 1001 names of the Hub's ImageNet classifiers.
@@ -22,12 +23,13 @@ def find_labels(labels_file: str | None, model_dir: Path, classes: int) -> tuple
     """Find the names of a model's classes, in the order of its output.
 
     Args:
-      labels_file: path or URI of a text file with one name per line, or None.
+      labels_file: path or URI of a file in one of the formats of ``label_files``, or None.
       model_dir: the model's folder; its ``assets/labels.txt`` is the next choice.
       classes: the length of the model's output.
 
     Raises:
-      LabelsError: there is no label file, it cannot be read, or it has another number of names.
+      LabelsError: there is no label file, it cannot be read, or it is in no known format, or it has
+        another number of names.
     """
     source, data = _find(labels_file, model_dir, classes)
     labels = _parse(source, data)
@@ -99,9 +101,8 @@ def _fetch_imagenet_labels() -> bytes:
 
 def _parse(source: _Source, data: bytes) -> tuple[str, ...]:
     try:
-        lines = data.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise source.error(f"is not a UTF-8 text file: {error}") from error
-    while lines and not lines[-1].strip():
-        lines.pop()
-    return tuple(line.strip() for line in lines)
+        return parse_labels(data)
+    except ValueError as error:
+        raise source.error(
+            str(error), remedy="give {labels_file} a text file with one name per line"
+        ) from error

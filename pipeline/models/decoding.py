@@ -26,7 +26,7 @@ def pixel_decoder_for(spec: ExtractorSpec, limits: Limits) -> Decode:
 def decoder_for(spec: ModelSpec, limits: Limits) -> Decode:
     """Make the function from an image to what a classifier takes."""
     decode = pixel_decoder_for(spec, limits)
-    if spec.example_output is None:
+    if not spec.takes_examples:
         return decode
     return functools.partial(read_as_example, decode=decode, decodes=spec.decodes, limits=limits)
 

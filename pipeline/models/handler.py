@@ -136,7 +136,7 @@ def handler_for(
     """
     from pipeline.models.loading import load_classifier  # TensorFlow takes seconds to import
 
-    if spec.example_output is not None and (execution.xla or execution.precision != "float32"):
+    if spec.takes_examples and (execution.xla or execution.precision != "float32"):
         raise ModelError(
             "takes tf.Examples, and runs through tfx-bsl, in float32 and without XLA",
             subject="model",

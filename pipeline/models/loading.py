@@ -30,9 +30,9 @@ def load_classifier(
       DeviceError: there is no GPU here, and one is needed.
     """
     require_device(execution)
-    if spec.example_output is not None:
+    if spec.takes_examples:
         return ExampleClassifier(_resolve_probed(spec), spec, top_k)
-    function = as_function(load_probed(spec), spec.signature)
+    function = as_function(load_probed(spec), spec)
     return ImageClassifier(function, spec, top_k, execution)
 
 
@@ -45,7 +45,7 @@ def load_extractor(spec: ExtractorSpec) -> FeatureExtractor:
     Raises:
       ModelError: it cannot be fetched or loaded here, or is no longer the same model.
     """
-    return FeatureExtractor(as_function(load_probed(spec), spec.signature), spec)
+    return FeatureExtractor(as_function(load_probed(spec), spec), spec)
 
 
 def load_probed(spec: ExtractorSpec) -> Any:

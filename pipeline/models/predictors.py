@@ -18,6 +18,7 @@ from pipeline.models.devices import (
     padded_size,
     set_precision,
 )
+from pipeline.models.scaling import SCALES
 from pipeline.models.spec import ExtractorSpec, ModelSpec
 from pipeline.models.tensorflow_import import tf, what_failed
 from pipeline.records import TopK
@@ -32,7 +33,7 @@ class ImageClassifier:
     """A loaded classifier of images: uint8 pixels in, best classes out.
 
     Args:
-      function: the model, from float32 ``[N, height, width, 3]`` in [0, 1] to ``[N, classes]``.
+      function: the model, from float32 ``[N, height, width, 3]`` in its scale to ``[N, classes]``.
       spec: of the model.
       top_k: how many of the best classes to return.
       execution: on which device and with which arithmetic.
@@ -46,6 +47,8 @@ class ImageClassifier:
         execution: Execution = DEFAULT_EXECUTION,
     ):
         k = min(top_k, len(spec.labels))
+        scale = SCALES[spec.scale]
+        self._batch = spec.batch
         # XLA compiles the model, and cuDNN looks for its fastest algorithms, for each size anew.
         self._pads = execution.xla or has_gpu()
         self._precision = execution.precision
@@ -58,8 +61,11 @@ class ImageClassifier:
             jit_compile=execution.xla or None,
         )
         def classify(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            scores = tf.cast(function(tf.cast(pixels, tf.float32) / 255.0), tf.float32)
-            if spec.returns_logits:
+            scores = tf.cast(function(scale.of_pixels(pixels)), tf.float32)
+            if spec.outputs == 1:  # the number is for the second of two classes
+                scores = tf.sigmoid(scores) if spec.returns == "logits" else scores
+                scores = tf.concat([1.0 - scores, scores], 1)
+            elif spec.returns == "logits":
                 scores = tf.nn.softmax(scores)
             return tf.math.top_k(scores, k)
 
@@ -81,7 +87,9 @@ class ImageClassifier:
             pixels = [*pixels, *itertools.repeat(pixels[0], padding)]
         set_precision(self._precision)
         try:
-            scores, class_ids = (values[:given] for values in _call(self._classify, pixels))
+            scores, class_ids = (
+                values[:given] for values in _call(self._classify, pixels, self._batch)
+            )
         except OutOfMemoryError:
             self._largest = 1  # so that the next batch is not filled up to what did not fit
             raise
@@ -96,16 +104,19 @@ class FeatureExtractor:
     """A loaded feature extractor: uint8 pixels in, features out.
 
     Args:
-      function: the model, from float32 ``[N, height, width, 3]`` in [0, 1] to ``[N, features]``.
+      function: the model, from float32 ``[N, height, width, 3]`` in its scale to ``[N, features]``.
       spec: of the model.
     """
 
     def __init__(self, function: Callable[[tf.Tensor], tf.Tensor], spec: ExtractorSpec):
+        scale = SCALES[spec.scale]
+
         @tf.function(input_signature=[tf.TensorSpec((None, spec.height, spec.width, 3), tf.uint8)])
         def extract(pixels: tf.Tensor) -> tuple[tf.Tensor]:
-            return (tf.cast(function(tf.cast(pixels, tf.float32) / 255.0), tf.float32),)
+            return (tf.cast(function(scale.of_pixels(pixels)), tf.float32),)
 
         self._extract = extract
+        self._batch = spec.batch
 
     def __call__(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
         """Return the features of each image of a batch, float32 ``[N, outputs]``.
@@ -118,7 +129,7 @@ class FeatureExtractor:
             image.
         """
         set_precision("float32")
-        return _call(self._extract, pixels)[0]
+        return _call(self._extract, pixels, self._batch)[0]
 
 
 class ExampleClassifier:
@@ -160,10 +171,14 @@ class ExampleClassifier:
         except (tf.errors.OpError, ValueError) as error:
             raise _prediction_error(error, len(examples)) from error
         # Of a ``PredictionLog`` nothing else is kept: it repeats the input.
-        output = self._spec.example_output
+        output = self._spec.output
         rows = [tf.make_ndarray(log.predict_log.response.outputs[output])[0] for log in logs]
         scores = _checked(rows, len(examples)).astype(np.float32)
-        if self._spec.returns_logits:
+        if self._spec.outputs == 1:
+            if self._spec.returns == "logits":
+                scores = np.float32(1) / (np.float32(1) + np.exp(-scores))
+            scores = np.concatenate([1 - scores, scores], axis=1)
+        elif self._spec.returns == "logits":
             scores = np.exp(scores - scores.max(axis=1, keepdims=True))
             scores /= scores.sum(axis=1, keepdims=True)
         best = np.argsort(-scores, axis=1, kind="stable")[:, : self._k]
@@ -175,13 +190,31 @@ class ExampleClassifier:
         ]
 
 
-def _call(function: Callable[[np.ndarray], Any], pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The outputs of a function for a batch, the first of them checked."""
+def _call(
+    function: Callable[[np.ndarray], Any], pixels: Sequence[np.ndarray], batch: int | None
+) -> list[np.ndarray]:
+    """The outputs of a function for some images, the first of them checked.
+
+    Args:
+      function: from uint8 ``[N, height, width, 3]`` to tensors.
+      pixels: of the images.
+      batch: the only N that the function takes, so that images are added and their outputs dropped;
+        None for any.
+    """
+    given = len(pixels)
+    size = batch or given
+    parts = []
     try:
-        outputs = [tensor.numpy() for tensor in function(np.asarray(pixels))]
+        for at in range(0, given, size):
+            part = np.asarray(pixels[at : at + size])
+            if len(part) < size:
+                part = np.concatenate([part, np.repeat(part[:1], size - len(part), axis=0)])
+            parts.append([tensor.numpy() for tensor in function(part)])
     except tf.errors.OpError as error:
-        raise _prediction_error(error, len(pixels)) from error
-    return [_checked(outputs[0], len(pixels)), *outputs[1:]]
+        raise _prediction_error(error, given) from error
+    outputs = [np.concatenate(some) for some in zip(*parts, strict=True)] if batch else parts[0]
+    outputs = [output[:given] for output in outputs] if batch else outputs
+    return [_checked(outputs[0], given), *outputs[1:]]
 
 
 def _checked(answers: Sequence[np.ndarray] | np.ndarray, images: int) -> np.ndarray:

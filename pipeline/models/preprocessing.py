@@ -13,11 +13,11 @@ from pathlib import Path
 
 from pipeline.errors import ModelError
 from pipeline.images.resizing import RESAMPLING
+from pipeline.models.scaling import SCALES
+from pipeline.models.spec import RETURNS
 
-RETURNS = ("logits", "probabilities")
-
-# Black and white as the model sees them: TensorFlow Hub's convention for images.
-SCALE = [0, 1]
+# Older files have black and white as the model sees them.
+_RANGES = {"unit": [0, 1], "symmetric": [-1, 1], "byte": [0, 255]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +28,15 @@ class Preprocessing:
       height: of the images, in pixels.
       width: of the images, in pixels.
       resample: the filter that images are resized with, a key of ``resizing.RESAMPLING``.
-      returns: one of ``RETURNS``.
+      returns: one of ``spec.RETURNS``.
+      scale: a key of ``scaling.SCALES``; in the file, ``unit`` is ``[0, 1]``.
     """
 
     height: int
     width: int
     resample: str
     returns: str
+    scale: str = "unit"
 
     @staticmethod
     def read(model_dir: Path) -> Preprocessing | None:
@@ -49,14 +51,15 @@ class Preprocessing:
         try:
             content = json.loads(path.read_bytes())
             scale = content.pop("scale")
-            preprocessing = Preprocessing(**content)
+            scale = next((name for name, range_ in _RANGES.items() if range_ == scale), scale)
+            preprocessing = Preprocessing(**content, scale=scale)
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise ModelError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
         sizes = (preprocessing.height, preprocessing.width)
         if not all(type(size) is int and size > 0 for size in sizes):
             raise ModelError(f"{path}: height and width are {sizes}, expected numbers of pixels")
         for name, value, known in (
-            ("scale", scale, [SCALE]),
+            ("scale", preprocessing.scale, list(SCALES)),
             ("resample", preprocessing.resample, list(RESAMPLING)),
             ("returns", preprocessing.returns, RETURNS),
         ):
@@ -69,7 +72,8 @@ class Preprocessing:
         """Add the file to a SavedModel's folder."""
         path = _path(model_dir)
         path.parent.mkdir(exist_ok=True)
-        content = dataclasses.asdict(self) | {"scale": SCALE}
+        content = dataclasses.asdict(self)
+        content["scale"] = _RANGES.get(self.scale, self.scale)
         path.write_text(json.dumps(content, indent=2) + "\n")
 
 

@@ -1,85 +1,69 @@
-"""Finds out what a model is, before a run: loads it, and calls it once.
+"""Finds out what a model is, before a run: reads its graph, loads it, and calls it once.
 
-A model is a SavedModel that takes float32 ``[N, height, width, 3]`` in [0, 1] (TensorFlow Hub's
-convention for images), through its signature or by being called. A classifier returns logits or
-probabilities ``[N, classes]``, a feature extractor ``[N, features]``.
+A classifier returns logits, probabilities or a probability for each class, ``[N, classes]``, a
+feature extractor ``[N, features]``. Which values it takes for a pixel is what it says itself in
+``assets/preprocessing.json``, what its graph says, or the convention of TensorFlow Hub: 0 to 1.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline import console
 from pipeline.errors import ModelError
 from pipeline.models import files, signatures
 from pipeline.models.class_names import IMAGENET_CLASSES, find_labels
 from pipeline.models.devices import set_precision
 from pipeline.models.examples import probe_examples
+from pipeline.models.graph import Graph, GraphError
 from pipeline.models.loading import load_saved_model
 from pipeline.models.preprocessing import Preprocessing
-from pipeline.models.spec import ExtractorSpec, ModelSpec
+from pipeline.models.scaling import SCALES
+from pipeline.models.signatures import Door, OutputChoiceError, Takes
+from pipeline.models.spec import NOTHING_STATED, ExtractorSpec, ModelSpec, Stated
 from pipeline.models.tensorflow_import import MODEL_ERRORS, tf, what_failed
+from pipeline.storage.uris import is_http
 
 # Where a model leaves its input's height and width open; the size of Hub's ImageNet classifiers.
 DEFAULT_SIZE = 224
 
+# By how much probabilities may miss 1 in all: those of float16 and of 8 bits are rounded.
+_ROUNDING = 0.02
 
-def probe_classifier(
-    handle: str,
-    labels_file: str | None = None,
-    resample: str | None = None,
-    signature: str | None = None,
-) -> ModelSpec:
-    """Fetch a classifier, load it, run it once on two made-up images, and find its labels.
+
+def probe_classifier(handle: str, stated: Stated = NOTHING_STATED) -> ModelSpec:
+    """Fetch a classifier, load it, run it once on made-up images, and find its labels.
 
     Args:
       handle: see ``files.resolve``.
-      labels_file: path or URI of a label file, or None for the model's own.
-      resample: a key of ``resizing.RESAMPLING``, or None for what the model's own
-        ``preprocessing.json`` says, else bicubic.
-      signature: the name of the one to use, or None for whichever fits.
+      stated: what the user says of it.
 
     Raises:
-      ModelError: it is not an image classifier that works here; the message says why.
+      ModelError: it is not an image classifier that works here, or does not tell what has to be
+        known of it; the message says why, and what to state.
       LabelsError: there are no labels that fit it.
     """
     path = files.resolve(handle)
-    preprocessing = Preprocessing.read(path)
-    probed = _probe(handle, path, resample, signature, examples=True)
-    if probed.extractor.outputs < 2:
-        raise _error(
-            handle,
-            "returns one number for each image; a classifier returns one for each of two or more "
-            "classes",
-        )
-    are_probabilities = _are_probabilities(probed.answers)
-    if preprocessing is None and not are_probabilities and _are_in_unit_range(probed.answers):
-        console.say(
-            f"warning: the model {handle} returns numbers from 0 to 1 that do not add up to 1, as "
-            "models do that give an image several labels; they are taken for logits of one"
-        )
+    probed = _probe(handle, path, stated, takes_strings=True)
+    classes = max(probed.extractor.outputs, 2)
     return ModelSpec(
         **dataclasses.asdict(probed.extractor),
-        labels=find_labels(labels_file, path, probed.extractor.outputs),
-        returns_logits=(
-            preprocessing.returns == "logits" if preprocessing else not are_probabilities
-        ),
-        example_output=probed.example_output,
-        decodes=probed.example_output is not None and preprocessing is None,
+        labels=find_labels(stated.labels_file, path, classes),
+        returns=_returns(handle, stated, probed),
+        takes_examples=probed.takes_examples,
+        decodes=probed.takes_examples and probed.preprocessing is None,
     )
 
 
-def probe_extractor(handle: str, resample: str | None = None) -> tuple[ExtractorSpec, bool]:
-    """Fetch a feature extractor, load it, and run it once on two made-up images.
+def probe_extractor(handle: str, stated: Stated = NOTHING_STATED) -> tuple[ExtractorSpec, bool]:
+    """Fetch a feature extractor, load it, and run it once on made-up images.
 
     Args:
       handle: see ``files.resolve``.
-      resample: a key of ``resizing.RESAMPLING``, or None for what the model's own
-        ``preprocessing.json`` says, else bicubic.
+      stated: what the user says of it.
 
     Returns:
       What it is, and whether it looks like a classifier, whose outputs are poor features.
@@ -88,7 +72,7 @@ def probe_extractor(handle: str, resample: str | None = None) -> tuple[Extractor
       ModelError: it is not a model of images that works here; the message says why.
     """
     path = files.resolve(handle)
-    probed = _probe(handle, path, resample, signature=None, examples=False)
+    probed = _probe(handle, path, stated, takes_strings=False)
     classifies = (
         (path / "assets" / "labels.txt").is_file()
         or probed.extractor.outputs in (IMAGENET_CLASSES - 1, IMAGENET_CLASSES)
@@ -100,83 +84,211 @@ def probe_extractor(handle: str, resample: str | None = None) -> tuple[Extractor
 class _Probed(NamedTuple):
     """What one call has shown.
 
-    ``answers``: to two images of noise, float ``[2, outputs]``; ``example_output``: see
-    ``ModelSpec``.
+    ``answers``: to images of noise, float ``[N, outputs]``. ``graph``: that of its function, if
+    it was needed. ``takes_examples``: see ``ModelSpec``.
     """
 
     extractor: ExtractorSpec
     answers: np.ndarray
-    example_output: str | None
+    preprocessing: Preprocessing | None
+    function: Any
+    takes_examples: bool = False
 
 
-def _probe(
-    handle: str, path: Path, resample: str | None, signature: str | None, examples: bool
-) -> _Probed:
-    """Load a model and call it; ``examples``: whether it may take tf.Examples."""
+def _probe(handle: str, path: Path, stated: Stated, takes_strings: bool) -> _Probed:
+    """Load a model and call it."""
     fingerprint = files.fingerprint(path)
     preprocessing = Preprocessing.read(path)
     set_precision("float32")  # whatever an earlier run in this process had
     loaded = load_saved_model(path, fingerprint)
-    if signature is not None and signature not in loaded.signatures:
+    if stated.signature is not None and stated.signature not in loaded.signatures:
         raise _error(
             handle,
-            f"has no signature {signature!r}; it has {', '.join(loaded.signatures) or 'none'}",
+            f"has no signature {stated.signature!r}; it has "
+            f"{', '.join(loaded.signatures) or 'none'}",
         )
-    interface = signatures.image_interface(loaded, signature)
-    if interface is None:
-        if examples:
-            signature = signatures.example_signature(loaded, signature)
-        if not examples or signature is None:
-            raise _error(
-                handle,
-                "is not a model of images: it has no function from float32 [N, height, width, 3] "
-                f"to one output; its signatures take {signatures.describe(loaded) or 'nothing'}",
-            )
-        shape = (None, None, None, 3)
-    else:
-        signature, shape = interface
-    height = shape[1] or (preprocessing.height if preprocessing else DEFAULT_SIZE)
-    width = shape[2] or (preprocessing.width if preprocessing else DEFAULT_SIZE)
-    pixels = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8)
-    example_output = None
-    try:
-        if interface is None:
-            example_output, answers = probe_examples(loaded.signatures[signature], pixels)
-        else:
-            function = signatures.as_function(loaded, signature)
-            answers = function(tf.constant(pixels / np.float32(255))).numpy()
-    except MODEL_ERRORS as error:
-        raise _error(
-            handle, f"fails on images of {height} × {width}: {what_failed(error)}"
-        ) from error
-    if answers.ndim != 2 or len(answers) != 2 or not np.issubdtype(answers.dtype, np.floating):
+    door = signatures.find_door(loaded, stated.signature, takes_strings)
+    if door is None:
         raise _error(
             handle,
-            f"returns {answers.dtype} {list(answers.shape)} for a batch of 2 images; a classifier "
-            "returns float [2, classes], a feature extractor [2, features]",
+            "is not a model of images: it has no function from float32 [N, height, width, 3] "
+            f"to one output; its signatures take {signatures.describe(loaded) or 'nothing'}",
         )
-    if not np.isfinite(answers).all():
-        raise _error(handle, "returns numbers that are not finite")
+    if door.channels_first and not stated.channels_first:
+        raise _error(
+            handle,
+            f"takes {door.spec.dtype.name} {door.spec.shape}, channels first",
+            remedy="give {channels_first} to have the images transposed",
+        )
     extractor = ExtractorSpec(
         handle=handle,
         fingerprint=fingerprint,
-        height=height,
-        width=width,
-        outputs=answers.shape[1],
-        signature=signature,
-        resample=resample or (preprocessing.resample if preprocessing else "bicubic"),
+        height=DEFAULT_SIZE,
+        width=DEFAULT_SIZE,
+        outputs=0,
+        signature=door.signature,
+        resample=stated.resample or (preprocessing.resample if preprocessing else "bicubic"),
+        output=stated.output,
     )
-    return _Probed(extractor, answers, example_output)
+    if preprocessing is not None:
+        extractor = dataclasses.replace(
+            extractor, height=preprocessing.height, width=preprocessing.width
+        )
+    if door.takes is Takes.STRINGS:
+        return _probe_strings(loaded, extractor, preprocessing)
+    extractor = dataclasses.replace(
+        extractor,
+        height=door.height or extractor.height,
+        width=door.width or extractor.width,
+        input_type=door.spec.dtype.name,
+        channels_first=door.channels_first,
+        batch=door.spec.shape[0],
+    )
+    extractor, answers = _call(loaded, extractor)
+    function = _concrete(loaded, extractor, door)
+    scale, source = _scale(handle, stated, preprocessing, door, function)
+    extractor = dataclasses.replace(extractor, scale=scale, scale_source=source)
+    return _Probed(extractor, answers, preprocessing, function)
 
 
-def _error(handle: str, problem: str) -> ModelError:
-    return ModelError(problem, subject="model", given=handle)
+def _probe_strings(
+    loaded: Any, extractor: ExtractorSpec, preprocessing: Preprocessing | None
+) -> _Probed:
+    pixels = _noise(extractor, 2)
+    try:
+        output, answers = probe_examples(loaded.signatures[extractor.signature], pixels)
+    except MODEL_ERRORS as error:
+        raise _failure(extractor, error) from error
+    _check(extractor, answers, 2)
+    extractor = dataclasses.replace(
+        extractor, outputs=answers.shape[1], output=output, scale_source="of no matter"
+    )
+    return _Probed(extractor, answers, preprocessing, None, takes_examples=True)
 
 
-def _are_probabilities(values: np.ndarray) -> bool:
+def _noise(extractor: ExtractorSpec, images: int) -> np.ndarray:
+    """Uint8 ``[images, height, width, 3]``, always the same."""
+    shape = (images, extractor.height, extractor.width, 3)
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def _call(loaded: Any, extractor: ExtractorSpec) -> tuple[ExtractorSpec, np.ndarray]:
+    """Call a model of images with noise: what is known then, and the answers."""
+    images = extractor.batch or 2
+    pixels = _noise(extractor, images)
+    given = pixels if extractor.input_type == "uint8" else pixels / np.float32(255)
+    given = given.transpose(0, 3, 1, 2) if extractor.channels_first else given
+    try:
+        batch = tf.constant(given, extractor.input_type)
+        outputs = {
+            name: output.numpy()
+            for name, output in signatures.outputs_of(loaded, extractor.signature, batch).items()
+            if isinstance(output, tf.Tensor)
+        }
+    except MODEL_ERRORS as error:
+        raise _failure(extractor, error) from error
+    try:
+        output = signatures.choose_output(outputs, extractor.output, images)
+    except OutputChoiceError as error:
+        remedy = "name the one to use with {model_output}" if len(outputs) > 1 else ""
+        raise _error(extractor.handle, str(error), remedy) from error
+    answers = outputs[output].reshape(images, -1).astype(np.float32)
+    _check(extractor, answers, images)
+    return dataclasses.replace(extractor, outputs=answers.shape[1], output=output), answers
+
+
+def _check(extractor: ExtractorSpec, answers: np.ndarray, images: int) -> None:
+    if answers.ndim != 2 or len(answers) != images:
+        raise _error(
+            extractor.handle,
+            f"returns {answers.dtype} {list(answers.shape)} for a batch of {images} images; a "
+            "classifier returns float [N, classes], a feature extractor [N, features]",
+        )
+    if not np.isfinite(answers).all():
+        raise _error(extractor.handle, "returns numbers that are not finite")
+
+
+def _concrete(loaded: Any, extractor: ExtractorSpec, door: Door) -> Any:
+    """The function that is called, from its one input to the output that is used."""
+
+    @tf.function(input_signature=[door.spec], autograph=False)
+    def function(images: tf.Tensor) -> tf.Tensor:
+        return signatures.outputs_of(loaded, extractor.signature, images)[extractor.output]
+
+    return function.get_concrete_function()
+
+
+def _scale(
+    handle: str, stated: Stated, preprocessing: Preprocessing | None, door: Door, function: Any
+) -> tuple[str, str]:
+    """The scale, a key of ``SCALES``, and how it is known; "" if it is only assumed."""
+    if stated.scale is not None:
+        if door.spec.dtype.is_integer and stated.scale != "byte":
+            raise _error(
+                handle,
+                f"takes {door.spec.dtype.name} images, whose values are 0 to 255, not "
+                f"{SCALES[stated.scale].words}",
+                remedy="leave {scale} out",
+            )
+        return stated.scale, "as stated"
+    if preprocessing is not None:
+        return preprocessing.scale, "from its preprocessing.json"
+    if door.spec.dtype.is_integer:
+        return "byte", f"as it takes {door.spec.dtype.name}"
+    try:
+        scale = Graph(function).scale()
+    except GraphError:
+        scale = None
+    if scale is not None:
+        return scale, "read from its graph"
+    if is_http(handle):
+        return "unit", "the convention of TensorFlow Hub"
+    return "unit", ""
+
+
+def _returns(handle: str, stated: Stated, probed: _Probed) -> str:
+    """One of ``RETURNS``.
+
+    Raises:
+      ModelError: it has to be stated.
+    """
+    if stated.returns is not None:
+        return stated.returns
+    if probed.preprocessing is not None:
+        return probed.preprocessing.returns
+    answers = probed.answers
+    if answers.shape[1] > 1:
+        if answers.min() < 0 or answers.max() > 1:
+            return "logits"
+        if _are_probabilities(answers):
+            return "probabilities"
+    if probed.function is not None:
+        try:
+            returns = Graph(probed.function).returns()
+        except GraphError:
+            returns = None
+        # Several numbers from 0 to 1 may be logits only by chance.
+        if returns in ("probabilities", "sigmoid") or (returns and answers.shape[1] == 1):
+            return returns
+    raise _error(
+        handle,
+        "returns numbers from 0 to 1 that do not add up to 1, as models do that give an image "
+        "several labels",
+        remedy="give {returns} sigmoid for such a model, else {returns} probabilities or logits",
+    )
+
+
+def _are_probabilities(answers: np.ndarray) -> bool:
     """Whether rows ``[N, classes]`` are distributions; the answer to noise tells them apart."""
-    return bool((values >= 0).all() and np.allclose(values.sum(axis=1), 1.0, atol=1e-3))
+    return bool((answers >= 0).all() and np.allclose(answers.sum(axis=1), 1.0, atol=_ROUNDING))
 
 
-def _are_in_unit_range(values: np.ndarray) -> bool:
-    return bool((values >= 0).all() and (values <= 1).all())
+def _failure(extractor: ExtractorSpec, error: Exception) -> ModelError:
+    return _error(
+        extractor.handle,
+        f"fails on images of {extractor.height} × {extractor.width}: {what_failed(error)}",
+    )
+
+
+def _error(handle: str, problem: str, remedy: str = "") -> ModelError:
+    return ModelError(problem, subject="model", given=handle, remedy=remedy)

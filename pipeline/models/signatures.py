@@ -1,69 +1,102 @@
-"""Which function of a SavedModel to call: one of its signatures, or the model itself."""
+"""Which function of a SavedModel to call, and which of its outputs to use."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from pipeline.models.scaling import SCALES
+from pipeline.models.spec import ExtractorSpec
 from pipeline.models.tensorflow_import import tf
 
-# The usual name first, then those of TensorFlow 1 Hub modules.
-_OF_IMAGES = ("serving_default", "default", "image_classification")
-_OF_EXAMPLES = ("serving_default", "serving_examples")
+# The usual name first, then those of TensorFlow 1 Hub modules and of this package's exports.
+_USUAL = ("serving_default", "default", "image_classification", "serving_examples")
 
 
-def image_interface(loaded: Any, wanted: str | None) -> tuple[str | None, tf.TensorShape] | None:
-    """Find what takes a batch of images: a signature or, failing that, the model itself.
+class Takes(Enum):
+    """What a function takes a batch of."""
+
+    IMAGES = "images"
+    STRINGS = "strings"
+
+
+class Door(NamedTuple):
+    """A function of a model that takes a batch.
+
+    Attributes:
+      signature: its name; None if it is the model itself that is called.
+      takes: images or strings.
+      spec: of its input, as TensorFlow has it.
+      channels_first: whether its images are ``[N, 3, height, width]``.
+    """
+
+    signature: str | None
+    takes: Takes
+    spec: Any
+    channels_first: bool = False
+
+    @property
+    def height(self) -> int | None:
+        """Of its images, in pixels; None if that is open."""
+        return self.spec.shape[2 if self.channels_first else 1]
+
+    @property
+    def width(self) -> int | None:
+        """Of its images, in pixels; None if that is open."""
+        return self.spec.shape[3 if self.channels_first else 2]
+
+
+def find_door(loaded: Any, wanted: str | None, takes_strings: bool) -> Door | None:
+    """Find the function to call: the one that whoever serves the model would call.
 
     Args:
       loaded: a SavedModel.
       wanted: the only signature to consider, or None for whichever fits.
+      takes_strings: whether it may take strings.
 
     Returns:
-      The signature's name (None: call the model) and the shape of its input, rank 4; or None if
-      nothing takes images.
+      A signature with a usual name, else the only one that fits, else the model itself if it can be
+      called with images; None if nothing fits.
     """
-    signature = _choose(
-        (
-            name
-            for name, function in loaded.signatures.items()
-            if wanted in (None, name)
-            and len(function.structured_input_signature[1]) == 1
-            and _is_images(next(iter(function.structured_input_signature[1].values())))
-            and len(function.structured_outputs) == 1
-        ),
-        _OF_IMAGES,
-    )
-    if signature is not None:
-        (spec,) = loaded.signatures[signature].structured_input_signature[1].values()
-        return signature, spec.shape
-    if callable(loaded) and wanted is None:
+    doors = {
+        name: door
+        for name, function in loaded.signatures.items()
+        if wanted in (None, name)
+        and (door := _door(name, function.structured_input_signature[1])) is not None
+        and (takes_strings or door.takes is Takes.IMAGES)
+    }
+    for name in _USUAL:
+        if name in doors:
+            return doors[name]
+    images = [door for door in doors.values() if door.takes is Takes.IMAGES]
+    if len(images) == 1:
+        return images[0]
+    if wanted is None and callable(loaded):
         for function in getattr(loaded.__call__, "concrete_functions", ()):
             for spec in tf.nest.flatten(function.structured_input_signature):
-                if _is_images(spec):
-                    return None, spec.shape
-    return None
+                door = _door(None, {"": spec})
+                if door is not None and door.takes is Takes.IMAGES:
+                    return door
+    return next(iter(doors.values())) if len(doors) == 1 else None
 
 
-def example_signature(loaded: Any, wanted: str | None) -> str | None:
-    """Find the signature that takes serialized tf.Examples.
-
-    Args:
-      loaded: a SavedModel.
-      wanted: the only signature to consider, or None for whichever fits.
-
-    Returns:
-      The name of a signature with one input, strings ``[N]``; None if there is no such signature,
-      or if several fit and none of them has a usual name.
-    """
-    return _choose(
-        (
-            name
-            for name, function in loaded.signatures.items()
-            if wanted in (None, name) and _is_strings(function.structured_input_signature[1])
-        ),
-        _OF_EXAMPLES,
-    )
+def _door(signature: str | None, inputs: Mapping[str, Any]) -> Door | None:
+    """The door to a function with these inputs; None if it takes something else."""
+    if len(inputs) != 1:
+        return None
+    (spec,) = inputs.values()
+    if not isinstance(spec, tf.TensorSpec):
+        return None
+    if spec.dtype == tf.string and spec.shape.rank == 1:
+        return Door(signature, Takes.STRINGS, spec)
+    if not (spec.dtype.is_floating or spec.dtype == tf.uint8) or spec.shape.rank != 4:
+        return None
+    if spec.shape[3] == 3 or (spec.shape[3] is None and spec.shape[1] != 3):
+        return Door(signature, Takes.IMAGES, spec)
+    return Door(signature, Takes.IMAGES, spec, True) if spec.shape[1] == 3 else None
 
 
 def describe(loaded: Any) -> dict[str, dict[str, str]]:
@@ -77,38 +110,131 @@ def describe(loaded: Any) -> dict[str, dict[str, str]]:
     }
 
 
-def as_function(loaded: Any, signature: str | None) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Make the model a function from float32 ``[N, height, width, 3]`` to ``[N, outputs]``."""
-    if signature is None:
-        return loaded
-    function = loaded.signatures[signature]
-    (name,) = function.structured_input_signature[1]
+def outputs_of(loaded: Any, signature: str | None, batch: tf.Tensor) -> dict[str | None, tf.Tensor]:
+    """Call a model.
+
+    Args:
+      loaded: a SavedModel.
+      signature: to call, or None for the model itself.
+      batch: in the form that it takes.
+
+    Returns:
+      Its outputs by their names; a single one of a model that is called has the name None.
+    """
+    if signature is not None:
+        function = loaded.signatures[signature]
+        (name,) = function.structured_input_signature[1]
+        return dict(function(**{name: batch}))
+    outputs = loaded(batch)
+    if isinstance(outputs, Mapping):
+        return dict(outputs)
+    if isinstance(outputs, (list, tuple)):
+        return {str(number): output for number, output in enumerate(outputs)}
+    return {None: outputs}
+
+
+def choose_output(outputs: Mapping[Any, np.ndarray], wanted: str | None, images: int) -> str | None:
+    """Choose the output with a row of numbers for each image.
+
+    Two that say the same, logits and their softmax, are one: the probabilities.
+
+    Args:
+      outputs: values by name.
+      wanted: the name that was stated, or None.
+      images: the number that the model was given.
+
+    Returns:
+      The name.
+
+    Raises:
+      OutputChoiceError: there is none of that name, or it has no such rows; or there are several.
+    """
+    if wanted is not None and wanted not in outputs:
+        raise OutputChoiceError(f"has no output {wanted!r}; it has {_described(outputs)}")
+    usable = {
+        name: values
+        for name, values in outputs.items()
+        if wanted in (None, name) and _is_row_for_each(values, images)
+    }
+    if len(usable) == 2:
+        for name, other in (tuple(usable), tuple(usable)[::-1]):
+            if _say_the_same(usable[name], usable[other]):
+                return name
+    if len(usable) > 1:
+        raise OutputChoiceError(f"returns several outputs: {_described(outputs)}")
+    if not usable:
+        raise OutputChoiceError(
+            f"returns {_described(outputs)} for a batch of {images} images; a classifier returns "
+            "float [N, classes], a feature extractor float [N, features]"
+        )
+    return next(iter(usable))
+
+
+def _say_the_same(values: np.ndarray, others: np.ndarray) -> bool:
+    """Whether two outputs are equal, or the first is the softmax of the second."""
+    return values.shape == others.shape and (
+        np.array_equal(values, others) or np.allclose(values, _softmax(others), atol=1e-4)
+    )
+
+
+class OutputChoiceError(ValueError):
+    """No output, or more than one, can be used."""
+
+
+def _is_row_for_each(values: np.ndarray, images: int) -> bool:
+    """Whether it is ``[N, outputs]``, or ``[N, 1, 1, outputs]`` as networks without a head have."""
+    return (
+        np.issubdtype(values.dtype, np.floating)
+        and values.ndim >= 2
+        and values.shape[0] == images
+        and set(values.shape[1:-1]) <= {1}
+    )
+
+
+def _softmax(values: np.ndarray) -> np.ndarray:
+    shifted = np.exp(values - values.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def _described(outputs: Mapping[Any, np.ndarray]) -> str:
+    described = {name: f"{values.dtype} {list(values.shape)}" for name, values in outputs.items()}
+    if len(described) == 1:
+        return next(iter(described.values()))
+    return ", ".join(f"{name} {what}" for name, what in described.items()) or "nothing"
+
+
+def as_function(loaded: Any, spec: ExtractorSpec) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Make the model a function of images in its scale.
+
+    Args:
+      loaded: the SavedModel that was probed.
+      spec: what the probe has found out.
+
+    Returns:
+      A function from float32 ``[N, height, width, 3]`` in ``spec.scale`` to ``[N, outputs]``.
+    """
+    dtype = tf.as_dtype(spec.input_type)
 
     def call(images: tf.Tensor) -> tf.Tensor:
-        (output,) = function(**{name: images}).values()
-        return output
+        if dtype != tf.float32:
+            images = tf.cast(tf.round(images) if dtype.is_integer else images, dtype)
+        if spec.channels_first:
+            images = tf.transpose(images, [0, 3, 1, 2])
+        output = outputs_of(loaded, spec.signature, images)[spec.output]
+        return output if output.shape.rank == 2 else tf.reshape(output, [-1, spec.outputs])
 
     return call
 
 
-def _choose(fitting: Iterable[str], usual: Sequence[str]) -> str | None:
-    """The one with the most usual name, else the only one."""
-    names = list(fitting)
-    for name in usual:
-        if name in names:
-            return name
-    return names[0] if len(names) == 1 else None
+def as_unit_function(loaded: Any, spec: ExtractorSpec) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Make the model a function of images in [0, 1], whatever its scale.
 
+    Args:
+      loaded: the SavedModel that was probed.
+      spec: what the probe has found out.
 
-def _is_images(spec: Any) -> bool:
-    return (
-        isinstance(spec, tf.TensorSpec)
-        and spec.dtype == tf.float32
-        and spec.shape.rank == 4
-        and spec.shape[3] in (3, None)
-    )
-
-
-def _is_strings(inputs: dict[str, Any]) -> bool:
-    specs = list(inputs.values())
-    return len(specs) == 1 and specs[0].dtype == tf.string and specs[0].shape.rank == 1
+    Returns:
+      A function from float32 ``[N, height, width, 3]`` in [0, 1] to float32 ``[N, outputs]``.
+    """
+    function, scale = as_function(loaded, spec), SCALES[spec.scale]
+    return lambda images: tf.cast(function(scale.of_unit(images)), tf.float32)

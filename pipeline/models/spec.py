@@ -1,8 +1,41 @@
-"""What a probe has found out about a model. Free of TensorFlow, so that it can travel anywhere."""
+"""What a user says of a model, and what a probe has found out about it.
+
+Free of TensorFlow, so that both can travel anywhere.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+# What a classifier returns for each class: numbers for softmax, probabilities that add up to 1, or
+# a probability of its own for each class.
+RETURNS = ("logits", "probabilities", "sigmoid")
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a user says of a model; None for what the model itself shall tell.
+
+    Attributes:
+      labels_file: path or URI of the class names.
+      resample: the filter that images are resized with, a key of ``resizing.RESAMPLING``.
+      signature: the name of the signature to call.
+      output: the name of the output to use.
+      scale: the values that a pixel has, a key of ``scaling.SCALES``.
+      returns: one of ``RETURNS``.
+      channels_first: whether images may be transposed to ``[N, 3, height, width]``.
+    """
+
+    labels_file: str | None = None
+    resample: str | None = None
+    signature: str | None = None
+    output: str | None = None
+    scale: str | None = None
+    returns: str | None = None
+    channels_first: bool = False
+
+
+NOTHING_STATED = Stated()
 
 
 @dataclass(frozen=True)
@@ -17,6 +50,12 @@ class ExtractorSpec:
       outputs: how many numbers it returns for each image.
       signature: the signature to use, or None to call the model itself.
       resample: the filter that images are resized with, a key of ``resizing.RESAMPLING``.
+      output: the name of the output to use; None if it has no names.
+      scale: the values that it takes for a pixel, a key of ``scaling.SCALES``.
+      scale_source: how that is known, in words; "" if it is only assumed.
+      input_type: the name of its input's dtype.
+      channels_first: whether it takes ``[N, 3, height, width]``.
+      batch: the number of images that it takes at a time; None for any.
     """
 
     handle: str
@@ -26,22 +65,28 @@ class ExtractorSpec:
     outputs: int
     signature: str | None
     resample: str
+    output: str | None = None
+    scale: str = "unit"
+    scale_source: str = ""
+    input_type: str = "float32"
+    channels_first: bool = False
+    batch: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec(ExtractorSpec):
     """A model whose outputs are classes.
 
     Attributes:
-      labels: one name per class, in the order of the output.
-      returns_logits: whether softmax is still to be applied.
-      example_output: None for a model of images; for one of serialized tf.Examples, the name of
-        the signature's output to use.
-      decodes: whether a model of tf.Examples is given the files as they are, since it was trained
-        on its own way of decoding them.
+      labels: one name per class, in the order of the output. A model with one output has two
+        classes; its number is for the second.
+      returns: one of ``RETURNS``.
+      takes_examples: whether it takes serialized tf.Examples and runs through tfx-bsl.
+      decodes: whether it is given the files as they are, since it was trained on its own way of
+        decoding them.
     """
 
     labels: tuple[str, ...]
-    returns_logits: bool
-    example_output: str | None = None
+    returns: str
+    takes_examples: bool = False
     decodes: bool = False

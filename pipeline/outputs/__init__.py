@@ -1,1 +1,1 @@
-"""Write what a run leaves: rows, the files in its folder, copies of images."""
+"""What a run leaves: rows, its folder, copies of images."""

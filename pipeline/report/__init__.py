@@ -1,1 +1,1 @@
-"""Write the page of a label run: ``report.html``, one file that works offline."""
+"""The page of a label run: ``report.html``, which needs nothing else, not even a network."""

@@ -58,7 +58,7 @@ def bad_files():
         "damaged.png": (bytes(damaged), "corrupt"),
         "no-header.gif": (b"GIF89a", "corrupt"),
         "no-header.tif": (b"II*\0", "corrupt"),
-        "phone.heic": (heic, "unsupported_format"),
+        "phone.heic": (heic, "corrupt"),  # nothing but its first box
         "scan.jpg": (b"%PDF-1.7\n" + bytes(100), "unsupported_format"),
         "layers.psd": (b"8BPS\0\1" + bytes(100), "unsupported_format"),
         "bomb.png": (bytes(bomb), "too_many_pixels"),

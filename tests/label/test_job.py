@@ -275,7 +275,7 @@ def mistakes(tmp_path, color_model):
             f"--input {photos}/*.gif: nothing found",
         ),
         "no model": (right | {"model": absent}, f"--model {absent}: there is no such folder"),
-        "no classifier": (right | {"model": no_classifier}, "a classifier returns float [2, cl"),
+        "no classifier": (right | {"model": no_classifier}, "a classifier returns float [N, cl"),
         "no network": (
             right | {"model": unused_url("/model")},
             "the download failed or is truncated: ",

@@ -23,6 +23,7 @@ from helpers.runs import (
 from pipeline import storage
 from pipeline.label import job as label
 from pipeline.label import runs
+from pipeline.outputs import layout
 
 
 class Killed(BaseException):
@@ -96,7 +97,7 @@ def test_broken_off_at_the_very_end_or_beginning(tmp_path, flags, monkeypatch, s
     if step == "complete":
         monkeypatch.setattr(runs, "complete", killed)
     elif step == "remove":
-        monkeypatch.setattr(runs.outputs, step, killed)
+        monkeypatch.setattr(layout, step, killed)
     else:
         monkeypatch.setattr(runs.storage, step, killed)
     with pytest.raises((Killed, RuntimeError), match=r"Killed|^$"):
@@ -134,21 +135,6 @@ def test_what_could_not_be_read_is_tried_again(tmp_path, color_model, monkeypatc
         assert run(**flags) == 0
         assert summary(tmp_path / "out")["labels"] == {"red": 1, "blue": 1}
         assert server.requests["/b.png"] == 1
-
-
-def test_formats_are_tried_again_by_another_version(flags, photos):
-    (Path(photos) / "layers.psd").write_bytes(b"8BPS\0\1" + bytes(100))
-    assert run(**flags) == 0
-    out = Path(flags["output"])
-    made = summary(out)
-    taken_over = []
-    for version in (made["versions"]["image-labeling"], "0.0.1"):
-        versions = made["versions"] | {"image-labeling": version}
-        (out / "summary.json").write_text(json.dumps(summary(out) | {"versions": versions}))
-        assert run(**flags) == 0
-        taken_over.append(summary(out)["taken_over"])
-        assert summary(out)["failure_reasons"] == made["failure_reasons"]
-    assert taken_over == [made["found"], made["found"] - 1]
 
 
 def test_what_beam_left_behind_is_cleared_away(flags, monkeypatch):

@@ -159,7 +159,7 @@ def test_the_cache_is_of_one_url(model, monkeypatch):
     ("wrong", "message"),
     [
         (b"<html>please log in</html>", "has 1 labels, but the model returns 1001"),
-        (b"\xff\xfe", "is not a UTF-8 text file"),
+        (b"\x80\xfe", "is not a UTF-8 text file"),
         (Answer(status=500), "cannot be fetched (unavailable: 500 "),
         (Answer(b"background\n", length=10000), "cannot be fetched (unavailable: "),
     ],

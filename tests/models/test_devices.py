@@ -81,7 +81,7 @@ def test_batches_are_filled_up_on_a_gpu_only(color_model, monkeypatch, gpu, size
     monkeypatch.setattr(
         predictors,
         "_call",
-        lambda function, pixels: seen.append(len(pixels)) or call(function, pixels),
+        lambda function, pixels, batch: seen.append(len(pixels)) or call(function, pixels, batch),
     )
     classifier = load_classifier(probe_classifier(color_model), 1)
     assert classes(classifier, 8) == [0, 1, 2, 0, 1, 2, 0, 1]

@@ -14,6 +14,7 @@ from pipeline.models.examples import check_decodable, from_pixels, to_example
 from pipeline.models.loading import load_classifier
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.models.probing import probe_classifier
+from pipeline.models.spec import Stated
 from pipeline.models.tensorflow_import import tf
 
 
@@ -60,19 +61,20 @@ def example_model(tmp_path_factory):
 
 def test_a_model_of_examples_is_recognized(example_model):
     spec = probe_classifier(example_model)
-    assert (spec.signature, spec.example_output) == ("serving_default", "scores")
+    assert (spec.signature, spec.takes_examples) == ("serving_default", True)
+    assert spec.output == "scores"
     assert spec.labels == ("red", "green", "blue")
-    assert not spec.returns_logits
+    assert spec.returns == "probabilities"
     assert spec.decodes
 
 
 def test_images_are_preferred_and_the_other_can_be_asked_for(tmp_path):
     path = save_example_model(tmp_path, with_images=True)
-    assert probe_classifier(path).example_output is None
-    spec = probe_classifier(path, signature="serving_examples")
-    assert (spec.signature, spec.example_output) == ("serving_examples", "scores")
+    assert not probe_classifier(path).takes_examples
+    spec = probe_classifier(path, Stated(signature="serving_examples"))
+    assert (spec.signature, spec.takes_examples) == ("serving_examples", True)
     with pytest.raises(ModelError, match="has no signature 'x'; it has serving_default, serving_"):
-        probe_classifier(path, signature="x")
+        probe_classifier(path, Stated(signature="x"))
 
 
 @pytest.mark.parametrize("function", [color_logits, color_probabilities])
@@ -178,7 +180,7 @@ def test_tfrecords_and_images_together_through_both_handlers(tmp_path, color_mod
 @pytest.mark.parametrize("content", [b"garbage" * 10, b""])
 def test_a_damaged_tfrecord_is_an_error(tmp_path, color_model, capsys, content):
     (tmp_path / "a.tfrecord").write_bytes(content)
-    assert label(tmp_path / "out", input=tmp_path / "a.tfrecord", model=color_model) == 1
+    assert label(tmp_path / "out", input=tmp_path / "a.tfrecord", model=color_model) == 2
     error = capsys.readouterr().err
-    assert "error: the run failed: " in error
+    assert f"error: --input {tmp_path}/a.tfrecord: " in error
     assert "Traceback" not in error

@@ -36,7 +36,7 @@ def test_most_models_have_none(tmp_path):
         (CONTENT | {"crop": 0.9}, "cannot be read: TypeError: .*crop"),
         (CONTENT | {"height": "96"}, "height and width are"),
         (CONTENT | {"width": 0}, "height and width are"),
-        (CONTENT | {"scale": [-1, 1]}, r"scale is \[-1, 1\], expected \[0, 1\]"),
+        (CONTENT | {"scale": [-2, 2]}, r'scale is \[-2, 2\], expected "unit" or "symmetric"'),
         (CONTENT | {"resample": "area"}, 'resample is "area", expected "bicubic" or "bilinear"'),
         (CONTENT | {"returns": "boxes"}, 'returns is "boxes", expected "logits" or "probab'),
     ],

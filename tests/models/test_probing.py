@@ -11,7 +11,7 @@ from pipeline.models.files import fingerprint
 from pipeline.models.loading import load_classifier
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.models.probing import probe_classifier
-from pipeline.models.spec import ModelSpec
+from pipeline.models.spec import ModelSpec, Stated
 from pipeline.models.tensorflow_import import tf
 
 
@@ -29,15 +29,16 @@ def test_a_classifier(color_model):
         outputs=3,
         labels=("red", "green", "blue"),
         signature="serving_default",
-        returns_logits=True,
+        returns="logits",
         resample="bicubic",
+        output="output",
     )
 
 
 def test_the_sample():
     spec = probe_classifier("sample")
     assert (spec.height, spec.width, len(spec.labels)) == (224, 224, 10)
-    assert spec.returns_logits
+    assert spec.returns == "logits"
     assert spec.resample == "bicubic"
 
 
@@ -48,7 +49,7 @@ def test_the_sample():
         ({"signatures": ("image_classification",), "is_callable": False}, "image_classification"),
         ({"signatures": ("other", "default")}, "default"),
         ({"signatures": ("only",), "is_callable": False}, "only"),
-        ({"outputs": ("a", "b")}, None),  # which of the two is it? the call has one
+        ({"outputs": ("a", "b")}, "serving_default"),  # they say the same
     ],
 )
 def test_signature_or_call(tmp_path, options, signature):
@@ -66,8 +67,8 @@ def test_a_keras_3_export_which_is_not_callable(tmp_path):
     outputs = keras.layers.Softmax()(keras.layers.GlobalAveragePooling2D()(inputs))
     keras.Model(inputs, outputs).export(tmp_path / "m", verbose=False)
     (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
-    spec = probe_classifier(str(tmp_path / "m"), str(tmp_path / "labels.txt"))
-    assert not spec.returns_logits
+    spec = probe_classifier(str(tmp_path / "m"), Stated(str(tmp_path / "labels.txt")))
+    assert spec.returns == "probabilities"
     (result,) = load_classifier(spec, 1)(batch((0, 0, 255)))
     assert result.class_ids == (2,)
 
@@ -79,7 +80,7 @@ def test_a_keras_2_model_as_hub_has_them(tmp_path):
     network = tf_keras.Sequential([tf_keras.Input((32, 32, 3)), *layers])
     network.save(tmp_path / "m", save_format="tf")
     (tmp_path / "labels.txt").write_text("a\nb\nc\n")
-    spec = probe_classifier(str(tmp_path / "m"), str(tmp_path / "labels.txt"))
+    spec = probe_classifier(str(tmp_path / "m"), Stated(str(tmp_path / "labels.txt")))
     images = batch((10, 20, 200), (250, 20, 90))
     expected = tf.nn.softmax(network(images / np.float32(255))).numpy()
     for result, row in zip(load_classifier(spec, 3)(images), expected, strict=True):
@@ -102,21 +103,21 @@ def test_the_size_is_the_signatures_else_224(tmp_path, shape, size):
 def test_preprocessing_says_what_cannot_be_seen(tmp_path):
     # Rows that add up to one, but are logits.
     path = save_model(tmp_path, color_probabilities, shape=(None, None, None, 3))
-    assert not probe_classifier(path).returns_logits
+    assert probe_classifier(path).returns == "probabilities"
     Preprocessing(96, 128, "bilinear", "logits").write(tmp_path)
     spec = probe_classifier(path)
     assert (spec.height, spec.width, spec.resample) == (96, 128, "bilinear")
-    assert spec.returns_logits
-    assert probe_classifier(path, resample="bicubic").resample == "bicubic"
+    assert spec.returns == "logits"
+    assert probe_classifier(path, Stated(resample="bicubic")).resample == "bicubic"
 
 
 def test_labels_from_a_file(tmp_path, color_model):
     (tmp_path / "labels.txt").write_text("rot\ngrün\nblau\n")
-    spec = probe_classifier(color_model, str(tmp_path / "labels.txt"))
+    spec = probe_classifier(color_model, Stated(str(tmp_path / "labels.txt")))
     assert spec.labels == ("rot", "grün", "blau")
     (tmp_path / "labels.txt").write_text("rot\n")
     with pytest.raises(LabelsError, match="has 1 labels, but the model returns 3 numbers"):
-        probe_classifier(color_model, str(tmp_path / "labels.txt"))
+        probe_classifier(color_model, Stated(str(tmp_path / "labels.txt")))
 
 
 def error_of(path):
@@ -136,7 +137,6 @@ def error_of(path):
         (lambda images: color_logits(images)[:1], "returns float32 [1, 3] for a batch of 2"),
         (lambda images: tf.argmax(color_logits(images), 1), "returns int64 [2] for a batch of 2"),
         (lambda images: tf.cast(color_logits(images), tf.int32), "returns int32 [2, 3]"),
-        (lambda images: color_logits(images)[:, :1], "returns one number for each image"),
         (lambda images: color_logits(images) / 0.0, "returns numbers that are not finite"),
     ],
 )
@@ -144,9 +144,13 @@ def test_models_that_are_no_classifiers(tmp_path, function, described):
     assert described in error_of(save_model(tmp_path, function))
 
 
-def test_a_model_of_several_labels_an_image_gets_a_warning(tmp_path, capsys):
-    probe_classifier(save_model(tmp_path, lambda images: tf.sigmoid(color_logits(images))))
-    assert "do not add up to 1, as models do that give an image" in capsys.readouterr().err
+def test_a_model_of_several_labels_an_image(tmp_path):
+    path = save_model(tmp_path / "1", lambda images: tf.sigmoid(color_logits(images)))
+    assert probe_classifier(path).returns == "sigmoid"  # by its last operation
+    path = save_model(tmp_path / "2", lambda images: 0.5 + 0.01 * tf.sin(color_logits(images)))
+    assert "returns numbers from 0 to 1 that do not add up to 1" in error_of(path)
+    assert "give returns sigmoid" in error_of(path)
+    assert probe_classifier(path, Stated(returns="sigmoid")).returns == "sigmoid"
 
 
 def test_a_model_of_something_else_than_images(tmp_path):

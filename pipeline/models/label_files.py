@@ -1,0 +1,217 @@
+"""Files of class names, in the formats that people have; without TensorFlow and Beam.
+
+    tench                            one name per line
+    0:tench · 0,tench · 0 tench      an index and a name per line, in any order
+    n01440764 tench, Tinca tinca     a WordNet id and a name per line
+    ["tench", …] · {"0": "tench"} · {"tench": 0} · {"0": ["n01440764", "tench"]}     JSON
+    {0: 'tench, Tinca tinca', …}     a Python dict, as it is often printed
+    id,name                          CSV or TSV with a header
+    names: [tench, …]                YAML, as trainers of detectors have it
+
+The format is told by the content, not by its suffix. What looks like a format but does not hold to
+it is refused: the right number of lines is not the right names.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+# Columns of a table and keys of an object, in lowercase; the first that is there counts.
+_NAMES = ("name", "label", "class", "class_name", "classname", "display_name", "category", "title")
+_INDICES = ("index", "id", "class_id", "label_id", "class_index", "idx", "number")
+
+# In a configuration of Hugging Face, of a trainer of detectors, and of others.
+_KEYS = ("id2label", "names", "labels", "classes", "class_names", "categories")
+
+_INDEXED = re.compile(r"(\d+)\s*[:,;\t=]\s*(.*)|(\d+)\s+(\S.*)")
+_WORDNET = re.compile(r"(n\d{8})(?:[\s:,;]+(.*))?")
+_BROKEN_LITERAL = re.compile(r"""["'].*["']\s*,?|[\[\]{}]|["']?\w+["']?\s*:\s*["'].*["']\s*,?""")
+_LABEL_MAP = re.compile(r"item\s*\{.*\b(name|display_name|id)\s*:", re.DOTALL)
+
+
+def parse_labels(data: bytes) -> tuple[str, ...]:
+    """Class names in the order of their indices.
+
+    Args:
+      data: the content of a file.
+
+    Raises:
+      ValueError: it is in no format that is known, or not as its format has it; the message says
+        which format was seen, and what is wrong.
+    """
+    text = _decode(data).strip("\n\r\t\f\v \x1a")
+    if not text:
+        return ()
+    names = _from_literal(text) or _from_text(text)
+    for number, name in enumerate(names):
+        if "\n" in name.strip() or "\r" in name.strip():
+            raise ValueError(f"the name of class {number} has a line break in it: {name!r}")
+    return tuple(name.strip() for name in names)
+
+
+def _decode(data: bytes) -> str:
+    for mark, encoding in (
+        (b"\xef\xbb\xbf", "utf-8-sig"),
+        (b"\xff\xfe", "utf-16"),
+        (b"\xfe\xff", "utf-16"),
+    ):
+        if data.startswith(mark):
+            return data.decode(encoding)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not a UTF-8 text file: {error}") from error
+
+
+def _from_literal(text: str) -> list[str] | None:
+    """Names in JSON or in Python's notation; None if the text is in neither."""
+    if text[0] not in "[{":
+        return None
+    try:
+        return _from_value(json.loads(text), "JSON")
+    except json.JSONDecodeError as error:
+        wrong = f"is not valid JSON: {error}"
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        raise ValueError(wrong) from None
+    return _from_value(value, "a Python literal")
+
+
+def _from_value(value: Any, format_: str) -> list[str]:
+    if isinstance(value, Mapping):
+        for key in _KEYS:
+            if isinstance(value.get(key), (Mapping, list, tuple)):
+                return _from_value(value[key], format_)
+        return _from_mapping(value, format_)
+    if isinstance(value, (list, tuple)) and value:
+        if all(isinstance(item, Mapping) for item in value):
+            return _from_objects(value, format_)
+        return [_name(item, format_) for item in value]
+    raise ValueError(f"is {format_}, but neither a list nor a map of class names")
+
+
+def _from_mapping(value: Mapping[Any, Any], format_: str) -> list[str]:
+    indices = [_index(key) for key in value]
+    if value and None not in indices:
+        names = [_name(item, format_) for item in value.values()]
+        return _in_order(indices, names, format_)
+    indices = [item if type(item) is int else None for item in value.values()]
+    if value and None not in indices:
+        return _in_order(indices, [str(key) for key in value], format_)
+    raise ValueError(f"is {format_}, but no map from indices to class names or the reverse")
+
+
+def _from_objects(values: Sequence[Mapping[str, Any]], format_: str) -> list[str]:
+    rows = [{str(key).lower(): item for key, item in value.items()} for value in values]
+    name = _first(_NAMES, rows[0])
+    if name is None:
+        raise ValueError(f"is {format_}, but its entries have no {' or '.join(_NAMES[:3])}")
+    names = [_name(row.get(name), format_) for row in rows]
+    index = _first(_INDICES, rows[0])
+    if index is None:
+        return names
+    return _in_order([_index(row.get(index)) for row in rows], names, format_)
+
+
+def _name(value: Any, format_: str) -> str:
+    """A name, or the last of an id and a name, as Keras' list of ImageNet's classes has them."""
+    if isinstance(value, (list, tuple)) and value and all(isinstance(x, str) for x in value):
+        value = value[-1]
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise ValueError(f"is {format_}, but {value!r} in it is not a class name")
+    return str(value)
+
+
+def _index(value: Any) -> int | None:
+    if type(value) is int:
+        return value
+    text = str(value).strip()
+    return int(text) if text.isascii() and text.isdecimal() else None
+
+
+def _in_order(indices: Sequence[int | None], names: Sequence[str], format_: str) -> list[str]:
+    """Names sorted by indices, which count from 0 or from 1.
+
+    Raises:
+      ValueError: there are gaps between them, or doubles.
+    """
+    pairs = sorted(
+        (index, name) for index, name in zip(indices, names, strict=True) if index is not None
+    )
+    known = [index for index, _ in pairs]
+    if len(known) == len(names) and known in (
+        list(range(len(names))),
+        list(range(1, len(names) + 1)),
+    ):
+        return [name for _, name in pairs]
+    seen = f"from {known[0]} to {known[-1]}" if known else "no numbers"
+    raise ValueError(
+        f"is {format_} with indices, but they do not count from 0 or 1 without gaps or doubles: "
+        f"{len(names)} names, indices {seen}"
+    )
+
+
+def _from_text(text: str) -> list[str]:
+    lines = [line.strip() for line in text.split("\n")]
+    filled = [line for line in lines if line]
+    if _LABEL_MAP.search(text):
+        raise ValueError("is a label map in protobuf's text format, which is not read")
+    if re.match(r"(names|labels|classes|class_names|nc|path|train)\s*:", text):
+        return _from_yaml(text)
+    table = _from_table(filled)
+    if table is not None:
+        return table
+    matches = [_INDEXED.fullmatch(line) for line in filled]
+    if len(filled) > 1 and all(matches):
+        found = [match.groups() for match in matches if match]
+        indices = [int(one if one is not None else two) for one, _, two, _ in found]
+        return _in_order(indices, [a if a is not None else b for _, a, _, b in found], "text")
+    wordnet = [_WORDNET.fullmatch(line) for line in filled]
+    if all(wordnet):
+        return [match[2] or match[1] for match in wordnet if match]
+    if len(filled) > 1 and all(map(_BROKEN_LITERAL.fullmatch, filled)):
+        raise ValueError("is a part of a list in JSON or Python, without its brackets")
+    return lines
+
+
+def _from_yaml(text: str) -> list[str]:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(value, Mapping) or _first(_KEYS, value) is None:
+        raise ValueError("is YAML, but has no list of names")
+    return _from_value(value, "YAML")
+
+
+def _from_table(lines: Sequence[str]) -> list[str] | None:
+    """Names in a table with a header that says which column has them; None if it is no table."""
+    for delimiter in (",", "\t", ";"):
+        rows = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter))
+        header = [cell.strip().lower() for cell in rows[0]]
+        name, index = _first(_NAMES, header), _first(_INDICES, header)
+        if name is None or (index is None and len(header) < 2) or len(rows) < 2:
+            continue
+        if len(header) > 1 and not set(header) & {*_INDICES, "wnid", "synset", "description"}:
+            continue  # a class may be called "label, title"
+        if any(len(row) != len(header) for row in rows):
+            raise ValueError("is a table, but not all of its rows have as many cells as its header")
+        names = [row[header.index(name)].strip() for row in rows[1:]]
+        if index is None:
+            return names
+        indices = [_index(row[header.index(index)]) for row in rows[1:]]
+        return _in_order(indices, names, "a table")
+    return None
+
+
+def _first(wanted: Sequence[str], among: Any) -> str | None:
+    return next((name for name in wanted if name in among), None)

@@ -4,7 +4,7 @@ Each file is written here, decoded by the pipeline, and read by tifffile with im
 samples are turned into colors as the TIFF specification has it. A kind is decoded right if both
 differ by at most 2/255 on average; or it is refused by name. There must be nothing else.
 
-    python -m tools.tiff_kinds > docs/image-formats.md     # in the environment of the tests
+    python -m tools.tiff_kinds > docs/tiff-kinds.md     # in the environment of the tests
 """
 
 from __future__ import annotations
@@ -26,6 +26,16 @@ from PIL import Image
 from pipeline.errors import ImageError
 from pipeline.images.decode import decode
 from pipeline.records import Reason
+
+HEAD = """\
+# Kinds of TIFF
+
+`python -m tools.tiff_kinds` writes this table. It encodes one file of each kind, decodes it, and
+compares the pixels with those of tifffile. A number is the mean difference in 255ths. A dash is a
+kind that is refused, as `unsupported_format`, with a message that names it. An empty cell is a kind
+that does not exist.
+
+"""
 
 WIDTH, HEIGHT = 52, 37  # neither is a multiple of a strip's or tile's
 TOLERANCE = 2.0
@@ -351,8 +361,11 @@ def reference(data: bytes) -> np.ndarray:
     elif samples.dtype.kind == "i" or bits > 16:
         values = samples.astype(float)
         low, high = values.min(), values.max()
+        least = -(2.0 ** (bits - 1)) if samples.dtype.kind == "i" else 0.0
         if low >= 0 and high <= 65535:
             low, high = 0, 65535
+        elif high - low > 2.0 ** (bits - 1):
+            low, high = least, least + 2.0**bits - 1
     else:
         values, low, high = samples.astype(float), 0, 2.0**bits - 1
     intensity = (values - low) / ((high - low) or 1)
@@ -516,4 +529,4 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(table())
+    sys.stdout.write(HEAD + table())

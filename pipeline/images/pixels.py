@@ -192,11 +192,16 @@ def _to_eight_bit(image: Image.Image) -> Image.Image:
     if image.mode in ("L", "RGB", "CMYK") and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16"):
-        return Image.fromarray(_scale_to_eight_bit(np.asarray(image)))
-    if image.mode == "1":
-        return image.convert("L")
+        samples = np.asarray(image)
+        gray = Image.fromarray(_scale_to_eight_bit(samples))
+        if "transparency" not in image.info:
+            return gray
+        gray.putalpha(Image.fromarray(samples != image.info["transparency"]).convert("L"))
+        return gray.convert("RGBA")
     if image.has_transparency_data:
         return image.convert("RGBA")
+    if image.mode == "1":
+        return image.convert("L")
     return image.convert("RGB")
 
 

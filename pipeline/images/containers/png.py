@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 
 from pipeline.errors import ImageError
 from pipeline.images.containers.common import Essentials, check_size, exif_orientation
@@ -25,6 +26,7 @@ def reduce_png(data: bytes, max_pixels: int) -> Essentials:
     pixels: list[memoryview] = []
     exif = b""
     is_everyday = False
+    bits = color = 0
     at = len(PNG_SIGNATURE)
     for _ in range(_MAX_PNG_CHUNKS):
         if at + 8 > len(data):
@@ -41,6 +43,8 @@ def reduce_png(data: bytes, max_pixels: int) -> Essentials:
             is_everyday = len(kept) == 1
         if kind == b"IDAT":
             pixels.append(memoryview(data)[at + 8 : end - 4])
+        elif kind == b"tRNS" and color in (0, 2):
+            kept.append(_transparent_color(data[at:end], bits, color))
         elif kind in _KEPT_CHUNKS:
             kept.append(data[at:end])
         elif kind == b"eXIf":
@@ -56,6 +60,26 @@ def reduce_png(data: bytes, max_pixels: int) -> Essentials:
         kept += [*pixels, bytes(4), b"\0\0\0\0IEND\xae\x42\x60\x82"]
     is_everyday = is_everyday and bool(pixels)
     return Essentials(b"".join(kept), exif_orientation(exif), is_everyday=is_everyday)
+
+
+def _transparent_color(chunk: bytes, bits: int, color: int) -> bytes:
+    """The chunk that says which color is transparent; of less than 8 bits, as one of 8.
+
+    Pillow compares it with samples that have been made 8-bit ones.
+
+    Raises:
+      ImageError: it is RGB of 16 bits, and cannot be told from its neighbors in 8.
+    """
+    if bits == 16 and color == 2:
+        raise ImageError(
+            Reason.UNSUPPORTED_FORMAT, "a PNG of 16-bit RGB with a transparent color is not read"
+        )
+    if bits >= 8 or len(chunk) < 14:
+        return chunk
+    (value,) = struct.unpack_from(">H", chunk, 8)
+    most = (1 << bits) - 1
+    content = b"tRNS" + struct.pack(">H", (value & most) * 255 // most)
+    return struct.pack(">I", 2) + content + struct.pack(">I", zlib.crc32(content))
 
 
 def ends_early(data: bytes) -> bool:

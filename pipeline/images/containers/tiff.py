@@ -46,6 +46,8 @@ _MAX_OVERLAP = 8  # times that a file's bytes are in a strip
 # 64 bits. A strip or tile is decompressed as a whole.
 _MAX_BYTES_PER_PIXEL = 32
 _MAX_SEGMENT_BYTES = 2**29
+# What libjpeg says of old files whose pixels are right all the same.
+_HARMLESS = "Invalid SOS parameters"
 # For each strip or tile that is an image file, a decoder is started.
 _MAX_IMAGE_FILES = 20_000
 
@@ -85,8 +87,10 @@ class _Directory(NamedTuple):
           struct.error: the file ends before they do.
         """
         kind, count, at = self.entries.get(tag, (0, 0, 0))
-        if kind not in _TYPES:
+        if kind not in _TYPES or not count:
             return ()
+        if at > len(self.data):
+            raise ImageError(Reason.TRUNCATED, f"the file ends before the values of tag {tag}")
         if count > most:
             raise ImageError(Reason.CORRUPT, f"tag {tag} has {count:,} values")
         letters = _TYPES[kind]
@@ -140,6 +144,8 @@ def reduce_tiff(data: bytes, max_pixels: int) -> Essentials:
     order = "<" if data.startswith(b"II") else ">"
     big = 43 in data[2:4]
     (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+    if start > len(data):
+        raise ImageError(Reason.TRUNCATED, "the file ends before its directory begins")
     first = _read(data, order, big, start)
     pages = list(_pages(data, order, big, first))
     _refuse_raw(data, first, pages)
@@ -187,7 +193,7 @@ def _pages(data: bytes, order: str, big: bool, first: _Directory) -> Iterator[_D
         seen.add(start)
         try:
             page = _read(data, order, big, start)
-        except (struct.error, ImageError):
+        except (struct.error, OverflowError, ImageError):
             continue  # only the first one has to be whole
         yield page
         if not starts:
@@ -342,7 +348,12 @@ def _decode_jpeg(layout: Layout, segment: bytes, height: int) -> np.ndarray:
     is_ycbcr = kind.components == 3 and layout.photometric == YCBCR
     marked = b"\xff\xd8\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([is_ycbcr]) + reduced[2:]
     colors = {1: "GRAY", 3: "RGB", 4: "CMYK"}[kind.components]
-    return simplejpeg.decode_jpeg(marked, colors)
+    try:
+        return simplejpeg.decode_jpeg(marked, colors)
+    except ValueError as error:
+        if _HARMLESS not in str(error):
+            raise
+        return simplejpeg.decode_jpeg(marked, colors, strict=False)
 
 
 def _check_file(layout: Layout, width: int, height: int, rows: int) -> None:

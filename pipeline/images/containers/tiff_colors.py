@@ -31,9 +31,10 @@ Parts = Callable[[], Iterable[tuple[int, np.ndarray]]]
 def colors_of(layout: Layout, parts: Parts) -> Image.Image:
     """Make an image of samples: L, RGB, RGBA or CMYK.
 
-    Samples of up to 16 bits use their full range. Others have no agreed one: integers up to 65535
-    are taken for 16-bit, floats in [0, 1] for intensities; anything else is stretched from its
-    least to its greatest value. What stands for no data does not count, and becomes black.
+    Unsigned samples of up to 16 bits use their full range. Others have no agreed one: integers up
+    to 65535 are taken for 16-bit, those that take up more than half of their range for all of it,
+    floats in [0, 1] for intensities; anything else is stretched from its least to its greatest
+    value. What stands for no data does not count, and becomes black.
 
     Raises:
       ImageError: they cannot be decoded.
@@ -95,8 +96,13 @@ def _range(layout: Layout, parts: Parts) -> tuple[float, float]:
         low = lowest
     if not low <= high:  # there are no data at all
         return 0.0, 1.0
-    full = 1.0 if layout.sample_format == FLOAT else 65535.0
-    return (0.0, full) if low >= 0 and high <= full else (low, high)
+    if layout.sample_format == FLOAT:
+        return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+    if low >= 0 and high <= 65535:
+        return 0.0, 65535.0
+    least = 0.0 if layout.sample_format == UNSIGNED else -(2.0 ** (layout.bits - 1))
+    most = least + 2.0**layout.bits - 1
+    return (least, most) if high - low > (most - least) / 2 else (low, high)
 
 
 def _has_data(layout: Layout, samples: np.ndarray) -> np.ndarray:

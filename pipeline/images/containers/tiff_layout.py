@@ -268,6 +268,8 @@ class Layout:
 
     def _unknown_chroma(self) -> str:
         across, down = self.subsampling
+        if len(self.coefficients) != 3 or not all(0 < part < 1 for part in self.coefficients):
+            return "its YCbCr coefficients make no colors"
         if self.planar and self.subsampling != (1, 1):
             return "planar YCbCr is not read"
         if across not in (1, 2, 4) or down not in (1, 2, 4):

@@ -81,7 +81,7 @@ def test_twenty_kinds_of_bad_files_among_good_ones(tmp_path, color_model, capsys
     expected = {name: reason for name, (_, reason) in bad.items()}
     assert failed == expected | {"broken-link.jpg": "not_found"}
     assert summary(out)["failure_reasons"]["truncated"] == 6
-    assert "failures: 6 not_an_image, 6 truncated, 3 corrupt, 3 unsupported_format, 1 empty" in (
+    assert "failures: 6 not_an_image, 6 truncated, 4 corrupt, 2 unsupported_format, 1 empty" in (
         capsys.readouterr().out
     )
 

@@ -4,8 +4,10 @@ import imagecodecs
 import numpy as np
 import pytest
 from helpers.corpus import encoded, photo, segment
+from PIL import Image
 
 from pipeline.images.containers.jpeg import kind_of
+from pipeline.images.decode import decode
 
 PLAIN = encoded(photo(), "JPEG")
 GRAY = np.asarray(photo(mode="L"))
@@ -101,3 +103,45 @@ def test_the_frame_of_a_preview_does_not_count():
 )
 def test_no_frame(data):
     assert kind_of(data) is None
+
+
+# Which colors the components are
+
+
+def gradient():
+    y, x = np.mgrid[:64, :64]
+    return np.stack([x * 4, y * 4, 255 - x * 2 - y * 2], -1).astype(np.uint8)
+
+
+def without(data, marker):
+    """A JPEG without its first segment of a kind."""
+    at = data.index(bytes([0xFF, marker]))
+    return data[:at] + data[at + 2 + int.from_bytes(data[at + 2 : at + 4], "big") :]
+
+
+def coded(samples, stored, **options):
+    colors = "cmyk" if samples.shape[2] == 4 else "rgb"
+    options = {"colorspace": colors, "outcolorspace": stored, "subsampling": "444"} | options
+    return imagecodecs.jpeg8_encode(samples, 98, **options)
+
+
+RGB = gradient()
+CMYK = np.asarray(Image.fromarray(RGB).convert("CMYK"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        coded(RGB, "ycbcr"),
+        without(coded(RGB, "ycbcr"), 0xE0),
+        coded(RGB, "rgb"),  # as Adobe's marker says
+        without(coded(RGB, "rgb"), 0xEE),  # as the components' names say: R, G and B
+        coded(RGB, "ycbcr", subsampling="422"),
+        coded(RGB, "ycbcr", subsampling="440"),
+        coded(255 - CMYK, "cmyk"),  # with Adobe's marker, they are inverted
+        coded(255 - CMYK, "ycck"),
+        without(coded(CMYK, "cmyk"), 0xEE),
+    ],
+)
+def test_colors(data):
+    assert np.abs(decode(data, 64, 64).pixels.astype(int) - RGB).mean() < 2

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import struct
 
+from PIL import Image
+
 from pipeline.errors import ImageError
-from pipeline.images.containers.common import Essentials, check_size
+from pipeline.images.containers.common import Essentials, LazyImage, check_size
 from pipeline.records import Reason
 
 # No honest file has nearly as many.
@@ -20,12 +23,15 @@ def reduce_gif(data: bytes, max_pixels: int) -> Essentials:
     check_size(width, height, max_pixels)
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     kept = [data[:at]]
+    canvas, frame = (width, height), (0, 0, width, height)
     try:
         for _ in range(_MAX_GIF_BLOCKS):
             kind = data[at]
             if kind == 0x2C:
-                left, top, across, down = struct.unpack_from("<HHHH", data, at + 1)
-                check_size(max(width, left + across), max(height, top + down), max_pixels)
+                frame = struct.unpack_from("<HHHH", data, at + 1)
+                left, top, across, down = frame
+                canvas = max(width, left + across), max(height, top + down)
+                check_size(*canvas, max_pixels)
                 break
             if kind == 0x3B:
                 break
@@ -44,7 +50,21 @@ def reduce_gif(data: bytes, max_pixels: int) -> Essentials:
             raise ImageError(Reason.CORRUPT, f"it has more than {_MAX_GIF_BLOCKS:,} blocks")
     except (IndexError, struct.error):
         raise ImageError(Reason.TRUNCATED, "the file ends before the image begins") from None
-    return Essentials(b"".join([*kept, data[at:]]), 1, is_everyday=True)
+    if frame == (0, 0, *canvas):
+        return Essentials(b"".join([*kept, data[at:]]), 1, is_everyday=True)
+    # Pillow would fill what is around the frame with the first color. It is given the frame alone.
+    screen = data[:6] + struct.pack("<HH", *frame[2:]) + data[10:]
+    alone = [screen[: len(kept[0])], *kept[1:], data[at : at + 1], bytes(4), data[at + 5 :]]
+    image = LazyImage("GIF", canvas, lambda: _placed(b"".join(alone), canvas, frame[:2]))
+    return Essentials(data, 1, image, is_everyday=True)
+
+
+def _placed(gif: bytes, canvas: tuple[int, int], place: tuple[int, int]) -> Image.Image:
+    """A frame on a canvas that is transparent around it."""
+    image = Image.new("RGBA", canvas)
+    with Image.open(io.BytesIO(gif), formats=("GIF",)) as frame:
+        image.paste(frame.convert("RGBA"), place)
+    return image
 
 
 def reduce_webp(data: bytes, max_pixels: int) -> Essentials:

@@ -6,7 +6,7 @@ Run by ``make bench``, which makes the contenders' environments first. Each cont
 of its own that reads a list of JPEG files, labels them with MobileNetV2 and writes rows, see
 ``contenders/common.py``. Measured for each, medians over the rounds:
 
-- the whole process, start-up included, in images a second;
+- the whole process, start-up included, in images per second;
 - the steady rate, from the end of the first batch to the end of the last;
 - CPU time of the whole machine, in ms an image: nothing else should run;
 - peak memory of the process and all its children (proportional set size, so that what they share
@@ -180,7 +180,7 @@ def _busy_seconds() -> float:
 
 
 def _steady(marks: Path) -> float:
-    """Images a second between the end of the first batch and that of the last; NaN if unknown."""
+    """Images per second between the end of the first batch and that of the last; NaN if unknown."""
     if not marks.exists():  # processes that this package starts by itself leave none
         return math.nan
     lines = sorted(line.split() for line in marks.read_text().splitlines())
@@ -246,7 +246,7 @@ def plot(table: list[dict[str, Any]], path: Path) -> None:
         axes.bar_label(bars, fmt="%.0f", padding=3, fontsize=8)
         bars.set_label(label)
     axes.set_yticks(places, [row["contender"] for row in rows])
-    axes.set_xlabel("images a second")
+    axes.set_xlabel("images per second")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")
     figure.savefig(path, dpi=120)

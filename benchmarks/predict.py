@@ -107,7 +107,7 @@ def main() -> None:
         for name, times in measured.items()
     ]
     print(
-        "| way | wall ms an image | CPU ms | top-1 | agreement |\n| --- | --- | --- | --- | --- |"
+        "| way | wall ms per image | CPU ms | top-1 | agreement |\n| --- | --- | --- | --- | --- |"
     )
     for row in rows:
         print("| " + " | ".join(str(value) for value in row.values()) + " |")

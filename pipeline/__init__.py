@@ -1,4 +1,4 @@
-"""Label images at scale: Apache Beam, RunInference and TensorFlow Hub classifiers.
+"""Label images at scale with TensorFlow Hub classifiers, on Apache Beam.
 
     from pipeline import LabelImages
 
@@ -40,14 +40,14 @@ __all__ = [
     "UsageError",
 ]
 
-# TensorFlow reads these once, while it is imported. Every module that imports TensorFlow lives in
-# this package, so setting them here reaches the launcher and every worker in time.
+# TensorFlow reads these once, when it is imported. Every module that imports TensorFlow is in this
+# package, so setting them here takes effect in time, in the launcher and on every worker.
 # oneDNN halves the prediction time on CPUs where TensorFlow leaves it off by default.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # 2 hides TensorFlow's notes on CPU features and absent GPUs; errors are still shown.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-# On Python 3.10, Google's clients say in ten lines that they will not follow it for long.
+# On Python 3.10, Google's clients warn in ten lines that they will soon drop it.
 warnings.filterwarnings(
     "ignore", message="You are using a (non-supported )?Python version", category=FutureWarning
 )
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from pipeline.records import Failure, ImageRef, Labeled, Prediction, Reason
     from pipeline.transforms import LabeledImages, LabelImages
 
-# The modules that define them, those that are imported quickly first.
+# The modules that define them; those that import quickly come first.
 _MODULES = (
     "pipeline.errors",
     "pipeline.limits",
@@ -84,7 +84,7 @@ _MODULES = (
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: Beam takes seconds, and ``--help`` needs none."""
+    """Import a public name on first use: Beam takes seconds, and ``--help`` does not need it."""
     if name in __all__:
         for module in map(importlib.import_module, _MODULES):
             if hasattr(module, name):

@@ -35,6 +35,7 @@ class _Facts(NamedTuple):
     sentence: str
     is_transient: bool = False
     is_for_good: bool = False
+    is_of_version: bool = False
 
 
 class Reason(str, Enum):
@@ -46,6 +47,8 @@ class Reason(str, Enum):
       is_transient: whether it may pass within seconds, so that the same run tries again.
       is_for_good: whether the file itself is the reason, so that no run would label it until it
         changes. Permissions, credentials and devices come and go while the file stays the same.
+      is_of_version: whether another version of this package, or of what it decodes with, may well
+        label it.
     """
 
     _value_: str
@@ -53,6 +56,7 @@ class Reason(str, Enum):
     sentence: str
     is_transient: bool
     is_for_good: bool
+    is_of_version: bool
 
     def __new__(cls, *facts: Any) -> Reason:
         """Make the string that a row has, with its facts as attributes."""
@@ -63,6 +67,7 @@ class Reason(str, Enum):
         reason.sentence = row.sentence
         reason.is_transient = row.is_transient
         reason.is_for_good = row.is_for_good
+        reason.is_of_version = row.is_of_version
         return reason
 
     NOT_FOUND = _Facts("not_found", "read", "There is no such file, or it is gone.")
@@ -95,6 +100,7 @@ class Reason(str, Enum):
         "decode",
         "The image's format is not supported; convert it to JPEG or PNG.",
         is_for_good=True,
+        is_of_version=True,
     )
     TRUNCATED = _Facts(
         "truncated",

@@ -100,7 +100,10 @@ def test_a_reason_is_its_text_in_rows_and_on_workers(reason):
 def tried_again(reason):
     if reason.is_transient:
         return "by the same run, and by the next"
-    return "once the file has changed" if reason.is_for_good else "by the next run"
+    if not reason.is_for_good:
+        return "by the next run"
+    or_else = ", or the version of this package or its libraries" if reason.is_of_version else ""
+    return f"once the file has changed{or_else}"
 
 
 def test_the_documentation_has_every_reason_as_it_is():

@@ -1,1 +1,1 @@
-"""The command line: its flags, the configuration that they become, and flags in a YAML file."""
+"""Define the command line: flags, the configuration they become, and flags in a YAML file."""

@@ -1,4 +1,4 @@
-"""The companion job: a new head, or a whole network, from photographs in class folders.
+"""Train a classifier, its head or the whole network, on images with known classes.
 
 find ──► decode ──► extract ──► features ──► train ──► evaluate ──► export ──► label's --model
 """

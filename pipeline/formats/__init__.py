@@ -1,1 +1,1 @@
-"""The formats of rows: how they are written, and how they are read."""
+"""Write and read rows in every format, and in BigQuery."""

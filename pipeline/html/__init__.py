@@ -1,4 +1,4 @@
-"""Renders pages of HTML; ``page.css.jinja`` is how the pages of both jobs look."""
+"""Render HTML pages; ``page.css.jinja`` is the style of both jobs' pages."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import jinja2
 
 
 def render(template: Path, **values: Any) -> str:
-    """Render a page of HTML; whatever is put into it shows as text.
+    """Render an HTML page; every value in it is escaped, so it shows as text.
 
     Args:
-      template: path of a Jinja template.
+      template: path to a Jinja template.
       **values: the template's variables.
     """
     environment = jinja2.Environment(
@@ -34,5 +34,5 @@ def percent(share: float | None) -> str:
 
 
 def data_uri(mime_type: str, content: bytes) -> str:
-    """Make a URI that is the content itself."""
+    """Make a URI that contains the content."""
     return f"data:{mime_type};base64," + base64.b64encode(content).decode("ascii")

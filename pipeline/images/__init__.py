@@ -1,1 +1,1 @@
-"""Image files → uint8 pixels at the model's size."""
+"""Turn image files into uint8 pixels at the model's size."""

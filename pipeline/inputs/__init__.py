@@ -1,1 +1,1 @@
-"""From what the user points at to a PCollection of ``ImageRef``."""
+"""Turn what the user points at into a PCollection of ``ImageRef``."""

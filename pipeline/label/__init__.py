@@ -1,1 +1,1 @@
-"""The label job, and its dry run."""
+"""Run the label job, and its dry run."""

@@ -52,7 +52,8 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
             ask_for_versions=config.incremental,
             folder_is_truth=config.truth == PARENT,
         )
-        | "SetAsideDone" >> SetAsideDone(run.attempts, run.earlier_runs, run.truth)
+        | "SetAsideDone"
+        >> SetAsideDone(run.attempts, run.earlier_runs, run.truth, run.same_versions)
     )
     loaded = new | "Load" >> tfrecords.LoadRecords()
     labeled, failures = loaded | "LabelImages" >> LabelImages(

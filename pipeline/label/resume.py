@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import gzip
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -21,7 +21,7 @@ from pipeline.formats.registry import suffix_of
 from pipeline.formats.shards import read_rows
 from pipeline.inputs.find import distinct, list_images
 from pipeline.inputs.kinds import Input
-from pipeline.records import Failure, ImageRef, Labeled, from_json, from_row
+from pipeline.records import Failure, ImageRef, Labeled, Reason, from_json, from_row
 from pipeline.redaction import name_of
 
 
@@ -43,29 +43,38 @@ class SetAsideDone(beam.PTransform):
     """Expects ``ImageRef``s, duplicates included, outputs ``SortedImages``.
 
     An image counts as done if its row has the version that it has now, and is a label, or a failure
-    of which the file itself is the reason.
+    of which the file itself is the reason. What was no supported format to other versions of this
+    package and its libraries is tried again.
 
     Args:
       attempts: globs of files with rows of this run's earlier attempts, where an image may have
         several.
       earlier_runs: globs of files with rows of runs whose images need not be labeled again.
       truth: a table with the true classes of images, if there is one.
+      same_versions: the ids of the runs, of those that are in the rows, by the same versions.
     """
 
     def __init__(
-        self, attempts: Sequence[str], earlier_runs: Sequence[str], truth: Input | None = None
+        self,
+        attempts: Sequence[str],
+        earlier_runs: Sequence[str],
+        truth: Input | None = None,
+        same_versions: Collection[str] = (),
     ):
         super().__init__()
         self._attempts = attempts
         self._earlier_runs = earlier_runs
         self._truth = truth
+        self._same_versions = frozenset(same_versions)
 
     def expand(self, refs: beam.PCollection[ImageRef]) -> SortedImages:
         """Join by the images' names; the shuffle also spreads the images over workers."""
         sources = {
             "found": refs | "ByName" >> beam.Map(_by_name),
-            "attempts": refs.pipeline | "Attempts" >> _ReadRows(self._attempts, whole=True),
-            "earlier": refs.pipeline | "EarlierRuns" >> _ReadRows(self._earlier_runs, whole=False),
+            "attempts": refs.pipeline
+            | "Attempts" >> _ReadRows(self._attempts, self._same_versions, whole=True),
+            "earlier": refs.pipeline
+            | "EarlierRuns" >> _ReadRows(self._earlier_runs, self._same_versions, whole=False),
         }
         if self._truth is not None:
             sources["truth"] = (
@@ -99,10 +108,10 @@ def _truth_by_name(ref: ImageRef) -> tuple[str, str | None]:
 class _ReadRows(beam.PTransform):
     """Expects a pipeline, outputs what is to be known of each row, keyed by its image."""
 
-    def __init__(self, globs: Sequence[str], whole: bool):
+    def __init__(self, globs: Sequence[str], same_versions: frozenset[str], whole: bool):
         super().__init__()
         self._globs = globs
-        self._whole = whole
+        self._read = functools.partial(_read, same_versions=same_versions, whole=whole)
 
     def expand(self, pipeline: Any) -> beam.PCollection[tuple[str, Any]]:
         """The files are spread over the workers."""
@@ -113,12 +122,16 @@ class _ReadRows(beam.PTransform):
             | "Paths" >> beam.Map(lambda file: file.path)
             | "Whole" >> beam.Filter(suffix_of)  # another attempt may have died writing one
             | beam.Reshuffle()
-            | "Read" >> beam.FlatMap(functools.partial(_read, whole=self._whole))
+            | "Read" >> beam.FlatMap(self._read)
         )
 
 
-def _read(path: str, whole: bool) -> Iterator[tuple[str, str | tuple[str, str, bool]]]:
+def _read(
+    path: str, same_versions: frozenset[str], whole: bool
+) -> Iterator[tuple[str, str | tuple[str, str, bool]]]:
     """Of each row of a file the image, and the row, or what ``sort_images`` is to know of it.
+
+    Failures that other versions of this package may not have had do not count.
 
     Raises:
       RunError: there is something else in it.
@@ -126,7 +139,12 @@ def _read(path: str, whole: bool) -> Iterator[tuple[str, str | tuple[str, str, b
     try:
         for row in map(from_row, read_rows(path)):
             for_good = isinstance(row, Labeled) or row.is_for_good
-            yield row.image, row.to_json() if whole else (row.run_id, row.version, for_good)
+            if isinstance(row, Failure) and Reason(row.reason).is_of_version:
+                for_good = row.run_id in same_versions
+            if not whole:
+                yield row.image, (row.run_id, row.version, for_good)
+            elif for_good:
+                yield row.image, row.to_json()
     except (
         ValueError,
         KeyError,

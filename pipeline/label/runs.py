@@ -36,7 +36,7 @@ from pipeline.models.spec import ModelSpec
 from pipeline.outputs import layout
 from pipeline.records import TIME, TIME_IN_NAMES
 from pipeline.redaction import name_of
-from pipeline.runner import new_run_id
+from pipeline.runner import new_run_id, versions
 
 UNFINISHED = ".unfinished"
 _RUN = "run.json"
@@ -66,6 +66,8 @@ class Run:
       settings: what the rows depend on.
       attempts: globs of the rows of this run's earlier attempts.
       earlier_runs: globs of the rows of runs whose images need not be labeled again.
+      same_versions: the ids of the runs, of those with such rows, by the same versions of this
+        package and its libraries.
       replaced: the ids of runs that are deleted for it.
     """
 
@@ -80,6 +82,7 @@ class Run:
     settings: dict[str, Any]
     attempts: tuple[str, ...] = ()
     earlier_runs: tuple[str, ...] = ()
+    same_versions: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
 
     @property
@@ -159,7 +162,7 @@ def begin(plan: Plan) -> Run:
     try:
         for folder in plan.unwanted:
             _clear(folder)
-        return _start(plan.run) if plan.note is None else _go_on(plan.run, plan.note)
+        return _start(plan.run, versions()) if plan.note is None else _go_on(plan.run, plan.note)
     except StoreError as error:
         raise OutputError(
             f"cannot be written: {error}", subject="output", given=plan.run.folder
@@ -261,7 +264,8 @@ def _increment(run: Run) -> Plan:
         for folder, note in sorted(counts.items())
         for shards in _shards_of(note or {})
     ]
-    run = dataclasses.replace(run, earlier_runs=tuple(globs))
+    alike = (note["run_id"] for note in counts.values() if note and _is_of_these_versions(note))
+    run = dataclasses.replace(run, earlier_runs=tuple(globs), same_versions=tuple(alike))
     unwanted = {}
     for folder, note in sorted(unfinished.items(), reverse=True):
         if run.config.if_exists == "fail":
@@ -314,14 +318,19 @@ def _is_there(folder: str) -> bool:
     return bool(storage.find(folder, f"{UNFINISHED}/{_RUN}")) or _has_rows(folder)
 
 
-def _start(run: Run) -> Run:
-    """Note that a run has begun."""
+def _is_of_these_versions(note: dict[str, Any]) -> bool:
+    return bool(note.get("versions") == versions())
+
+
+def _start(run: Run, first_versions: dict[str, str] | None) -> Run:
+    """Note that a run has begun, and with which versions it first did."""
     if not storage.is_remote(run.folder):
         storage.make_folder(run.unfinished)
     note = {
         "run_id": run.run_id,
         "started_at": f"{run.started:{TIME}}",
         "settings": run.settings,
+        "versions": first_versions,
     }
     storage.write_file(storage.join(run.unfinished, _RUN), json.dumps(note, indent=2).encode())
     flags = as_yaml(run.config).encode()
@@ -336,7 +345,9 @@ def _go_on(run: Run, note: dict[str, Any]) -> Run:
     first of its rows are.
     """
     started = datetime.strptime(note["started_at"], TIME).replace(tzinfo=timezone.utc)
-    run = _start(dataclasses.replace(run, run_id=note["run_id"], started=started))
+    alike = (*run.same_versions, *([note["run_id"]] if _is_of_these_versions(note) else []))
+    run = dataclasses.replace(run, run_id=note["run_id"], started=started, same_versions=alike)
+    _start(run, note.get("versions"))
     layout.remove(run.folder, [layout.SUMMARY, layout.REPORT])
     shards = layout.find_shards(run.folder, *_ROWS)
     taken = in_one_format(shards)

@@ -1,1 +1,1 @@
-"""Models: found, probed, loaded, and called."""
+"""Find, probe, load and call models."""

@@ -1,1 +1,1 @@
-"""What a run leaves: rows, its folder, copies of images."""
+"""Write what a run leaves: rows, the files in its folder, copies of images."""

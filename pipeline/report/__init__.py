@@ -1,1 +1,1 @@
-"""The page of a label run: ``report.html``, which needs nothing else, not even a network."""
+"""Write the page of a label run: ``report.html``, one file that works offline."""

@@ -1,4 +1,4 @@
-"""The embedded default: drawn images, the small model trained on them, and its features alone."""
+"""Locate the embedded sample: drawings, the model trained on them, and its features alone."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
-"""Files anywhere: on this machine, in any store that Beam knows, on a server.
+"""Read, list and write files anywhere: on this machine, in any store that Beam knows, on a server.
 
-Everything that a store or its client raises comes out of here as a ``StoreError``, and nothing else
-does: a mistake in this package's own code stays what it is. Only ``read_bytes``, which reads the
-images, makes an ``ImageError`` of it.
+Whatever a store or its client raises leaves this room as a ``StoreError``. Nothing else does: a bug
+in this package keeps its own exception. Only ``read_bytes``, which reads the images, raises an
+``ImageError`` instead.
 """
 
 from pipeline.storage.http import open_http

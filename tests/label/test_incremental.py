@@ -1,5 +1,6 @@
 """Incremental runs: each night labels what is new."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -42,6 +43,30 @@ def test_a_night_labels_what_is_new_or_changed(flags, photos, capsys):
     assert summary(third)["skipped"] == summary(third)["found"] == 12
     assert files(third) == WHOLE
     assert rows(third, "labels") == []
+
+
+def made_by_an_older_version(folder):
+    """As if the run in a folder had been one of an older version of this package."""
+    made = summary(folder)
+    made["versions"]["image-labeling"] = "0.0.1"
+    (folder / "summary.json").write_text(json.dumps(made))
+
+
+def test_formats_are_tried_again_by_another_version(flags, photos):
+    (Path(photos) / "layers.psd").write_bytes(b"8BPS\0\1" + bytes(100))
+    (Path(photos) / "damaged.png").write_bytes(image_file("red")[:60])
+
+    def failed_in(night):
+        return [Path(row["image"]).name for row in rows(night, "failures")]
+
+    assert run_night(flags, max_failure_ratio=1) == 0
+    assert {"layers.psd", "damaged.png"} <= set(failed_in(nights(flags["output"])[0]))
+    for night, tried in enumerate([[], ["layers.psd"], []], 1):
+        assert run_night(flags, max_failure_ratio=1) == 0
+        assert failed_in(nights(flags["output"])[night]) == tried
+        if night == 1:
+            for folder in nights(flags["output"]):
+                made_by_an_older_version(folder)
 
 
 def test_a_new_model_labels_all_again(tmp_path, flags, color_model, capsys):

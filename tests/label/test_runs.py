@@ -137,6 +137,21 @@ def test_what_could_not_be_read_is_tried_again(tmp_path, color_model, monkeypatc
         assert server.requests["/b.png"] == 1
 
 
+def test_formats_are_tried_again_by_another_version(flags, photos):
+    (Path(photos) / "layers.psd").write_bytes(b"8BPS\0\1" + bytes(100))
+    assert run(**flags) == 0
+    out = Path(flags["output"])
+    made = summary(out)
+    taken_over = []
+    for version in (made["versions"]["image-labeling"], "0.0.1"):
+        versions = made["versions"] | {"image-labeling": version}
+        (out / "summary.json").write_text(json.dumps(summary(out) | {"versions": versions}))
+        assert run(**flags) == 0
+        taken_over.append(summary(out)["taken_over"])
+        assert summary(out)["failure_reasons"] == made["failure_reasons"]
+    assert taken_over == [made["found"], made["found"] - 1]
+
+
 def test_what_beam_left_behind_is_cleared_away(flags, monkeypatch):
     break_off(monkeypatch, flags)
     assert list(Path(flags["output"]).glob("beam-temp-*"))

@@ -1,4 +1,4 @@
-"""``python -m pipeline COMMAND``: dispatch, and errors as one line."""
+"""Run ``python -m pipeline COMMAND``: dispatch, and errors as one line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-      0 done · 1 the run failed, or too many images did · 2 usage error: fix the command, or the
+      0 done · 1 the run failed, or too many images did · 2 usage error: fix the command or the
       path it names. Ctrl-C ends the process with 130 and SIGTERM with 143, as shells have it.
     """
     try:
@@ -43,8 +43,8 @@ def main(argv: list[str] | None = None) -> int:
 def _import(job: str) -> ModuleType:
     """Import a job's module, when it is needed: Beam and TensorFlow take seconds.
 
-    None of the million objects that importing makes is garbage. To collect in between would take a
-    fifth more time, and to look at them again later some of each run's.
+    Importing makes a million objects, none of which is garbage. Collecting in between would take a
+    fifth more time, and looking at them again later would slow each run down.
     """
     if job in sys.modules or not gc.isenabled():
         return importlib.import_module(job)
@@ -57,9 +57,9 @@ def _import(job: str) -> ModuleType:
 
 
 def console() -> None:
-    """Run the command that the process was started with, and end the process at once.
+    """Run the command that this process was started with, and end the process at once.
 
-    Python by itself would wait for all images that are being read.
+    Python itself would wait for all images that are being read.
     """
     interrupt = functools.partial(_interrupt, os.dup(2))
     signal.signal(signal.SIGINT, interrupt)
@@ -83,8 +83,8 @@ def _exit(code: int) -> NoReturn:
 
 
 def _interrupt(standard_error: int, number: int, _: object) -> NoReturn:
-    """Ctrl-C, or a scheduler that wants the machine back: keep what is done, and end."""
-    os.dup2(standard_error, 2)  # which is another while TensorFlow is imported
+    """Keep what is done and end, on Ctrl-C or when a scheduler wants the machine back."""
+    os.dup2(standard_error, 2)  # a different one while TensorFlow is being imported
     for again in (signal.SIGINT, signal.SIGTERM):
         signal.signal(again, lambda number, _: os._exit(128 + number))
     progress.end()
@@ -95,7 +95,7 @@ def _interrupt(standard_error: int, number: int, _: object) -> NoReturn:
         state = f": {counts.done:,} images done, {counts.failed:,} failed"
     if counts.kept:
         state += f", the rows of {counts.kept:,} kept"
-    # Older results have been dealt with; the next attempt goes on with the rows of this one.
+    # Older results have been handled already; the next attempt goes on with this one's rows.
     argv = without_flags(sys.orig_argv, re.compile("--if_exists"))
     command = shlex.join(without_secret_flags(argv))
     say(f"interrupted{state}; to go on, give the same command again: {command}")

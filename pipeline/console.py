@@ -1,4 +1,4 @@
-"""Lines for people, on standard error; standard output is for results."""
+"""Print lines for people on standard error; standard output is for results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from pipeline.redaction import redact
 
-# C0, DEL and C1 but the line feed; what turns the direction of writing; Unicode's own line ends.
+# C0, DEL and C1 except the line feed; marks of writing direction; Unicode's own line ends.
 _UNPRINTABLE = [
     *(code for code in range(0x20) if code != 0x0A),
     *range(0x7F, 0xA0),
@@ -33,7 +33,7 @@ _printer: Callable[[str], None] = _print
 
 @contextlib.contextmanager
 def through(printer: Callable[[str], None]) -> Iterator[None]:
-    """While in here, have something else print the lines: what else is on the terminal then."""
+    """While in this context, let something else print the lines: whatever owns the terminal."""
     global _printer
     _printer = printer
     try:
@@ -43,9 +43,9 @@ def through(printer: Callable[[str], None]) -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    r"""The text with control characters as escapes, ``\x1b``, but for line feeds.
+    r"""Escape control characters in a text, as ``\x1b``, except line feeds.
 
-    A file's name may hold any of them, and with them color, move, hide or reverse what a person
+    A file's name may contain any of them, and so color, move, hide or reverse what a person
     reads.
     """
     return text.translate(_ESCAPES)

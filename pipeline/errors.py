@@ -1,16 +1,16 @@
-"""The errors of this package.
+"""Define the errors of this package.
 
 LabelingError
-├── UsageError           the user's to correct: one line on the console, exit code 2
-│   ├── InputError       no image is found where --input says
-│   ├── ModelError       --model cannot be fetched, loaded or used as a classifier
-│   ├── LabelsError      the label file is absent or does not fit the model
-│   ├── DeviceError      there is no GPU, and one is needed
-│   └── OutputError      --output cannot be written, or already holds results
-├── ImageError           one image cannot be read or decoded: becomes a row in failures
+├── UsageError           for the user to fix: one line on the console, exit code 2
+│   ├── InputError       an input names no image
+│   ├── ModelError       the model cannot be fetched, loaded or used as a classifier
+│   ├── LabelsError      the label file is missing or does not fit the model
+│   ├── DeviceError      a GPU is needed, and there is none
+│   └── OutputError      the output cannot be written, or already has results
+├── ImageError           one image cannot be read or decoded; it becomes a row in failures
 └── RunError             the run itself went wrong: the run fails, exit code 1
-    ├── StoreError       a store, server or disk did not do what it was asked; who knows which
-    │                    argument named it makes a UsageError of it, or goes on without
+    ├── StoreError       a store, server or disk failed; a caller that knows which argument named
+    │                    it raises a UsageError instead, or goes on without it
     ├── PredictionError  the model did not return one result for each image
     │   └── OutOfMemoryError  a batch does not fit in the device's memory
     └── ReconciliationError  images came out that did not go in, or the reverse
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 
 class LabelingError(Exception):
-    """Base of everything that this package raises on purpose."""
+    """Base of all errors that this package raises on purpose."""
 
 
 class UsageError(LabelingError):
-    """A mistake of the user's, in an argument or in what it points at.
+    """A mistake by the user, in an argument or in what it points at.
 
-    The command line and ``LabelImages`` share these errors, and the same argument is ``--top_k`` on
-    the one and ``top_k`` of the other. So errors name arguments, and whoever shows them decides how
-    they are spelled: ``str`` as in Python, ``said`` as it is asked to.
+    The command line and ``LabelImages`` share these errors; the former spells an argument
+    ``--top_k``, the latter ``top_k``. So errors name arguments, and whoever shows an error decides
+    on the spelling: ``str`` spells them as in Python, ``said`` as its caller wants.
 
     Attributes:
       problem: what is wrong, in one line.
-      subject: the argument that is to blame, as it is spelled in Python; "" for none.
-      given: what the user gave for it.
-      remedy: what to do; a ``{labels_file}`` in it is the argument of that name. Nothing that a
-        user wrote may be in it.
+      subject: the argument at fault, as Python spells it; "" for none.
+      given: the value that the user gave it.
+      remedy: what to do; ``{labels_file}`` in it stands for the argument of that name. It must not
+        contain anything that a user wrote.
     """
 
     def __init__(self, problem: str, *, subject: str = "", given: object = None, remedy: str = ""):
@@ -50,14 +50,14 @@ class UsageError(LabelingError):
         self.subject = subject
         self.given = given
         self.remedy = remedy
-        # Beam raises a worker's error again as a copy that it makes of the first argument.
+        # Beam re-raises a worker's error as a copy made from the first argument.
         super().__init__(self.said(str))
 
     def said(self, spell: Callable[[str], str]) -> str:
-        """The whole message: subject, what was given, problem, remedy.
+        """Build the whole message: subject, given value, problem, remedy.
 
         Args:
-          spell: how the arguments are spelled where the message is read.
+          spell: turns an argument's name into the spelling that the reader knows.
         """
         parts = []
         if self.subject:
@@ -73,7 +73,7 @@ class UsageError(LabelingError):
 
 
 class InputError(UsageError):
-    """No image is found where an input says."""
+    """An input names no image."""
 
 
 class ModelError(UsageError):
@@ -81,22 +81,22 @@ class ModelError(UsageError):
 
 
 class LabelsError(UsageError):
-    """The label file is absent, unreadable, or of another length than the model's output."""
+    """The label file is missing, unreadable, or does not fit the model's output."""
 
 
 class DeviceError(UsageError):
-    """There is no GPU where the model is to run, and one is needed."""
+    """A GPU is needed, and there is none where the model would run."""
 
 
 class OutputError(UsageError):
-    """The output folder cannot be written, or already holds results."""
+    """The output folder cannot be written, or already has results."""
 
 
 class ImageError(LabelingError):
     """One image cannot be read or decoded.
 
     Attributes:
-      reason: the closed-set reason that goes into the failure's row.
+      reason: goes into the failure's row.
       message: one line for people.
     """
 
@@ -114,14 +114,14 @@ class RunError(LabelingError):
 
 
 class StoreError(RunError):
-    """A store, a server or this machine's disk did not do what it was asked to.
+    """A store, a server or this machine's disk failed.
 
-    The storage room raises it, whatever the client raised, which is its cause. It is a RunError for
-    those who let it pass: the run fails. Where an argument of the user's named the file, it becomes
-    a UsageError.
+    The storage room raises it for whatever a client raised, which is its cause. As a RunError it
+    fails the run, if no caller handles it. If an argument from the user named the file, the caller
+    raises a UsageError instead.
 
     Attributes:
-      reason: as an image's that cannot be read; it tells what may pass from what will not.
+      reason: as for an image that cannot be read; it says whether another attempt could help.
       message: one line for people, in the store's own words, without secrets.
     """
 

@@ -16,15 +16,15 @@ CALIBRATION_BINS = 15
 
 @dataclass(frozen=True)
 class ClassScores:
-    """How well one class is told from the others.
+    """How well the model tells one class from the others.
 
     Attributes:
       label: its name.
       images: number of images of this class.
-      precision: share in [0, 1] that are of this class, among the images predicted as it; None if
-        no image is.
-      recall: share in [0, 1] that are predicted as this class, among the images of it; None if
-        no image is.
+      precision: share in [0, 1] of the images predicted as this class that belong to it; None if
+        no image is predicted as it.
+      recall: share in [0, 1] of this class's images that are predicted as it; None if it has no
+        images.
     """
 
     label: str
@@ -38,12 +38,12 @@ class Evaluation:
     """How good the answers for a set of images are.
 
     Attributes:
-      images: their number.
-      accuracy: share of them in [0, 1] whose most probable class is the true one.
+      images: number of images.
+      accuracy: share in [0, 1] of the images whose most probable class is the true one.
       interval: the accuracy's 95 % Wilson score interval, in [0, 1].
-      calibration_error: by how much the probability of the most probable class misses the share
-        of right answers, in [0, 1]: the expected calibration error in 15 equal-width bins, Guo et
-        al. 2017, arXiv:1706.04599, equation 3.
+      calibration_error: difference in [0, 1] between the probability of the most probable class
+        and the share of correct answers: the expected calibration error in 15 equal-width bins,
+        Guo et al. 2017, arXiv:1706.04599, equation 3.
       classes: in the order of the model's output.
       confusion: numbers of images, ``[C, C]``; row: the truth, column: the prediction.
     """
@@ -72,7 +72,7 @@ def evaluate(truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]
 
     Args:
       truth: int ``[N]``, indices of the true classes.
-      probabilities: float ``[N, C]`` in [0, 1]. Of equally probable classes the first counts.
+      probabilities: float ``[N, C]`` in [0, 1]. If classes are equally probable, the first counts.
       labels: the names of the ``C`` classes.
 
     Raises:
@@ -121,7 +121,7 @@ def evaluate(truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]
 def wilson_interval(successes: int, total: int) -> tuple[float, float]:
     """Compute the 95 % score interval of a share (Wilson 1927, doi:10.1080/01621459.1927.10502953).
 
-    Unlike the normal approximation it stays in [0, 1] and is not empty for none or all of a few.
+    Unlike the normal approximation, it stays in [0, 1], and has a width if none or all succeed.
 
     Args:
       successes: 0 to ``total``.
@@ -145,7 +145,7 @@ def calibration_error(right: Sequence[float], confidence: Sequence[float], image
     """Compute the expected calibration error: Guo et al. 2017, arXiv:1706.04599, equation 3.
 
     Args:
-      right: number of right answers in each bin, ``[CALIBRATION_BINS]``.
+      right: number of correct answers in each bin, ``[CALIBRATION_BINS]``.
       confidence: sum of the answers' probabilities in each bin, ``[CALIBRATION_BINS]``.
       images: number of images in all bins.
     """

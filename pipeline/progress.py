@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, elsewhere a line now and then."""
+"""Show the progress of a run: a bar on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ if TYPE_CHECKING:
 SECONDS_TO_FIRST_LINE = 10.0
 SECONDS_BETWEEN_LINES = 30.0
 
-# The bar is drawn so often; without one, so often is looked how fast it goes.
+# How often the bar is drawn; without a bar, how often the rate is measured.
 _SECONDS_BETWEEN_FRAMES = 0.2
 _SECONDS_BETWEEN_LOOKS = 1.0
 
-# The rate is that of the last so many seconds: what comes next is like what was last.
+# The rate is measured over the last so many seconds: the next images are like the latest.
 _SECONDS_OF_RATE = 60.0
 
 _lock = threading.Lock()
 
 
 class Counts(NamedTuple):
-    """Images.
+    """Numbers of images.
 
-    ``found`` in the inputs, as often as they are named there; of those, once all are found,
-    ``to_do`` and ``set_aside``: named before, or done by earlier attempts or runs. ``done`` by the
-    model; ``failed``; ``kept``: in rows that another attempt finds, should this one be killed.
+    ``found``: in the inputs, as often as they are named there. Once all are found, each is either
+    ``to_do`` or ``set_aside``, because it was named before or done by earlier attempts or runs.
+    ``done``: by the model. ``failed``. ``kept``: in rows that the next attempt finds if this one is
+    killed.
     """
 
     found: int = 0
@@ -46,9 +47,9 @@ class Counts(NamedTuple):
 
     @property
     def total(self) -> int | None:
-        """How many there are to do; None as long as that is not known.
+        """How many images there are to do; None while that is unknown.
 
-        Images are set aside once all are found, so that this may become less, but not more.
+        Images are set aside once all are found, so this may fall but not rise.
         """
         if not self.to_do + self.set_aside:
             return None
@@ -59,9 +60,9 @@ _counts = Counts()
 
 
 def add(**counts: int) -> None:
-    """Count images of this process, by fields of ``Counts``.
+    """Add to this process's counts, by fields of ``Counts``.
 
-    Free of any runner, hence for people only.
+    Independent of the runner, so it is for people only.
     """
     global _counts
     with _lock:
@@ -69,7 +70,7 @@ def add(**counts: int) -> None:
 
 
 def counts() -> Counts:
-    """Of this process, so far."""
+    """Return this process's counts so far."""
     return _counts
 
 
@@ -77,10 +78,10 @@ def counts() -> Counts:
 def shown(
     first: float = SECONDS_TO_FIRST_LINE, between: float = SECONDS_BETWEEN_LINES
 ) -> Iterator[None]:
-    """While in here, show the progress on standard error.
+    """While in this context, show the progress on standard error.
 
     Args:
-      first: seconds until the first line, where standard error is no terminal.
+      first: seconds until the first line, if standard error is not a terminal.
       between: seconds from one line to the next.
     """
     with contextlib.ExitStack() as stack:
@@ -99,7 +100,7 @@ def shown(
 
 
 def end() -> None:
-    """Take the bar off the terminal at once; for a process that is about to end."""
+    """Remove the bar from the terminal at once, in a process that is about to end."""
     if _shown is not None:
         _shown.stop()
 
@@ -119,15 +120,15 @@ def _show_until(finished: threading.Event, every: float, show: _Show) -> None:
 
 
 class _Rate:
-    """Images a second, of late."""
+    """The recent rate, in images per second."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
 
     def at(self, seconds: float, now: Counts) -> float:
-        """The rate at this moment; 0 as long as it is not known.
+        """Compute the rate at this moment; 0 while it is unknown.
 
-        The first images are not counted, for the model was loaded with them.
+        The first images do not count, because the model was loaded with them.
         """
         count = now.done + now.failed
         if count:
@@ -141,12 +142,12 @@ class _Rate:
 
 
 def _state(now: Counts, rate: float) -> str:
-    """The counts in words."""
+    """Put the counts into words."""
     finished, total = now.done + now.failed, now.total
     if total is not None and finished >= total:
         return f"{now.done:,} done, {now.failed:,} failed, writing the results"
     if not finished and total is None:
-        # If nothing is found it is loading; or others do the work, and only the runner knows.
+        # With nothing found, the run is loading; or others do the work, and only the runner knows.
         return f"{now.found:,} found" if now.found else "running"
     words = [f"{now.done:,} done" if total is None else f"{now.done:,} of {total:,} done"]
     words.append(f"{now.failed:,} failed")
@@ -158,7 +159,7 @@ def _state(now: Counts, rate: float) -> str:
 
 
 def in_words(seconds: float) -> str:
-    """A time as people say it: ``40 s``, ``22 min``, ``3 h 5 min``."""
+    """Write a time for people: ``40 s``, ``22 min``, ``3 h 5 min``."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -186,7 +187,7 @@ _shown: Progress | None = None
 
 @contextlib.contextmanager
 def _bar() -> Iterator[_Show]:
-    """A bar on the last line of the terminal, gone at the end."""
+    """Show a bar on the terminal's last line; remove it at the end."""
     from rich.console import Console  # a tenth of a second; not for --help
     from rich.control import Control
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
@@ -197,7 +198,7 @@ def _bar() -> Iterator[_Show]:
     terminal = Console(file=sys.stderr)
     bar = Progress(
         SpinnerColumn(),
-        # In a narrow window the words are cut off rather than go on in another line.
+        # In a narrow window the words are cut off, not wrapped.
         TextColumn(
             "{task.description}",
             markup=False,
@@ -208,7 +209,7 @@ def _bar() -> Iterator[_Show]:
         expand=True,
         transient=True,
         auto_refresh=False,
-        redirect_stdout=False,  # results, which may go elsewhere
+        redirect_stdout=False,  # results, which may be redirected
     )
     task = bar.add_task("0 s: running", total=None)
 
@@ -216,7 +217,7 @@ def _bar() -> Iterator[_Show]:
         bar.update(task, description=state, completed=now.done + now.failed, total=now.total)
         with terminal:  # in one go
             bar.refresh()
-            # Else the ^C that a terminal writes would break the line, and not go with it.
+            # Otherwise the ^C that a terminal prints would break the line, and stay.
             terminal.control(Control((ControlType.CARRIAGE_RETURN,)))
 
     def print_above(line: str) -> None:
@@ -224,7 +225,7 @@ def _bar() -> Iterator[_Show]:
 
     with bar, console.through(print_above):
         _shown = bar
-        terminal.show_cursor(True)  # nobody would, after a kill -9
+        terminal.show_cursor(True)  # after a kill -9, nobody would
         try:
             yield show
         finally:

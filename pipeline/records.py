@@ -1,4 +1,4 @@
-"""What travels through the pipeline, and the rows that it writes.
+"""Define what travels through the pipeline, and the rows that it writes.
 
     ImageRef ──► DecodedImage ──► Labeled
         └─────────────┴─────────► Failure
@@ -17,14 +17,14 @@ from typing import Any, NamedTuple, NewType
 
 import numpy as np
 
-# Of times in rows and summaries, and in names of runs; both UTC.
+# Formats of times in rows and summaries, and in the names of runs; both are UTC.
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 TIME_IN_NAMES = "%Y-%m-%dT%H-%M-%SZ"
 
-# A time in that notation.
+# A time in the former format.
 Timestamp = NewType("Timestamp", str)
 
-# Columns of a list that go along with its images, as JSON has them.
+# Columns of a table that are carried along with its images, with JSON's values.
 Carried = Mapping[str, Any]
 _NOTHING: Carried = {}
 
@@ -44,11 +44,10 @@ class Reason(str, Enum):
     Attributes:
       stage: the step that gives this reason: ``read``, ``decode`` or ``predict``.
       sentence: what it means, for people.
-      is_transient: whether it may pass within seconds, so that the same run tries again.
-      is_for_good: whether the file itself is the reason, so that no run would label it until it
-        changes. Permissions, credentials and devices come and go while the file stays the same.
-      is_of_version: whether another version of this package, or of what it decodes with, may well
-        label it.
+      is_transient: whether it may pass within seconds, so the same run tries again.
+      is_for_good: whether the file itself is the cause, so no run would label it until it changes.
+        Permissions, credentials and devices come and go while the file stays the same.
+      is_of_version: whether another version of this package or of its decoders may label it.
     """
 
     _value_: str
@@ -59,7 +58,7 @@ class Reason(str, Enum):
     is_of_version: bool
 
     def __new__(cls, *facts: Any) -> Reason:
-        """Make the string that a row has, with its facts as attributes."""
+        """Make the string that goes into a row, with the facts as attributes."""
         row = _Facts(*facts)
         reason = str.__new__(cls, row.value)
         reason._value_ = row.value
@@ -123,11 +122,11 @@ class Reason(str, Enum):
 class ImageRef(NamedTuple):
     """An image to read.
 
-    ``uri``: an absolute path or a URI, unique within a run. ``truth``: its true class, where that
-    is known and wanted. ``version``: changes when the file does, as far as that was to be found out
-    without reading it. ``carried``: of a list that names it. ``place``: for a record of a TFRecord
-    file, the file and its position there. ``data``: the image's bytes, where they came along with
-    the name.
+    ``uri``: an absolute path or a URI, unique within a run. ``truth``: its true class, if that is
+    known and wanted. ``version``: changes when the file does, as far as that can be found out
+    without reading it. ``carried``: columns of the table that names it. ``place``: for a record of
+    a TFRecord file, the file and the record's position. ``data``: the image's bytes, if they came
+    along with the name.
     """
 
     uri: str
@@ -141,7 +140,7 @@ class ImageRef(NamedTuple):
 class StageSeconds(NamedTuple):
     """What one image cost, in seconds.
 
-    ``read``: wall time until its bytes were there. ``decode``: CPU time of decoding and resizing.
+    ``read``: wall time until its bytes had arrived. ``decode``: CPU time of decoding and resizing.
     ``predict``: its share of its batch's wall time.
     """
 
@@ -151,7 +150,7 @@ class StageSeconds(NamedTuple):
 
 
 class ImageInfo(NamedTuple):
-    """What is known of a decoded image besides its pixels; its key in RunInference.
+    """What is known about a decoded image besides its pixels; its key in RunInference.
 
     ``width`` and ``height``: of the original in pixels, as displayed (EXIF orientation applied).
     ``content``: the SHA-256 of the file in hexadecimal, if the image has a ``truth``. ``version``,
@@ -191,9 +190,9 @@ class TopK(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a model returned for one image, and its share of its batch's wall time in seconds.
+    """What a model returned for one image, and its share of the batch's wall time, in seconds.
 
-    ``value``: a ``TopK`` of a classifier, float32 ``[features]`` of a feature extractor; or, if the
+    ``value``: a classifier's ``TopK``, or a feature extractor's float32 ``[features]``; if the
     model fails on just this image, a str that says how.
     """
 
@@ -213,9 +212,10 @@ class Labeled(NamedTuple):
     """A labeled image: one row of ``labels-*``.
 
     ``predictions`` holds the best classes, best first; ``label``, ``class_id`` and ``score`` repeat
-    the first of them, but ``label`` and ``class_id`` are None where the score is below a threshold.
+    the first of them, but ``label`` and ``class_id`` are None if the score is below a threshold.
     ``labeled_at`` is UTC. ``version`` is the file's, see ``ImageRef``. ``truth`` is the true class,
-    where that is known. ``carried``: columns of their own. ``seconds`` is not written.
+    if it is known. ``carried`` values are written as columns of their own. ``seconds`` is not
+    written.
     """
 
     image: str
@@ -235,17 +235,17 @@ class Labeled(NamedTuple):
     seconds: StageSeconds = StageSeconds()
 
     def to_row(self) -> dict[str, Any]:
-        """The row as JSON has it."""
+        """Return the row with JSON's types."""
         row = {name: getattr(self, name) for name in LABELED_COLUMNS}
         row["predictions"] = [prediction._asdict() for prediction in self.predictions]
         return {**row, **self.carried}
 
     def to_json(self) -> str:
-        """The row as one line of JSON, ASCII only, without a line end."""
+        """Write the row as one line of JSON, ASCII only, without a line end."""
         return json.dumps(self.to_row())
 
     def with_threshold(self, threshold: float) -> Labeled:
-        """The same with a label only if the score, in [0, 1], is not below the threshold."""
+        """Return the row with a label only if its score reaches the threshold, in [0, 1]."""
         best = self.predictions[0]
         if self.score < threshold:
             return self._replace(label=None, class_id=None)
@@ -256,8 +256,8 @@ class Failure(NamedTuple):
     """An image without a label: one row of ``failures-*``.
 
     ``stage``: ``read``, ``decode`` or ``predict``. ``reason``: a value of ``Reason``.
-    ``message``: for people. ``version``: of the file, see ``ImageRef``. ``carried``: columns of
-    their own.
+    ``message``: for people. ``version``: of the file, see ``ImageRef``. ``carried``: written as
+    columns of their own.
     """
 
     image: str
@@ -269,11 +269,11 @@ class Failure(NamedTuple):
     carried: Carried = _NOTHING
 
     def to_row(self) -> dict[str, Any]:
-        """The row as JSON has it."""
+        """Return the row with JSON's types."""
         return {**{name: getattr(self, name) for name in FAILURE_COLUMNS}, **self.carried}
 
     def to_json(self) -> str:
-        """The row as one line of JSON, ASCII only, without a line end."""
+        """Write the row as one line of JSON, ASCII only, without a line end."""
         return json.dumps(self.to_row())
 
     @property
@@ -295,7 +295,7 @@ class Column(NamedTuple):
 
 
 def columns_of(record: type) -> tuple[Column, ...]:
-    """The columns of ``Labeled``, ``Failure`` or ``Prediction``; those that are carried follow."""
+    """List the columns of ``Labeled``, ``Failure`` or ``Prediction``, except the carried ones."""
     hints = typing.get_type_hints(record)
     return tuple(
         _column(name, hint) for name, hint in hints.items() if name not in ("carried", "seconds")
@@ -314,15 +314,15 @@ FAILURE_COLUMNS = tuple(column.name for column in columns_of(Failure))
 
 
 def record_of(columns: Container[str]) -> type[Labeled] | type[Failure]:
-    """Tell by a row's columns which of the two it is."""
+    """Tell by a row's columns whether it is a ``Labeled`` or a ``Failure``."""
     return Failure if "reason" in columns else Labeled
 
 
 def from_row(row: Mapping[str, Any]) -> Labeled | Failure:
-    """The record of which ``to_row`` made a row; of older rows, too, which have fewer columns.
+    """Turn a row that ``to_row`` made back into its record; older rows have fewer columns.
 
     Raises:
-      ValueError, TypeError or KeyError: it is not such a row.
+      ValueError, TypeError or KeyError: the row is neither a ``Labeled`` nor a ``Failure``.
     """
     columns = FAILURE_COLUMNS if "reason" in row else LABELED_COLUMNS
     known = {name: row[name] for name in columns if name in row}
@@ -334,5 +334,9 @@ def from_row(row: Mapping[str, Any]) -> Labeled | Failure:
 
 
 def from_json(line: str) -> Labeled | Failure:
-    """The record that is the row in a line of JSON; errors as above."""
+    """Turn a row that ``to_json`` wrote back into its record.
+
+    Raises:
+      ValueError, TypeError or KeyError: the line is not such a row.
+    """
     return from_row(json.loads(line))

@@ -1,4 +1,4 @@
-"""Takes out of URIs, and out of messages that quote them, what gives access to something."""
+"""Removes secrets from URIs, and from messages that quote URIs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import urllib.parse
 from collections.abc import Iterable
 from typing import Any
 
-# User and password: all that stands before the last @ of an authority. No slash may be among it,
-# so an @ in a path is left alone.
+# User and password: everything before the last @ of an authority. It has no slash, so an @ in a
+# path is left alone.
 _USERINFO = re.compile(r"(://)[^/?#\\\s]*@")
 _USERINFO_ENCODED = re.compile(r"(%3a%2f%2f)(?:(?!%2f|%3f|%23)[^/?#\\\s])*%40", re.IGNORECASE)
 
-# A stretch that may be a query, and the question mark before it; its separators; and what is
-# between a name and its value. Once as they are and once as they are inside of another query.
+# A stretch that may be a query, with the question mark before it; its separators; and what stands
+# between a name and its value. Each in plain form, and encoded, as inside another query.
 _QUERY = re.compile(r"(\??)([^\s\"<>#?]+)")
 _SEPARATOR = re.compile(r"(&amp;|&#0*38;|&#x0*26;|&)", re.IGNORECASE)
 _EQUALS = re.compile(r"=")
@@ -21,11 +21,11 @@ _QUERY_ENCODED = re.compile(r"(%3f)((?:(?!%3f|%23)[^\s\"<>#?&])+)", re.IGNORECAS
 _SEPARATOR_ENCODED = re.compile(r"(%26amp%3b|%26)", re.IGNORECASE)
 _EQUALS_ENCODED = re.compile(r"%3d", re.IGNORECASE)
 
-# What a message puts after a URI that it quotes.
+# What a message may put after a URI that it quotes.
 _AFTER = "'`),.:;]}"
 
-# Of parameters' names, in lowercase and with _ for -. First all of a presigned URL of S3 (version
-# 4), of GCS (version 4) and of those who copied them.
+# Names of parameters, in lowercase and with _ for -. First, all names in presigned URLs of S3
+# (version 4), GCS (version 4), and services that copied them.
 _SECRET = re.compile(
     r"x_(amz|goog|oss)_.*"
     r"|((access|auth|id|oauth|private|refresh|sas|security|session)_?)?token"
@@ -33,20 +33,20 @@ _SECRET = re.compile(
     r"|passw(or)?d|pwd|sig|(oauth_)?signature",
     re.DOTALL,
 )
-# The next are innocent unless one of the others is there, too: URLs signed for CloudFront, S3
+# The next are secret only together with one of the others: URLs signed for CloudFront, S3
 # (version 2) and GCS (version 2).
 _SIGNED_BY = frozenset(["awsaccesskeyid", "googleaccessid", "key_pair_id", "signature"])
 _SIGNED_WITH = re.compile(r"awsaccesskeyid|googleaccessid|key_pair_id|expires|policy")
-# With sig: shared access signatures of Azure.
+# Together with sig, these are Azure's shared access signatures.
 _AZURE_WITH = re.compile(
     r"saoid|scid|sdd|se|ses|si|sip|ske|skoid|sks|skt|sktid|skv|sp|spr|sr|srt|ss|st|suoid|sv"
 )
 
 
 def name_of(uri: str) -> str:
-    """The URI without its secrets, which is an image's name wherever it is named.
+    """Remove the secrets from a URI; the result is the image's name everywhere.
 
-    They may be in the URLs of servers only; in a path, ``token=7`` is a folder like any other.
+    Only URLs of servers can have secrets; in a path, ``token=7`` is a folder like any other.
     """
     if not uri.lower().startswith(("http://", "https://")):
         return uri
@@ -55,14 +55,14 @@ def name_of(uri: str) -> str:
 
 
 def redact(text: str) -> str:
-    """The text without the secrets of the URIs in it.
+    """Remove the secrets of all URIs in a text.
 
-    User and password go, and so do the parameters that sign a URL or carry a token, name and
-    value. The other parameters stay: ``?id=7`` may be what tells two images apart. As nothing is
-    put in their place, a URL that is signed anew every night keeps its name.
+    This removes user and password, and the parameters that sign a URL or carry a token, names and
+    values. The other parameters stay: ``?id=7`` may be what tells two images apart. Nothing is put
+    in the place of what is removed, so a URL that is signed anew every night keeps its name.
 
     Args:
-      text: a URI, or a message that quotes some, or parts of them.
+      text: a URI, or a message that quotes URIs or parts of them.
     """
     if "@" in text:
         text = _USERINFO.sub(r"\1", text)
@@ -74,7 +74,7 @@ def redact(text: str) -> str:
 
 
 def _redact_encoded(text: str) -> str:
-    """The same for a URI that is a parameter of another; more levels than two are left alone."""
+    """Do the same for a URI that is a parameter of another URI; deeper levels are left alone."""
     text = _USERINFO_ENCODED.sub(r"\1", text)
     return _QUERY_ENCODED.sub(
         lambda query: _without_secrets(query, _SEPARATOR_ENCODED, _EQUALS_ENCODED), text
@@ -107,7 +107,7 @@ def _without_secrets(
 
 
 def _name(parameter: str, equals: re.Pattern[str]) -> str:
-    """The name of a parameter as it is in the lists; empty if it has no value."""
+    """Return a parameter's name as the lists spell it; empty if the parameter has no value."""
     match = equals.search(parameter)
     if match is None:
         return ""
@@ -120,12 +120,12 @@ _SECRET_FLAG = re.compile(r"--\w*(secret|token|password|access_key)\w*")
 
 
 def without_secret_flags(arguments: Iterable[str]) -> list[str]:
-    """Arguments of a command without the flags that are keys, and without their values."""
+    """Remove the flags that are keys from a command's arguments, with their values."""
     return without_flags(arguments, _SECRET_FLAG)
 
 
 def without_flags(arguments: Iterable[str], pattern: re.Pattern[str]) -> list[str]:
-    """Arguments of a command without the flags that a pattern matches, and their values."""
+    """Remove the flags that a pattern matches from a command's arguments, with their values."""
     kept: list[str] = []
     is_value = False
     for argument in arguments:
@@ -138,7 +138,7 @@ def without_flags(arguments: Iterable[str], pattern: re.Pattern[str]) -> list[st
 
 
 def redact_all(value: Any) -> Any:
-    """The value of JSON without the secrets in any of its texts; tuples become lists."""
+    """Remove the secrets from all texts of a JSON value; tuples become lists."""
     if isinstance(value, dict):
         return {key: redact_all(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -31,11 +31,11 @@ from pipeline.images.resizing import Resizer
 from pipeline.records import TIME_IN_NAMES
 from pipeline.shutdown import Step, at
 
-# Beam's DirectRunner may hand over to a runner that it downloads, depending on the pipeline.
+# Depending on the pipeline, Beam's DirectRunner may hand over to a runner that it downloads.
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
 
-# Errors whose message says all, as a runner names them in a traceback: ours, and the system's.
+# Errors whose message is enough, by their names in a runner's traceback: ours and the system's.
 _IN_ONE_LINE = r"pipeline\.errors\.\w+|OSError|PermissionError|FileNotFoundError"
 
 
@@ -63,7 +63,7 @@ def new_pipeline(beam_args: tuple[str, ...]) -> beam.Pipeline:
     """Make a pipeline without steps.
 
     Raises:
-      UsageError: Beam refuses its options: a runner that does not exist, a flag that is missing.
+      UsageError: Beam refuses its options, such as a runner that does not exist or a missing flag.
     """
     try:
         return beam.Pipeline(options=beam_options(beam_args))
@@ -72,7 +72,7 @@ def new_pipeline(beam_args: tuple[str, ...]) -> beam.Pipeline:
 
 
 class _Job(NamedTuple):
-    """A job of Dataflow that this process waits for. ``to_cancel``: the command that cancels it."""
+    """A Dataflow job that this process waits for. ``to_cancel``: the command that cancels it."""
 
     result: DataflowPipelineResult
     to_cancel: str
@@ -82,7 +82,7 @@ _job: _Job | None = None
 
 
 def is_only_described(pipeline: beam.Pipeline) -> bool:
-    """Tell whether running a pipeline only writes its description, for others to start."""
+    """Tell whether running a pipeline only writes its description, which others start."""
     return bool(pipeline.options.view_as(GoogleCloudOptions).template_location)
 
 
@@ -94,7 +94,7 @@ def run_pipeline(pipeline: beam.Pipeline) -> bool:
 
     Raises:
       UsageError: a job of this name is running on Dataflow.
-      RunError: a step failed with an error of this package, or of the system: a full disk, say.
+      RunError: a step failed with an error of this package, or of the system, such as a full disk.
       RuntimeError: a step failed with another error.
       DataflowRuntimeException: a step failed with another error, on Dataflow.
     """
@@ -122,7 +122,7 @@ def run_pipeline(pipeline: beam.Pipeline) -> bool:
             remedy="wait until it has ended, or cancel it",
         ) from error
     except (LabelingError, RuntimeError, DataflowRuntimeException) as error:
-        # Runners make an error of their own of any other.
+        # Runners wrap any other error in their own.
         raise _run_error(error) from error
     except OSError as error:
         raise RunError(f"the run failed: {error}") from error
@@ -131,12 +131,12 @@ def run_pipeline(pipeline: beam.Pipeline) -> bool:
 
 
 def job_url(job: str, region: str, project: str) -> str:
-    """Return the address of the page that shows a job of Dataflow."""
+    """Return the address of the page that shows a Dataflow job."""
     return f"https://console.cloud.google.com/dataflow/jobs/{region}/{job}?project={project}"
 
 
 def to_cancel(job: str, region: str, project: str) -> str:
-    """Return the command that cancels a job of Dataflow."""
+    """Return the command that cancels a Dataflow job."""
     return f"gcloud dataflow jobs cancel {job} --region={region} --project={project}"
 
 
@@ -162,8 +162,8 @@ def cancel() -> None:
 def _run_error(error: LabelingError | RuntimeError | DataflowRuntimeException) -> Exception:
     """Find this package's own error behind a runner's; if there is none, return the runner's.
 
-    Runners raise a worker's error again with the step's name added, or pass it on as text: a
-    traceback that ends with the error itself.
+    Runners re-raise a worker's error with the step's name added, or pass it on as text: a traceback
+    that ends with the error itself.
     """
     last = (str(error).strip().splitlines() or [""])[-1]
     prefix = "" if isinstance(error, LabelingError) else rf"({_IN_ONE_LINE}): "
@@ -172,7 +172,7 @@ def _run_error(error: LabelingError | RuntimeError | DataflowRuntimeException) -
 
 
 def _is_not_ours(record: logging.LogRecord) -> bool:
-    """Tell whether a log record is of an error that is not printed as one line at the end."""
+    """Tell whether a log record reports an error that is not printed as one line at the end."""
     return not (record.exc_info and isinstance(record.exc_info[1], (LabelingError, OSError)))
 
 
@@ -186,7 +186,7 @@ def new_run_id(started: datetime) -> str:
 
 
 def versions() -> dict[str, str]:
-    """List the versions of this package, Python, and the libraries that make the results."""
+    """List the versions of this package, Python, and the libraries that affect the results."""
     packages = ["apache-beam", "tensorflow", "numpy", "pillow"]
     if Resizer is not None:
         packages.append("cykooz-resizer")

@@ -1,4 +1,4 @@
-"""What a process does when it is told to end: Ctrl-C, or a scheduler that wants the machine back.
+"""Runs what must happen before a process ends on Ctrl-C or a scheduler's signal.
 
 Modules register what they have to do, and ``__main__`` runs it. A module that has not been imported
 has nothing to do.
@@ -17,10 +17,10 @@ Hook = TypeVar("Hook", bound=Callable[[], None])
 
 
 class Step(IntEnum):
-    """The steps of a shutdown, in their order.
+    """The steps of a shutdown, in order.
 
-    The lock is released last: another run may begin as soon as it is, and must find the rows, and
-    no job that still writes.
+    The lock is released last: another run may begin at that moment, and must find the rows, and no
+    job that is still writing.
     """
 
     KEEP_ROWS = 1
@@ -42,7 +42,7 @@ def at(step: Step) -> Callable[[Hook], Hook]:
 
 
 def run() -> None:
-    """Call the hooks in the order of their steps; one that fails keeps no other from its turn."""
+    """Call the hooks in the order of their steps; if one fails, the others still run."""
     for step in Step:
         hook = _hooks.get(step)
         if hook is None:

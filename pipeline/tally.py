@@ -1,4 +1,4 @@
-"""Counts what went in and what came out, and compares the two."""
+"""Counts what went in and what came out, and compares the counts."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pipeline.redaction import name_of
 
 @dataclass
 class Tally:
-    """Counts of one end of the pipeline, or sums of such counts.
+    """Counts at one end of the pipeline, or sums of such counts.
 
     Attributes:
       images: number of images.
-      checksum: sum of the 64-bit hashes of their URIs, modulo 2^64. It tells one image lost and
-        another doubled, which the count does not.
+      checksum: sum of the 64-bit hashes of their URIs, modulo 2^64. Unlike the count, it shows if
+        one image was lost and another one doubled.
       reasons: failures by reason.
       labels: labeled images by label.
       below_threshold: labeled images without a label.
@@ -81,7 +81,7 @@ class CountRecords(beam.CombineFn):
 
 
 def reconcile(found: Tally, labeled: Tally, failed: Tally, skipped: Tally | None = None) -> None:
-    """Check that every image that was found came out once.
+    """Check that every image found came out once.
 
     Raises:
       ReconciliationError: images were lost, doubled or mixed up.
@@ -106,7 +106,7 @@ def _uri(record: ImageRef | Labeled | Failure) -> str:
 
 def hash_of(name: str) -> int:
     """Hash a name to 64 bits, the same in every process."""
-    # A row that somebody has changed may have lone surrogates in it.
+    # A row that somebody has edited may contain lone surrogates.
     data = name.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 

@@ -1,4 +1,4 @@
-"""The steps of labeling as Beam transforms. They wire; what they do is in the other modules."""
+"""Wires the steps of labeling as Beam transforms; other modules have the logic."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipeline.records import Answer, DecodedImage, Failure, ImageInfo, ImageRef,
 
 
 class LabeledImages(NamedTuple):
-    """What ``LabelImages`` outputs: every input is in one of the two, once."""
+    """What ``LabelImages`` outputs: every input is in exactly one of the two, once."""
 
     labeled: beam.PCollection[Labeled]
     failures: beam.PCollection[Failure]
@@ -37,9 +37,9 @@ class LabelImages(beam.PTransform):
     A URI is a path or anything that Beam's filesystems or an http(s) server can open, as ``str``
     or ``ImageRef``. Each element gives exactly one ``Labeled`` or one ``Failure``:
 
-        with beam.Pipeline() as pipeline:
+        with beam.Pipeline() as p:
             labeled, failures = (
-                pipeline
+                p
                 | beam.Create(["gs://bucket/photo.jpg"])
                 | LabelImages(model="https://tfhub.dev/google/tf2-preview/"
                                     "mobilenet_v2/classification/2")
@@ -62,13 +62,13 @@ class LabelImages(beam.PTransform):
         with a handle.
       channels_first: whether images may be transposed to ``[N, 3, height, width]``; only with a
         handle.
-      top_k: how many of the best classes each row has.
+      top_k: number of predictions in each row.
       batch_size: images per model call.
-      execution: on which device and with which arithmetic.
-      limits: what no image may take more of.
+      execution: the device and the arithmetic.
+      limits: of each image.
       run_id: goes into every row.
-      spread: whether to shuffle the URIs first; not needed if that has been done just before.
-      keep: applied to the rows, several times, each as early as it can be.
+      spread: whether to shuffle the URIs first; not needed if they have just been shuffled.
+      keep: a transform that is applied to the rows, in several places, each as early as possible.
 
     Raises:
       ValueError: an argument is out of its range.
@@ -114,7 +114,7 @@ class LabelImages(beam.PTransform):
         self._keep = keep
 
     def expand(self, uris: beam.PCollection[str | ImageRef]) -> LabeledImages:
-        """Probe the model if that was not done before, then wire the steps.
+        """Probe the model unless that was done before, then wire the steps.
 
         Raises:
           UsageError: the model or its labels cannot be used.
@@ -133,7 +133,7 @@ class LabelImages(beam.PTransform):
         )
         labeled, not_predicted = decoded | "Classify" >> ClassifyImages(spec, handler, self._run_id)
         if self._keep is not None:
-            # Before failures of both kinds come together, which makes a stage of its own.
+            # Before the failures of both kinds are merged, which makes a stage of its own.
             _ = labeled | "KeepLabeled" >> self._keep
             _ = not_decoded | "KeepNotDecoded" >> self._keep
             _ = not_predicted | "KeepNotPredicted" >> self._keep
@@ -148,7 +148,7 @@ class DecodeImages(beam.PTransform):
       decode: from a URI or ``ImageRef`` to a ``DecodedImage``, or an ``ImageError``; see
         ``read_and_decode``.
       run_id: goes into the failures.
-      ahead: how many images are read and decoded ahead of what follows.
+      ahead: number of images that are read and decoded ahead of the next step.
     """
 
     def __init__(self, decode: Decode, run_id: str, ahead: int = READ_AHEAD):
@@ -159,7 +159,7 @@ class DecodeImages(beam.PTransform):
     def expand(
         self, uris: beam.PCollection[str | ImageRef]
     ) -> tuple[beam.PCollection[DecodedImage], beam.PCollection[Failure]]:
-        """One step with two outputs."""
+        """Add one step with two outputs."""
         outputs = uris | "ReadAndDecode" >> beam.ParDo(
             _ReadAndDecode(self._decode_or_fail, self._ahead)
         ).with_outputs("failures", main="decoded")
@@ -182,7 +182,7 @@ class ClassifyImages(beam.PTransform):
         self._run_id = run_id
 
     def expand(self, decoded: beam.PCollection[DecodedImage]) -> LabeledImages:
-        """Key the pixels by what is known of the image, predict, name the classes."""
+        """Key the pixels by what is known about the image, predict, and name the classes."""
         outputs = (
             decoded
             | "Key" >> beam.Map(tuple)
@@ -201,15 +201,15 @@ def _tag_row(info: ImageInfo, answer: Answer, *, spec: ModelSpec, run_id: str) -
 
 
 def _has_bytes(ref: str | ImageRef, partitions: int) -> int:
-    """Bytes are not shuffled."""
+    """Tell whether an image has its bytes with it; they are not shuffled."""
     return int(isinstance(ref, ImageRef) and ref.data is not None)
 
 
 class _ReadAndDecode(beam.DoFn):
     """Expects URIs or ``ImageRef``s, outputs a ``DecodedImage`` or ``Failure`` for each.
 
-    While the model predicts a batch, further down in the same bundle, the threads go on; and an
-    object that takes long holds up nothing but itself.
+    While the model predicts a batch further down in the same bundle, the threads keep working. A
+    slow object holds up only itself.
     """
 
     def __init__(self, function: functools.partial[DecodedImage | Failure], ahead: int):
@@ -221,7 +221,7 @@ class _ReadAndDecode(beam.DoFn):
         self._decode = Metrics.distribution(NAMESPACE, "decode_milliseconds")
 
     def start_bundle(self) -> None:
-        # Anew for each bundle, so that nothing comes out of one that failed before.
+        # New for each bundle, so that nothing is left over from a bundle that failed.
         self._in_flight: InFlight[Any, Any, DecodedImage | Failure] = InFlight(self._function)
 
     def process(
@@ -231,7 +231,7 @@ class _ReadAndDecode(beam.DoFn):
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterator[Any]:
         self._in_flight.submit((timestamp, window), element)
-        # One in, one out: so that the threads have work for as long as the model takes to predict.
+        # One in, one out, so that the threads have work for as long as the model predicts.
         if len(self._in_flight) > self._ahead:
             yield self._take()
 
@@ -242,7 +242,7 @@ class _ReadAndDecode(beam.DoFn):
     def _take(self) -> Any:
         """Wait for a result, and count it."""
         (timestamp, window), result = self._in_flight.take()
-        # With the window of its own element, not of the one that is processed just now.
+        # With the window of its own element, not of the element that is being processed.
         value = WindowedValue(result, timestamp, (window,))
         if isinstance(result, Failure):
             self._images_failed.inc()

@@ -13,7 +13,17 @@ from collections.abc import Callable
 from pipeline.errors import ImageError
 from pipeline.images import codecs
 from pipeline.images.codecs import Opened
-from pipeline.images.containers import bmp, heif, jpeg, jpeg_2000, jpeg_xl, others, png, tiff
+from pipeline.images.containers import (
+    bmp,
+    gif,
+    heif,
+    jpeg,
+    jpeg_2000,
+    jpeg_xl,
+    png,
+    tiff,
+    webp,
+)
 from pipeline.images.containers.common import Essentials
 from pipeline.records import Reason
 
@@ -55,7 +65,7 @@ FORMATS = (
         ((0, b"\xff\xd8"),),
         (".jpg", ".jpeg", ".jpe", ".jfif"),
         jpeg.reduce_jpeg,
-        codecs.open_jpeg,
+        jpeg.open_jpeg,
         jpeg.ends_early,
     ),
     ImageFormat(
@@ -70,7 +80,7 @@ FORMATS = (
         "GIF",
         ((0, b"GIF87a"), (0, b"GIF89a")),
         (".gif",),
-        others.reduce_gif,
+        gif.reduce_gif,
         _with_pillow("GIF"),
     ),
     ImageFormat(
@@ -83,16 +93,16 @@ FORMATS = (
         "WebP",
         ((8, b"WEBP"),),
         (".webp",),
-        others.reduce_webp,
+        webp.reduce_webp,
         _with_pillow("WEBP"),
-        others.webp_ends_early,
+        webp.ends_early,
     ),
     ImageFormat(
         "BMP",
         ((0, b"BM"), *((0, bytes([size, 0, 0, 0])) for size in bmp.BMP_HEADER_SIZES)),
         (".bmp", ".dib"),
         bmp.reduce_bmp,
-        ends_early=bmp.bmp_ends_early,
+        ends_early=bmp.ends_early,
     ),
     ImageFormat("Canon raw", ((4, b"ftypcrx "),), ()),
     ImageFormat(
@@ -100,7 +110,7 @@ FORMATS = (
         ((4, b"ftyp"),),
         (".heic", ".heif", ".hif", ".avif"),
         heif.reduce_heif,
-        codecs.open_heif,
+        heif.open_heif,
         heif.ends_early,
     ),
     ImageFormat(
@@ -115,7 +125,7 @@ FORMATS = (
         ((0, jpeg_xl.JXL_SIGNATURE), (0, jpeg_xl.CODESTREAM_SIGNATURE)),
         (".jxl",),
         jpeg_xl.reduce_jpeg_xl,
-        codecs.open_jpeg_xl,
+        jpeg_xl.open_jpeg_xl,
     ),
     ImageFormat("Photoshop", ((0, b"8BPS"),), (".psd",)),
     ImageFormat("icon", ((0, b"\0\0\1\0"),), (".ico",)),

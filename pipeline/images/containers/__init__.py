@@ -1,4 +1,4 @@
-"""What an image file holds around its pixels, looked through before a decoder sees it.
+"""The formats of images: what a file holds around its pixels, looked through before it is decoded.
 
 A hostile or damaged file of a few kilobytes can keep a decoder busy for minutes, or make it ask for
 hundreds of gigabytes: with metadata that is copied again for each of its parts, with directories

@@ -74,7 +74,7 @@ def reduce_bmp(data: bytes, max_pixels: int) -> Essentials:
     return Essentials(data, 1, image, is_everyday=True)
 
 
-def bmp_ends_early(data: bytes) -> bool:
+def ends_early(data: bytes) -> bool:
     """Whether there is less of the file than its header says."""
     is_bmp = data.startswith(b"BM")
     return is_bmp and (len(data) < 54 or len(data) < struct.unpack_from("<I", data, 2)[0])

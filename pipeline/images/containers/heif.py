@@ -8,7 +8,10 @@ import struct
 from fractions import Fraction
 from typing import NamedTuple
 
+from PIL import Image
+
 from pipeline.errors import ImageError
+from pipeline.images.codecs import Opened, library, open_with_pillow
 from pipeline.images.containers.boxes import boxes
 from pipeline.images.containers.common import Essentials, check_size
 from pipeline.records import Reason
@@ -169,3 +172,39 @@ def _crop(width: int, height: int, aperture: tuple[int, ...]) -> tuple[int, int,
     if left < 0 or top < 0 or not (left < box[2] <= width and top < box[3] <= height):
         raise ImageError(Reason.CORRUPT, f"its crop box {box} is not within its pixels")
     return box
+
+
+def open_heif(data: bytes) -> Opened:
+    """Open the image of a HEIC or AVIF that is meant to be shown, cropped and turned as it says.
+
+    Raises:
+      ImageError: it is coded in a way that is not read.
+    """
+    primary = primary_image(data)
+    if primary is None or primary.codec == b"av01":
+        opened = open_with_pillow(data, plugin="AVIF")
+        return opened if primary is None or primary.crop is None else _cropped(opened, primary.crop)
+    if primary.codec not in (b"hvc1", b"hev1"):
+        codec = CODECS.get(primary.codec, repr(primary.codec))
+        raise ImageError(
+            Reason.UNSUPPORTED_FORMAT, f"the HEIF file holds an image that is coded as {codec}"
+        )
+    pi_heif = library("pi_heif", "HEIC")
+    pi_heif.options.THUMBNAILS = pi_heif.options.DEPTH_IMAGES = pi_heif.options.AUX_IMAGES = False
+    pi_heif.options.DECODE_THREADS = 1
+    file = pi_heif.open_heif(data)
+    width, height = file.size
+
+    def load(_: int) -> Image.Image:
+        image: Image.Image = file.to_pillow()
+        image.info.clear()
+        return image
+
+    return Opened(width, height, load, lambda _: width * height, 1)
+
+
+def _cropped(opened: Opened, box: tuple[int, int, int, int]) -> Opened:
+    def load(least: int) -> Image.Image:
+        return opened.load(least).crop(box)
+
+    return opened._replace(width=box[2] - box[0], height=box[3] - box[1], load=load)

@@ -6,7 +6,11 @@ import re
 import struct
 from typing import NamedTuple
 
+import simplejpeg
+from PIL import Image, ImageChops
+
 from pipeline.errors import ImageError
+from pipeline.images.codecs import Opened, image_of, library
 from pipeline.images.containers.common import Essentials, check_size, exif_orientation
 from pipeline.records import Reason
 
@@ -31,11 +35,21 @@ _PROCESSES = {
     **{0xCD: "hierarchical", 0xCE: "hierarchical", 0xCF: "hierarchical"},
     **{0xF7: "JPEG-LS"},
 }
-_END = b"\xff\xd9"
 _HUFFMAN = (0xC0, 0xC1, 0xC2)
 _DEFINE_HIERARCHY = 0xDE
 # Tables, the frame, and which color space the samples are in: JFIF (APP0) or Adobe's (APP14).
 _KEPT_SEGMENTS = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF, 0xE0, 0xEE, 0xF7, 0xF8}
+
+_SCAN, _END = b"\xff\xda", b"\xff\xd9"
+_ADOBE = re.compile(rb"\xff\xee..Adobe.{7}", re.DOTALL)  # who inverts CMYK; ends with the transform
+_JFIF = re.compile(rb"(\xff\xe0..JFIF\0).", re.DOTALL)  # ends with the version
+
+# Cameras and web servers leave a byte or two behind a scan; more is what remains of damaged pixels.
+_EXTRANEOUS = re.compile(r"(\d+) extraneous bytes")
+_MOST_EXTRANEOUS = 2
+# What libjpeg says of files whose pixels are right all the same.
+_HARMLESS = ("Invalid SOS parameters", "Inconsistent progression")
+_NOT_IMPLEMENTED = ("nsupported", "not implemented", "not supported")
 
 
 def reduce_jpeg(data: bytes, max_pixels: int) -> Essentials:
@@ -74,15 +88,29 @@ def reduce_jpeg(data: bytes, max_pixels: int) -> Essentials:
         raise ImageError(Reason.CORRUPT, "its pixels come before the header that says how many")
     height, width, components = struct.unpack(">HHB", shape)
     check_size(width, height, max_pixels)
-    kind = kind_of(b"".join(kept))
-    kept.append(memoryview(data)[at - 2 :])
+    header = _without_oddities(b"".join(kept), components)
+    kind = kind_of(header)
+    kept = [header, memoryview(data)[at - 2 :]]
     if frame in _PROGRESSIVE or components != data[at + 2]:
         _check_scans(data, at - 2, width * height)
-    elif frame in _HUFFMAN:
+    elif kind is not None and kind.everyday:
         # An end, in case it is missing: where no pixel is, the decoder then has nothing to say.
         kept.append(_END)
     is_everyday = kind is not None and kind.everyday
     return Essentials(b"".join(kept), orientation, is_everyday=is_everyday)
+
+
+def _without_oddities(header: bytes, components: int) -> bytes:
+    """A header in which libjpeg finds nothing to warn of that concerns no pixel.
+
+    That is, versions of JFIF that do not exist, and color transforms that Adobe's marker does not
+    have for so many components: those are taken for what libjpeg takes them for.
+    """
+    known = {3: b"\0\1", 4: b"\0\2"}.get(components)
+    adobe = _ADOBE.search(header)
+    if adobe and known and header[adobe.end() - 1] not in known:
+        header = header[: adobe.end() - 1] + known[1:] + header[adobe.end() :]
+    return _JFIF.sub(rb"\g<1>" + b"\1", header)
 
 
 def _check_scans(data: bytes, at: int, pixels: int) -> None:
@@ -174,4 +202,90 @@ def kind_of(data: bytes) -> Kind | None:
 
 def ends_early(data: bytes) -> bool:
     """Whether the marker that every JPEG ends with is missing; previews have one of their own."""
-    return data.rfind(_END) <= data.rfind(b"\xff\xda")
+    return data.rfind(_END) <= data.rfind(_SCAN)
+
+
+def open_jpeg(data: bytes) -> Opened:
+    """Open a JPEG of any kind.
+
+    Raises:
+      ValueError: it has no frame.
+      ImageError: it has one of a kind that is not read.
+    """
+    kind = kind_of(data)
+    if kind is None:
+        raise ValueError("it has no header that says how many pixels it has")
+    if not kind.everyday:
+        return _open_rare_jpeg(data, kind)
+    width, height = kind.width, kind.height
+    mode = {1: "GRAY", 4: "CMYK"}.get(kind.components, "RGB")
+
+    def scaled(least: int) -> tuple[int, int]:
+        scale = next(n for n in (8, 4, 2, 1) if n == 1 or min(width, height) >= n * least)
+        return -(-width // scale), -(-height // scale)
+
+    def load(least: int) -> Image.Image:
+        return _load_jpeg(data, mode, *scaled(least))
+
+    def kept(least: int) -> int:
+        # Of a progressive JPEG all coefficients are kept, however small it is decoded.
+        across, down = (width, height) if kind.process == "progressive" else scaled(least)
+        return across * down
+
+    return Opened(width, height, load, kept)
+
+
+def _load_jpeg(data: bytes, mode: str, width: int, height: int) -> Image.Image:
+    """Decode an everyday JPEG at the scale that gives this size.
+
+    Raises:
+      ValueError: pixels are missing, or wrong.
+    """
+    decode = simplejpeg.decode_jpeg
+    try:
+        pixels = decode(data, mode, min_width=width, min_height=height)
+    except ValueError as error:
+        if not _is_harmless(str(error), data):
+            raise
+        pixels = decode(data, mode, min_width=width, min_height=height, strict=False)
+    if mode == "GRAY":
+        return Image.fromarray(pixels[..., 0])
+    if mode == "CMYK":
+        image = Image.fromarray(pixels, "CMYK")
+        return ImageChops.invert(image) if _ADOBE.search(data[: data.find(_SCAN)]) else image
+    return Image.fromarray(pixels)
+
+
+def _is_harmless(said: str, data: bytes) -> bool:
+    """Whether what libjpeg says first of a file leaves its pixels what they are."""
+    extraneous = _EXTRANEOUS.search(said)
+    if extraneous is not None:
+        count = int(extraneous[1])
+        end = data.find(b"\xff\xd9")
+        return count <= _MOST_EXTRANEOUS or data[:end].endswith(bytes(count))
+    return any(words in said for words in _HARMLESS)
+
+
+def _open_rare_jpeg(data: bytes, kind: Kind) -> Opened:
+    """Open a JPEG of 12 bits, a lossless or an arithmetic-coded one, or a JPEG-LS."""
+    if _END not in data[data.find(_SCAN) :]:
+        raise ImageError(Reason.TRUNCATED, f"the file, {kind.name}, ends before its pixels do")
+    imagecodecs = library("imagecodecs", kind.name)
+
+    is_ls = kind.process == "JPEG-LS"
+
+    def load(_: int) -> Image.Image:
+        decode = imagecodecs.jpegls_decode if is_ls else imagecodecs.jpeg8_decode
+        try:
+            pixels = decode(data)
+        except RuntimeError as error:
+            is_known = any(words in str(error) for words in _NOT_IMPLEMENTED)
+            reason = Reason.UNSUPPORTED_FORMAT if is_known else Reason.CORRUPT
+            raise ImageError(reason, f"{kind.name}: {error}") from error
+        image = image_of(pixels, 2**kind.bits - 1, "CMYK")
+        if image.mode == "CMYK" and _ADOBE.search(data[: data.find(_SCAN)]):
+            return ImageChops.invert(image)
+        return image
+
+    pixels = kind.width * kind.height
+    return Opened(kind.width, kind.height, load, lambda _: pixels)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+from PIL import Image
+
 from pipeline.errors import ImageError
+from pipeline.images.codecs import Opened, image_of, library
 from pipeline.images.containers.boxes import boxes
 from pipeline.images.containers.common import Essentials, check_size
 from pipeline.records import Reason
@@ -66,3 +70,19 @@ def _size(header: bytes) -> tuple[int, int]:
     all_default = take(1)
     orientation = 1 + take(3) if not all_default and take(1) else 1
     return (height, width) if orientation > 4 else (width, height)
+
+
+def open_jpeg_xl(data: bytes) -> Opened:
+    """Open the first frame of a JPEG XL; its decoder turns it upright."""
+    imagecodecs = library("imagecodecs", "JPEG XL")
+    width, height = jpeg_xl_size(data)
+
+    def load(_: int) -> Image.Image:
+        try:
+            samples = imagecodecs.jpegxl_decode(data, index=0, numthreads=1)
+        except RuntimeError as error:
+            cut = "NEED_MORE_INPUT" in str(error)
+            raise ImageError(Reason.TRUNCATED if cut else Reason.CORRUPT, str(error)) from error
+        return image_of(samples, 255 if samples.dtype == np.uint8 else 65535, "RGBA")
+
+    return Opened(width, height, load, lambda _: width * height)

@@ -201,8 +201,12 @@ def _colors(header: _Header, rows: np.ndarray) -> np.ndarray:
             continue
         shift = (mask & -mask).bit_length() - 1
         most = mask >> shift
-        values = (pixels >> shift & most).astype(np.uint64)
-        bands.append(((values * 510 + most) // (2 * most)).astype(np.uint8))
+        values = pixels >> shift & most
+        if most < 1 << 16:
+            table = (np.arange(most + 1) * 510 + most) // (2 * most)
+            bands.append(table.astype(np.uint8)[values])
+        else:
+            bands.append(((values.astype(np.uint64) * 510 + most) // (2 * most)).astype(np.uint8))
     return np.stack(bands, axis=-1)
 
 

@@ -43,8 +43,8 @@ _MAX_TEXT = 1000
 _MAX_OVERLAP = 8  # times that a file's bytes are in a strip
 
 # What decompressing an image may yield, in bytes for each pixel that may be decoded: four bands of
-# 64 bits. A strip or tile is decompressed as a whole.
-_MAX_BYTES_PER_PIXEL = 32
+# 16 bits. A strip or tile is decompressed as a whole.
+_MAX_BYTES_PER_PIXEL = 8
 _MAX_SEGMENT_BYTES = 2**29
 # What libjpeg says of old files whose pixels are right all the same.
 _HARMLESS = "Invalid SOS parameters"
@@ -283,6 +283,8 @@ def _check_bounds(layout: Layout, size: int, max_pixels: int) -> None:
         )
     if len(layout.offsets) > parts * max(planes, 4):
         raise ImageError(Reason.CORRUPT, "it has more strips or tiles than its pixels need")
+    if not any(layout.offsets) and not any(layout.counts):
+        raise ImageError(Reason.CORRUPT, "it has no strips or tiles")
     across, down = layout.segment_width, layout.segment_height
     if layout.tiled:
         # A tile may be larger than the image, but for an icon it will not be a bomb.

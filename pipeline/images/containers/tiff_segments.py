@@ -51,31 +51,26 @@ def samples_of(
     if layout.compression == OLD_JPEG:
         start, size = layout.jpeg_stream
         stream = data[start : start + size] if size else data[start:]
-        yield from _parts(0, decode_file(layout, stream, layout.height))
+        whole = decode_file(layout, stream, layout.height)
+        yield from ((start, blocks[0]) for start, blocks in _parts(layout, [whole]))
         return
     step = 1
     if not layout.tiled:
         step = max(1, _BAND_BYTES // (layout.row_bytes * layout.segment_height))
+    bands = list(layout.bands)
     for first in range(0, layout.segments_down, step):
         last = min(first + step, layout.segments_down)
         top = first * layout.segment_height
         rows = min(last * layout.segment_height, layout.height) - top
-        if layout.planar:
-            planes = [
-                _plane(layout, data, decode_file, band, first, last, rows) for band in layout.bands
-            ]
-            yield from _parts(top, np.concatenate(planes, axis=2))
-        else:
-            block = _plane(layout, data, decode_file, 0, first, last, rows)
-            picked = list(layout.bands) != list(range(block.shape[2]))
-            yield from _parts(top, block[:, :, list(layout.bands)] if picked else block)
-
-
-def _parts(top: int, block: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """A block in parts that are small enough to be computed with."""
-    rows = max(1, _BAND_BYTES // max(1, block[:1].nbytes))
-    for start in range(0, len(block), rows):
-        yield top + start, block[start : start + rows]
+        planes = [
+            _plane(layout, data, decode_file, plane, first, last, rows)
+            for plane in (bands if layout.planar else [0])
+        ]
+        for start, blocks in _parts(layout, planes):
+            block = np.concatenate(blocks, axis=2) if layout.planar else blocks[0]
+            if not layout.planar and bands != list(range(block.shape[2])):
+                block = block[:, :, bands]
+            yield top + start, block[: rows - start]
 
 
 def _plane(
@@ -87,25 +82,46 @@ def _plane(
     last: int,
     rows: int,
 ) -> np.ndarray:
-    """Rows of segments: ``[rows, width, bands]``, one band if they are stored apart."""
+    """Rows of segments: stored ones ``[segments, rows, bytes]``, strips together as one segment.
+
+    Those that are image files become samples: ``[rows, width, bands]``.
+    """
     across = layout.segments_across
     start = (plane * layout.segments_down + first) * across
     numbers = range(start, start + (last - first) * across)
-    heights = _heights(layout, first, last, rows)
+    heights = [height for height in _heights(layout, first, last, rows) for _ in range(across)]
     if layout.compression in IMAGE_FILES:
         files = [
-            decode_file(layout, _segment(layout, data, number), heights[n // across])
-            for n, number in enumerate(numbers)
+            decode_file(layout, bytes(_segment(layout, data, number)), height)
+            for number, height in zip(numbers, heights, strict=True)
         ]
         return np.concatenate(files, axis=1 if layout.tiled else 0)[:rows, : layout.width]
-    heights = [-(-height // layout.rows_stored) for height in heights for _ in range(across)]
+    heights = [-(-height // layout.rows_stored) for height in heights]
     raw = _decompressed(layout, data, numbers, heights)
     raw = raw.reshape(len(numbers) if layout.tiled else 1, -1, layout.row_bytes)
-    blocks = _chroma(layout, raw) if layout.subsampled else _unpack(layout, raw)
-    if not layout.tiled:
-        return blocks[0][:rows, : layout.width]
-    tiles = blocks[:, :rows]
-    return np.moveaxis(tiles, 0, 1).reshape(tiles.shape[1], -1, tiles.shape[3])[:, : layout.width]
+    return raw[:, : -(-rows // layout.rows_stored)]
+
+
+def _parts(layout: Layout, planes: list[np.ndarray]) -> Iterator[tuple[int, list[np.ndarray]]]:
+    """Planes as samples ``[rows, width, bands]``, in parts that are small enough to compute with.
+
+    Yields:
+      The first row of a part, and its samples of each plane.
+    """
+    if layout.compression in IMAGE_FILES:
+        rows = max(1, _BAND_BYTES // planes[0][:1].nbytes)
+        for start in range(0, len(planes[0]), rows):
+            yield start, [plane[start : start + rows] for plane in planes]
+        return
+    unpack = _chroma if layout.subsampled else _unpack
+    rows = max(1, _BAND_BYTES // planes[0][:, :1].nbytes)
+    for start in range(0, planes[0].shape[1], rows):
+        blocks = []
+        for plane in planes:
+            samples = unpack(layout, plane[:, start : start + rows])
+            in_rows = np.moveaxis(samples, 0, 1).reshape(samples.shape[1], -1, samples.shape[3])
+            blocks.append(in_rows[:, : layout.width])
+        yield start * layout.rows_stored, blocks
 
 
 def _heights(layout: Layout, first: int, last: int, rows: int) -> list[int]:
@@ -119,7 +135,7 @@ def _heights(layout: Layout, first: int, last: int, rows: int) -> list[int]:
 # From bytes
 
 
-def _segment(layout: Layout, data: bytes, number: int, size: int = 0) -> bytes:
+def _segment(layout: Layout, data: bytes, number: int, size: int = 0) -> bytes | memoryview:
     """The stored bytes of a segment: ``size``, or as many as the file says.
 
     Raises:
@@ -132,20 +148,20 @@ def _segment(layout: Layout, data: bytes, number: int, size: int = 0) -> bytes:
         size = size or (len(data) - start if start else 0)
     if start + size > len(data):
         raise ImageError(Reason.TRUNCATED, "the file ends before its last strip or tile")
-    segment = data[start : start + size]
+    segment = memoryview(data)[start : start + size]
     if layout.fill_order == 2 and layout.compression not in FAX:
-        return segment.translate(_REVERSED_BITS)
+        return bytes(segment).translate(_REVERSED_BITS)
     return segment
 
 
 def _decompressed(layout: Layout, data: bytes, numbers: range, heights: list[int]) -> np.ndarray:
     """The bytes of segments of so many stored rows each, one after the other."""
     sizes = [height * layout.row_bytes for height in heights]
-    parts = [b""] * len(numbers)
-    for_libtiff: dict[int, bytes] = {}
+    parts: list[bytes | memoryview] = [b""] * len(numbers)
+    for_libtiff: dict[int, bytes | memoryview] = {}
     for n, number in enumerate(numbers):
-        sparse = not layout.offsets[number] and not any(layout.counts[number : number + 1])
-        if sparse and any(layout.offsets):  # GDAL leaves out what holds no data
+        if not layout.offsets[number] and not any(layout.counts[number : number + 1]):
+            # GDAL leaves out what holds no data.
             parts[n] = bytes(sizes[n])
         elif layout.compression == UNCOMPRESSED:
             parts[n] = _segment(layout, data, number, sizes[n])
@@ -155,14 +171,16 @@ def _decompressed(layout: Layout, data: bytes, numbers: range, heights: list[int
             for_libtiff[n] = _segment(layout, data, number)
     if for_libtiff:
         decoded = _by_libtiff(layout, for_libtiff.values(), [heights[n] for n in for_libtiff])
+        if len(for_libtiff) == len(parts):
+            return decoded
         at = 0
         for n in for_libtiff:
-            parts[n] = decoded[at : at + sizes[n]]
+            parts[n] = decoded[at : at + sizes[n]].tobytes()
             at += sizes[n]
     return np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), np.uint8)
 
 
-def _inflate(segment: bytes, size: int) -> bytes:
+def _inflate(segment: bytes | memoryview, size: int) -> bytes:
     stream = zlib.decompressobj()
     raw = stream.decompress(segment, size)
     stream.decompress(stream.unconsumed_tail, 1)  # its end has a checksum
@@ -171,7 +189,9 @@ def _inflate(segment: bytes, size: int) -> bytes:
     return raw
 
 
-def _by_libtiff(layout: Layout, segments: Collection[bytes], heights: list[int]) -> bytes:
+def _by_libtiff(
+    layout: Layout, segments: Collection[bytes | memoryview], heights: list[int]
+) -> np.ndarray:
     """What libtiff makes of segments, as the strips of a TIFF of its own.
 
     Tiles are strips, too: both are compressed alike.
@@ -202,7 +222,15 @@ def _by_libtiff(layout: Layout, segments: Collection[bytes], heights: list[int])
     ]
     head = [b"II*\0", struct.pack("<IH", 8, len(entries)), *entries, bytes(4), tables]
     with Image.open(io.BytesIO(b"".join([*head, *segments])), formats=("TIFF",)) as image:
-        return image.tobytes()
+        image.load()
+        decoded = np.empty((image.height, layout.row_bytes), np.uint8)
+        rows = max(1, _BAND_BYTES // layout.row_bytes)
+        for top in range(0, image.height, rows):  # Pillow hands out copies
+            part = image.crop((0, top, image.width, min(top + rows, image.height)))
+            decoded[top : top + rows] = np.frombuffer(part.tobytes(), np.uint8).reshape(
+                -1, layout.row_bytes
+            )
+    return decoded.reshape(-1)
 
 
 # From bytes to samples
@@ -224,16 +252,18 @@ def _unpack(layout: Layout, raw: np.ndarray) -> np.ndarray:
             samples = np.cumsum(samples, axis=2, dtype=f"u{size}")
         kind = {SIGNED: "i", FLOAT: "f"}.get(layout.sample_format, "u")
         return samples.astype(f"=u{size}", copy=False).view(f"={kind}{size}")
+    # Eight samples are in as many bytes as each has bits.
     count = layout.segment_width * bands
-    loose = np.unpackbits(raw, axis=2, count=count * bits).reshape(*raw.shape[:2], count, bits)
-    padded = np.zeros((*loose.shape[:3], 8 if bits < 8 else 16), np.uint8)
-    padded[..., -bits:] = loose
-    packed = np.packbits(padded, axis=3)
-    return (
-        packed.view(">u2" if bits > 8 else np.uint8)
-        .reshape(shape)
-        .astype(f"=u{1 + (bits > 8)}", copy=False)
-    )
+    missing = -(-count // 8) * bits - raw.shape[2]
+    groups = np.pad(raw, ((0, 0), (0, 0), (0, missing))).reshape(*raw.shape[:2], -1, bits)
+    loose = np.empty((*groups.shape[:3], 8), np.uint8 if bits < 8 else np.uint16)
+    for n in range(8):
+        first, last = n * bits // 8, ((n + 1) * bits - 1) // 8
+        value = groups[..., first].astype(np.uint32)
+        for byte in range(first + 1, last + 1):
+            value = value << 8 | groups[..., byte]
+        loose[..., n] = value >> (last + 1) * 8 - (n + 1) * bits & (1 << bits) - 1
+    return loose.reshape(*raw.shape[:2], -1)[..., :count].reshape(shape)
 
 
 def _undo_float_differences(layout: Layout, raw: np.ndarray) -> np.ndarray:

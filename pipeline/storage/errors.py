@@ -1,7 +1,7 @@
-"""The one place where errors of stores, servers and their clients become ours.
+"""Turns errors of stores, servers and their clients into ours, here and nowhere else.
 
-``mapped`` surrounds the calls of Beam's filesystems, Google's and Amazon's clients and requests,
-and nothing else. So a ``ValueError`` of theirs is a store's trouble, and one of ours is a bug.
+``mapped`` surrounds calls of Beam's filesystems, of Google's and Amazon's clients, and of requests,
+and nothing else. So a ``ValueError`` of theirs is a store's failure, and one of ours is a bug.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pipeline.errors import StoreError
 from pipeline.records import Reason
 from pipeline.redaction import redact
 
-# What the calls raise that ``mapped`` surrounds.
+# What the calls that ``mapped`` surrounds raise.
 _CLIENT_ERRORS = (
-    OSError,  # all errors of requests are OSErrors
+    OSError,  # includes all errors of requests
     BeamIOError,
     GoogleAPIError,
     GoogleAuthError,
@@ -38,13 +38,13 @@ _CLIENT_ERRORS = (
     aws.BotoCoreError,
     aws.ClientError,
     urllib3.exceptions.HTTPError,
-    ValueError,  # no filesystem serves the scheme, or the URI makes no sense to the one that does
-    NotImplementedError,  # Beam's: a filesystem cannot do this
+    ValueError,  # no filesystem serves the scheme, or the one that does cannot parse the URI
+    NotImplementedError,  # Beam's, if a filesystem cannot do this
     AttributeError,  # Beam's S3 client looks for a status in the answer that a broken connection
     # did not bring
 )
 
-# The connection broke, or what came over it is not what was sent.
+# The connection broke, or what arrived is not what was sent.
 _BROKEN = (
     ConnectionError,
     requests.ConnectionError,
@@ -58,7 +58,7 @@ _BROKEN = (
     aws.IncompleteReadError,
     aws.FlexibleChecksumError,
     DataCorruption,
-    GoogleAuthError,  # those that do not mean missing credentials
+    GoogleAuthError,  # except those that mean missing credentials
 )
 
 _TIMED_OUT = (
@@ -74,7 +74,7 @@ _TIMED_OUT = (
 def mapped() -> Iterator[None]:
     """Turn whatever a store's client raises in here into a ``StoreError``.
 
-    Surround the client's call, never the code that uses what it returned.
+    Surround only the client's call, never the code that uses its result.
 
     Raises:
       StoreError: the client raised; the reason says whether another attempt could help.
@@ -86,7 +86,7 @@ def mapped() -> Iterator[None]:
 
 
 class MappedFile(io.RawIOBase):
-    """A file of a client's, open for reading, which raises ``StoreError``.
+    """A client's open file that raises ``StoreError`` when it cannot be read.
 
     Args:
       file: what the client opened; closed with this one.
@@ -101,7 +101,7 @@ class MappedFile(io.RawIOBase):
         return True
 
     def seekable(self) -> bool:
-        """Tell whether the client can read from anywhere."""
+        """Tell whether the client can read from any position."""
         with mapped():
             return self._file.seekable()
 
@@ -113,13 +113,13 @@ class MappedFile(io.RawIOBase):
         return len(data)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to another place."""
+        """Move to another position."""
         with mapped():
             self._file.seek(offset, whence)
             return self._file.tell()
 
     def tell(self) -> int:
-        """Tell the place, in bytes from the beginning."""
+        """Tell the position, in bytes from the beginning."""
         with mapped():
             return self._file.tell()
 
@@ -132,10 +132,10 @@ class MappedFile(io.RawIOBase):
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and those that it was made of, outermost first.
+    """Yield the error and its causes, outermost first.
 
-    Beam wraps one error per path, Google's retries the last one, requests and urllib3 the one of
-    the layer below.
+    Beam wraps one error per path, Google's retries wrap the last error, and requests and urllib3
+    wrap that of the layer below.
     """
     pending, seen = [error], set()
     while pending:
@@ -160,7 +160,7 @@ def _reason(causes: list[BaseException]) -> Reason:
     if status in (408, 504):
         return Reason.TIMEOUT
     if status is not None:
-        # 501 and 505: there is something that the server cannot do.
+        # 501 and 505: the server does not support the request.
         busy = status == 429 or (status >= 500 and status not in (501, 505))
         return Reason.UNAVAILABLE if busy else Reason.UNREADABLE
     if _any_is(causes, _TIMED_OUT):
@@ -175,14 +175,14 @@ def _any_is(causes: list[BaseException], types: Any) -> bool:
 
 
 def _is_refused(error: BaseException) -> bool:
-    """Tell whether there is no permission, or there are no credentials to ask for it."""
+    """Tell whether permission is denied, or there are no credentials to ask for it."""
     if isinstance(error, GoogleAuthError):
         return not (error.retryable or isinstance(error, TransportError))
     return isinstance(error, (PermissionError, aws.NoCredentialsError, aws.PartialCredentialsError))
 
 
 def _is_for_good(error: BaseException) -> bool:
-    """Tell whether another attempt cannot help: there is no such host, or a bad certificate."""
+    """Tell whether another attempt cannot help: an unknown host, or a bad certificate."""
     if isinstance(error, socket.gaierror):
         return error.errno == socket.EAI_NONAME
     return isinstance(error, ssl.SSLCertVerificationError)

@@ -1,4 +1,4 @@
-"""Files of http(s) servers: one session per process."""
+"""Reads files from http(s) servers, with one session per process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TIMEOUT = (CONNECT_TIMEOUT, 30)
 
 
 def read_http(url: str, body: Body) -> None:
-    """Read the content of a URL into ``body``; one request is made.
+    """Read the content of a URL into ``body``, with one request.
 
     Raises:
       StoreError: the request failed, or there is more than ``body`` takes.
@@ -26,19 +26,19 @@ def read_http(url: str, body: Body) -> None:
     timeout = (CONNECT_TIMEOUT, body.seconds)
     with mapped(), _session().get(url, timeout=timeout, stream=True) as response:
         response.raise_for_status()
-        # Whatever has arrived. iter_content waits for so many bytes, however long each of them
-        # takes, and the time has to be looked at in between.
+        # Take whatever has arrived. iter_content waits for a whole chunk, however long that
+        # takes, and the time must be checked in between.
         while chunk := response.raw.read1(2**18, decode_content=True):
             body.write(chunk)
 
 
 def http_version(url: str, seconds: float) -> str:
-    """Ask the server for what changes with the file: its tag, or its length and time; "" if none.
+    """Ask the server what changes with the file: its tag, or its length and time; "" if none.
 
     Raises:
       StoreError: the request failed.
     """
-    # The length that comes with a content encoding is not the file's.
+    # With a content encoding, the length is not that of the file.
     headers = {"Accept-Encoding": "identity"}
     timeout = (CONNECT_TIMEOUT, seconds)
     with (
@@ -54,10 +54,10 @@ def http_version(url: str, seconds: float) -> str:
 
 @contextlib.contextmanager
 def open_http(url: str, query: dict[str, str]) -> Iterator[BinaryIO]:
-    """Open the body of a server's answer as it comes over the wire, to read it in pieces.
+    """Open the body of a server's answer, as it comes over the wire, for reading in pieces.
 
     Raises:
-      StoreError: the request failed; reading can raise it as well.
+      StoreError: the request failed. Reading can raise it as well.
     """
     headers = {"Accept-Encoding": "identity"}
     with mapped():
@@ -66,14 +66,14 @@ def open_http(url: str, query: dict[str, str]) -> Iterator[BinaryIO]:
         with mapped():
             response.raise_for_status()
         body: Any = response.raw
-        body.auto_close = False  # io's readers take a file that closes itself for an error
+        body.auto_close = False  # io's readers treat a file that closes itself as an error
         with io.BufferedReader(MappedFile(body)) as file:
             yield file
 
 
 @functools.lru_cache(maxsize=1)
 def _session() -> requests.Session:
-    """Make the one session: the reading threads share its connections, which stay open."""
+    """Make the session, whose open connections the reading threads share."""
     session = requests.Session()
     session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=MAX_CONNECTIONS))
     session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=MAX_CONNECTIONS))

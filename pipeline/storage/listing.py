@@ -1,4 +1,4 @@
-"""What files there are."""
+"""Lists files, and tells whether one exists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.storage.uris import is_remote, join
 
 
 def exists(uri: str) -> bool:
-    """Tell whether there is a file, or on this machine a folder.
+    """Tell whether a file exists, or, on this machine, a folder.
 
     Raises:
       StoreError: the store cannot be asked.
@@ -29,7 +29,7 @@ def find(folder: str, *patterns: str) -> list[str]:
       StoreError: the folder cannot be listed.
     """
     if not is_remote(folder):
-        # Beam would list all that is below the folder, which may be where the photographs are.
+        # Beam would list everything below the folder, which may have all the photographs.
         with mapped():
             return sorted(str(path) for pattern in patterns for path in Path(folder).glob(pattern))
     globs = [join(folder, pattern) for pattern in patterns]
@@ -39,10 +39,10 @@ def find(folder: str, *patterns: str) -> list[str]:
 
 
 def list_files(prefix: str) -> Iterator[FileMetadata]:
-    """List the files whose names begin with a prefix, as they come.
+    """List the files whose names begin with a prefix, as they arrive.
 
-    ``FileSystems.match`` would collect the listing first, which a bucket of 10⁸ objects does not
-    survive, hence the method behind it.
+    ``FileSystems.match`` would first collect the listing in memory, which a bucket of 10⁸ objects
+    would exceed, so this calls the method behind it.
 
     Raises:
       StoreError: the store cannot be listed.
@@ -62,7 +62,7 @@ def has_folders(uri: str) -> bool:
 
 
 def regex_of(glob: str) -> str:
-    """Translate a glob in Beam's notation into the regular expression that its store takes it for.
+    """Translate a glob in Beam's notation into the regular expression that its store uses for it.
 
     Raises:
       StoreError: no installed filesystem serves the glob's scheme.

@@ -1,8 +1,8 @@
-"""Objects of Google's and Amazon's stores: one client per process, one request per object.
+"""Reads objects from Google's and Amazon's stores: one client per process, one request per object.
 
-Beam's own filesystems list and write. To read, they make a client for every file, ask for its
-metadata before its content, and repeat what fails for up to ten minutes, out of reach of the time
-limit of ``read_bytes``. Their options and credentials are used here as well.
+Beam's own filesystems list and write. For reading, they make a client for every file, ask for its
+metadata before its content, and repeat failures for up to ten minutes, which the time limit of
+``read_bytes`` cannot stop. This module uses the same options and credentials.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from pipeline.storage.errors import mapped
 # Seconds.
 CONNECT_TIMEOUT = 10
 
-# Connections that a client keeps open: one for each thread that reads, and some for those that have
-# been given up and still hold theirs.
+# Connections that a client keeps open: one per reading thread, and some for threads that were given
+# up and still hold theirs.
 MAX_CONNECTIONS = 128
 
 _lock = threading.Lock()
 
 
 class Body:
-    """A file that takes what is read, up to a size and up to a time.
+    """A file that takes what is read, up to a size and a time limit.
 
     Args:
-      max_bytes: how much it takes.
-      seconds: for how long it takes it, beginning now.
+      max_bytes: the size limit.
+      seconds: the time limit, from now on.
     """
 
     def __init__(self, max_bytes: int, seconds: float):
@@ -52,10 +52,10 @@ class Body:
         self._deadline = time.monotonic() + seconds
 
     def write(self, data: bytes) -> int:
-        """Append.
+        """Append data.
 
         Raises:
-          StoreError: it is more than ``max_bytes`` now, or the time is over.
+          StoreError: the size or the time limit is exceeded.
         """
         self.data += data
         check_size(len(self.data), self.max_bytes)
@@ -65,17 +65,17 @@ class Body:
 
 
 def check_size(size: int, max_bytes: int) -> None:
-    """Compare a size in bytes, of what was read or is announced, with the greatest allowed.
+    """Check that a size in bytes, read or announced, is within the limit.
 
     Raises:
-      StoreError: it is more.
+      StoreError: it is not.
     """
     if size > max_bytes:
         raise StoreError(Reason.TOO_LARGE, f"more than {max_bytes:,} bytes")
 
 
 def read_gcs(client: Any, uri: str, body: Body) -> None:
-    """Read a gs:// object into ``body``; its checksum is compared.
+    """Read a gs:// object into ``body``, and verify its checksum.
 
     Raises:
       StoreError: one request was made, and it failed; or the object is too large.
@@ -84,7 +84,7 @@ def read_gcs(client: Any, uri: str, body: Body) -> None:
         bucket, name = parse_gcs_path(uri)
         client.bucket(bucket).blob(name).download_to_file(
             body,
-            raw_download=True,  # as it is stored, as Beam does
+            raw_download=True,  # as stored, like Beam
             timeout=(CONNECT_TIMEOUT, body.seconds),
             retry=None,
         )
@@ -99,7 +99,7 @@ def read_s3(client: Any, uri: str, body: Body) -> None:
     with mapped():
         bucket, key = parse_s3_path(uri)
         answer = client.get_object(Bucket=bucket, Key=key)
-    # Not as its own context, which is what lies below and compares neither length nor checksum.
+    # Not in its own context, which yields the raw stream, without checks of length and checksum.
     with mapped(), contextlib.closing(answer["Body"]) as stream:
         check_size(answer["ContentLength"], body.max_bytes)
         for chunk in stream.iter_chunks(2**16):
@@ -107,7 +107,7 @@ def read_s3(client: Any, uri: str, body: Body) -> None:
 
 
 def gcs_metadata(client: Any, uri: str, seconds: float) -> FileMetadata:
-    """Ask for size and time of a gs:// object, as Beam's listing has them.
+    """Ask for the size and time of a gs:// object, as in Beam's listing.
 
     Raises:
       StoreError: one request was made, and it failed; or the object is not there.
@@ -122,7 +122,7 @@ def gcs_metadata(client: Any, uri: str, seconds: float) -> FileMetadata:
 
 
 def s3_metadata(client: Any, uri: str) -> FileMetadata:
-    """Ask for size and time of an s3:// object, as Beam's listing has them.
+    """Ask for the size and time of an s3:// object, as in Beam's listing.
 
     Raises:
       StoreError: one request was made, and it failed.
@@ -135,34 +135,34 @@ def s3_metadata(client: Any, uri: str) -> FileMetadata:
 
 
 def gcs_client() -> Any:
-    """Make a ``google.cloud.storage.Client`` with the options that Beam was given, or take it up.
+    """Make a ``google.cloud.storage.Client`` with Beam's options, or reuse the one there is.
 
     Raises:
-      StoreError: there are no credentials that can be used.
+      StoreError: there are no usable credentials.
     """
     with mapped(), _lock:
         return _gcs_client(_options())
 
 
 def s3_client(seconds: float) -> Any:
-    """Make a boto3 client with the options that Beam was given, or take it up.
+    """Make a boto3 client with Beam's options, or reuse the one there is.
 
     Args:
-      seconds: for which it waits for data.
+      seconds: how long it waits for data.
 
     Raises:
-      StoreError: the options, environment or configuration files make no sense to boto3.
+      StoreError: boto3 rejects the options, the environment or the configuration files.
     """
     with mapped(), _lock:
         return _s3_client(_options(), seconds)
 
 
 def check_access(uri: str) -> None:
-    """Find out at once what Beam takes minutes to find out: whether there are credentials.
+    """Check at once whether there are credentials, which takes Beam minutes.
 
     Raises:
-      StoreError: it is an s3:// URI, and there are no credentials; the message says where they
-        can be put. Beam's own listing would try for six minutes.
+      StoreError: it is an s3:// URI, and there are no credentials; the message says where to put
+        them. Beam's own listing would try for six minutes.
     """
     if not uri.lower().startswith("s3://") or _options().view_as(S3Options).s3_access_key_id:
         return
@@ -182,18 +182,18 @@ def check_access(uri: str) -> None:
 
 
 def _options() -> PipelineOptions:
-    """Return the options that the launcher, or Beam on a worker, gave to its filesystems."""
+    """Return the options that the launcher, or Beam on a worker, gave to Beam's filesystems."""
     return FileSystems._pipeline_options or _NO_OPTIONS
 
 
 _NO_OPTIONS = PipelineOptions([])
 
 
-# Few are kept: each holds connections. The options are compared by identity.
+# Keep few, since each holds connections. Options are compared by identity.
 @functools.lru_cache(maxsize=2)
 def _gcs_client(options: PipelineOptions) -> Any:
     client = create_storage_client(options)
-    # requests keeps 10 connections; this is how the library's authors advise to keep more.
+    # requests keeps 10 connections; the library's authors advise this way to keep more.
     client._http.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=MAX_CONNECTIONS))
     return client
 

@@ -1,4 +1,4 @@
-"""Reads files from wherever they are: whole and in time, or in pieces."""
+"""Reads files from anywhere: whole and with a time limit, or in pieces."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from pipeline.storage.http import read_http
 from pipeline.storage.object_stores import Body, check_size
 from pipeline.storage.uris import is_remote, local_path
 
-# How often a read is tried whose failure may pass, and the seconds before the second attempt. Each
-# further wait is twice as long. Up to so many seconds of jitter are added, so that threads which
-# failed together do not come back together.
+# How often a read is tried if its failure may pass, and the seconds before the second attempt. Each
+# further wait is twice as long. Up to so many seconds of jitter are added, so that threads that
+# failed together do not return together.
 _ATTEMPTS = 4
 _FIRST_WAIT = 0.5
 _JITTER = 0.25
 
-# A thread that waits for a store cannot be stopped. One that takes too long is left to itself until
-# its socket gives up, and another one goes on; hence many more than there are readers. Idle threads
-# are used again, and none is started before there is need.
+# A thread that waits for a store cannot be stopped. One that takes too long is left alone until its
+# socket gives up, and another thread goes on; so there may be many more threads than readers. Idle
+# threads are reused, and none is started before it is needed.
 _THREADS = ThreadPoolExecutor(1024, thread_name_prefix="store")
 
 T = TypeVar("T")
@@ -47,17 +47,17 @@ def read_bytes(
 ) -> bytes:
     """Read the whole content of a file.
 
-    From a store or server it is read up to four times, with growing waits, while the failure is one
-    that may pass: a status that says so, a broken connection, too few bytes, too long a wait.
+    A read from a store or server is tried up to four times, with growing waits, as long as the
+    failure may pass: a status that says so, a broken connection, too few bytes, too long a wait.
 
     Args:
       uri: a path or URI.
-      max_bytes: what is larger is not read.
-      timeout_seconds: for each attempt as a whole. Files on this machine are not timed.
+      max_bytes: larger files are not read.
+      timeout_seconds: time limit of each attempt. Files on this machine have none.
 
     Raises:
-      ImageError: with the reason why it cannot be read. ``TIMEOUT`` and ``UNAVAILABLE`` are what
-        the last attempt met; the other reasons come at once.
+      ImageError: the file cannot be read; the error has the reason. ``TIMEOUT`` and ``UNAVAILABLE``
+        are raised after the last attempt, the others at once.
     """
     try:
         if not is_remote(uri):
@@ -74,14 +74,14 @@ def read_bytes(
 
 
 def open_file(uri: str, unpack: bool = False) -> BinaryIO:
-    """Open a file to read it in pieces, without a time limit.
+    """Open a file for reading in pieces, without a time limit.
 
     Args:
-      uri: a path or URI, of anything but a server.
-      unpack: whether a name that ends with .gz or the like means that the content is unpacked.
+      uri: a path or URI, but not of a server.
+      unpack: whether to unpack files whose names end with .gz or the like.
 
     Raises:
-      StoreError: it cannot be opened; reading can raise it as well.
+      StoreError: it cannot be opened. Reading can raise it as well.
     """
     how = CompressionTypes.AUTO if unpack else CompressionTypes.UNCOMPRESSED
     with mapped():
@@ -93,12 +93,12 @@ def within(seconds: float, function: Callable[..., T], *args: Any) -> T:
     """Return the result of a call to a store or server.
 
     Raises:
-      StoreError: it is not there in time. The call goes on, and its result is dropped.
+      StoreError: there is no result in time. The call goes on, and its result is dropped.
     """
     future = _THREADS.submit(function, *args)
     concurrent.futures.wait([future], seconds)
     if not future.done():
-        future.cancel()  # should it still wait for a thread
+        future.cancel()  # in case it still waits for a thread
         raise StoreError(Reason.TIMEOUT, f"no complete answer within {seconds:g} s")
     return future.result()
 
@@ -113,7 +113,7 @@ def _read_local(uri: str, max_bytes: int) -> bytes:
         raise StoreError(Reason.FORBIDDEN, redact(f"this folder cannot be opened: {path}"))
     with mapped():
         mode = Path(path).stat().st_mode
-    if not stat.S_ISREG(mode):  # a pipe would block for ever
+    if not stat.S_ISREG(mode):  # a pipe would block forever
         raise StoreError(Reason.UNREADABLE, redact(f"not a file with content: {path}"))
     with mapped(), Path(path).open("rb") as file:
         data = file.read(max_bytes + 1)
@@ -133,7 +133,7 @@ def _fill(read: Callable[[Body], None], body: Body) -> bytes:
 
 
 def _reader(uri: str, seconds: float) -> Callable[[Body], None]:
-    """Choose what reads this file. Clients are made here, as that is not part of any attempt."""
+    """Choose what reads this file. Make its client now, since that is not part of any attempt."""
     scheme = uri.partition(":")[0].lower()
     if scheme in ("http", "https"):
         return functools.partial(read_http, uri)

@@ -1,4 +1,4 @@
-"""Names of files: paths and URIs, told apart, joined, made absolute."""
+"""Tells paths and URIs apart, joins them, and makes them absolute."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.storage.errors import mapped
 
 
 def is_http(uri: str) -> bool:
-    """Tell whether an http(s) server has the file, which no filesystem of Beam's reads."""
+    """Tell whether the file is on an http(s) server, which no Beam filesystem reads."""
     return uri.lower().startswith(("http://", "https://"))
 
 
@@ -22,9 +22,9 @@ def is_remote(uri: str) -> bool:
 
 
 def local_path(uri: str) -> str:
-    """Make an absolute path of a path or ``file://`` URI on this machine.
+    """Turn a path or ``file://`` URI on this machine into an absolute path.
 
-    In a URI, and only there, bytes may be written as ``%20``, as ``Path.as_uri`` does.
+    Only in a URI are escapes such as ``%20`` decoded, which ``Path.as_uri`` writes.
     """
     as_uri = re.match(r"file:(?://(?:localhost)?)?(/.*)", uri, re.IGNORECASE | re.DOTALL)
     if as_uri:
@@ -33,14 +33,14 @@ def local_path(uri: str) -> str:
 
 
 def absolute(given: str) -> str:
-    """Make an absolute path or URI of what a user wrote; no folder keeps a slash at its end."""
+    """Turn what a user wrote into an absolute path or URI, without a slash at the end."""
     if is_http(given):
         return given
     return given.rstrip("/") if is_remote(given) else local_path(given)
 
 
 def join(folder: str, *names: str) -> str:
-    """Put names below a folder.
+    """Join a folder and names below it.
 
     Raises:
       StoreError: no installed filesystem serves the URI's scheme.
@@ -50,7 +50,7 @@ def join(folder: str, *names: str) -> str:
 
 
 def split(uri: str) -> tuple[str, str]:
-    """Divide a path or URI into its folder and its last name.
+    """Split a path or URI into its folder and its last name.
 
     Raises:
       StoreError: no installed filesystem serves the URI's scheme.

@@ -1,4 +1,4 @@
-"""Whether a file is still the one that was labeled."""
+"""Tells whether a file is still the one that was labeled."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from pipeline.storage.uris import is_remote, local_path
 
 
 def version(uri: str, timeout_seconds: float = DEFAULT_LIMITS.read_timeout_seconds) -> str:
-    """Find out, without reading a file, what changes when it does; "" if that cannot be done.
+    """Find out a file's version without reading it; "" if that is impossible.
 
-    Size and time; of a server, what it calls the version. It is asked once.
+    The version is the file's size and time, or what its server calls the version, which is asked
+    once.
     """
     try:
         if not is_remote(uri):
@@ -37,26 +38,26 @@ def version(uri: str, timeout_seconds: float = DEFAULT_LIMITS.read_timeout_secon
 def is_unchanged(
     uri: str, seen: str, timeout_seconds: float = DEFAULT_LIMITS.read_timeout_seconds
 ) -> bool:
-    """Tell whether a row's image is that of a file, and the file is as it was labeled.
+    """Tell whether a row's image is this file, and the file has not changed since it was labeled.
 
-    The name of a TFRecord file's record is whatever its writer wanted: a file that has nothing to
-    do with the run must not be taken for it. The record's version is that of the TFRecord file.
+    A record in a TFRecord file has whatever name its writer chose, so an unrelated file of that
+    name must not be taken for it. The record's version is that of the TFRecord file.
 
     Args:
       uri: the image's name.
-      seen: its version, "" if that could not be found out.
+      seen: its version; "" if that was unknown.
       timeout_seconds: for asking a store or server.
     """
     if seen:
         return version(uri, timeout_seconds) == seen
-    return is_remote(uri)  # what is on this machine always has a version
+    return is_remote(uri)  # a file on this machine always has a version
 
 
 def version_of(metadata: FileMetadata) -> str:
-    """Say what ``version`` says of this file, from what a listing says of it.
+    """Make the same version as ``version`` does, from a listing's entry.
 
-    The time is in seconds: of a file on this machine with all its digits, else a whole number, as
-    S3 tells it so of a single object and with fractions in a listing.
+    The time is in seconds. For a file on this machine it has all digits. Other times are whole
+    numbers, since S3 reports whole seconds for a single object, but fractions in a listing.
     """
     seconds = metadata.last_updated_in_seconds
     if is_remote(metadata.path):
@@ -65,7 +66,7 @@ def version_of(metadata: FileMetadata) -> str:
 
 
 def size_in(version: str) -> int | None:
-    """Return the size that a version of ``version_of`` begins with; None if it has none."""
+    """Return the size that a version begins with; None if it has none."""
     size = version.partition(" ")[0]
     return int(size) if size.isdecimal() else None
 

@@ -21,13 +21,13 @@ def configure(options: PipelineOptions) -> None:
 def write_file(
     path: str, data: bytes, keep: bool = True, mime_type: str = "application/octet-stream"
 ) -> None:
-    """Write a file that is visible under its name whole or not at all.
+    """Write a file so that it is visible under its name as a whole or not at all.
 
     Args:
-      path: on any filesystem that Beam knows.
+      path: path or URI on any filesystem that Beam knows.
       data: its content.
-      keep: False removes it again before it gets its name, to try whether it could be written.
-      mime_type: by which a store has a browser show it.
+      keep: False removes it again before it gets its name, to test whether it can be written.
+      mime_type: tells a browser how to show the file from a store.
 
     Raises:
       StoreError: it cannot be written.
@@ -47,7 +47,7 @@ def write_file(
 
 
 def rename(path: str, new: str) -> None:
-    """Give a file another name in the same store, and replace what has it.
+    """Rename a file within its store, and replace any file of the new name.
 
     Raises:
       StoreError: the file cannot be renamed.
@@ -57,7 +57,7 @@ def rename(path: str, new: str) -> None:
 
 
 def delete(paths: Sequence[str]) -> None:
-    """Delete files, and on this machine folders with all that is in them; maybe none.
+    """Delete files, and, on this machine, folders with their content; there may be none.
 
     Raises:
       StoreError: one of them cannot be deleted.
@@ -68,7 +68,7 @@ def delete(paths: Sequence[str]) -> None:
 
 
 def make_folder(folder: str) -> None:
-    """Make a folder and those above it, unless it is there; a store has none.
+    """Make a folder and those above it, if they do not exist; a store has no folders.
 
     Raises:
       StoreError: it cannot be made.

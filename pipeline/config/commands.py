@@ -1,4 +1,4 @@
-"""The commands: what each is called, takes and runs."""
+"""Defines the commands: their names, flags and jobs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Command(NamedTuple):
     """A command.
 
     Attributes:
-      name: as it is typed.
+      name: as typed.
       config: the dataclass of its flags.
       job: the module whose ``run`` takes that configuration and returns the exit code.
       description: shown above the flags.
@@ -57,7 +57,7 @@ class Command(NamedTuple):
         """Make the configuration from the arguments after the command's name.
 
         Raises:
-          UsageError: a flag is unknown, missing, or has a value that makes no sense.
+          UsageError: a flag is unknown or missing, or has an invalid value.
           SystemExit: after ``--help``.
         """
         parser = self.parser
@@ -110,13 +110,13 @@ COMMANDS = {command.name: command for command in (LABEL, CHECK, FINETUNE, REPORT
 
 
 def parse(argv: list[str]) -> tuple[Command, Any]:
-    """The command that a command line names, and its configuration.
+    """Find the command that a command line names, and make its configuration.
 
     Args:
       argv: without the program's name.
 
     Raises:
-      UsageError: there is no such command, or its flags make no sense.
+      UsageError: there is no such command, or its flags are wrong.
       SystemExit: after ``--help`` or ``--version``.
     """
     *others, last = COMMANDS
@@ -134,16 +134,16 @@ def parse(argv: list[str]) -> tuple[Command, Any]:
 
 
 def as_yaml(config: JobConfig) -> str:
-    """A file for ``--config`` with these flags, without secrets."""
+    """Write a file for ``--config`` with these flags, without secrets."""
     command = next(one for one in COMMANDS.values() if one.config is type(config))
     return yaml_file.render(command.flags, command.prog, written(config))
 
 
 def label_arguments(parameters: Iterable[str]) -> list[str]:
-    """Arguments of label from ``--name=value``s, where a switch is true or false, or empty.
+    """Make arguments of label from ``--name=value``s, where a switch is true, false or empty.
 
-    A flag without a value is left out, as not every launcher can leave it out by itself. Flags of
-    Beam are passed on.
+    A flag without a value is left out, since not every launcher can leave it out itself. Beam's
+    flags are passed on.
     """
     switches = {f"--{flag.name}" for flag in LABEL.flags if flag.is_switch}
     arguments = []

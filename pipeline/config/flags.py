@@ -20,7 +20,7 @@ BEAM_ARGS = "beam_args"
 class Group(str, Enum):
     """A heading in ``--help``; they are shown in this order."""
 
-    ARGUMENTS = "positional arguments"  # those that are given without a name
+    ARGUMENTS = "positional arguments"  # given without a name
     FILES = "input and output"
     TABLES = "tables of images, and the truth"
     MODEL = "what the model takes and returns"
@@ -33,10 +33,10 @@ class Group(str, Enum):
 
 
 class Rows(Enum):
-    """What another value of a flag means for rows that are there already.
+    """What another value of a flag means for rows that already exist.
 
-    The flags that change rows are the settings of a run: an attempt with other settings does not go
-    on with the rows of an earlier one.
+    The flags that change rows are the settings of a run: an attempt with other settings does not
+    reuse the rows of an earlier one.
     """
 
     SAME = "the rows would be the same"
@@ -55,11 +55,11 @@ class Flag(NamedTuple):
       group: its heading in ``--help``.
       help: explains it, without the default.
       rows: what another value means for a run's rows.
-      choices: the values that there are; empty if they cannot be listed.
+      choices: the possible values; empty if they cannot be listed.
       metavar: stands for the value in ``--help``.
       is_repeatable: whether it takes several values.
       unset: explains a default that is None or empty.
-      old_name: what it was called in the last version, where that still works.
+      old_name: its name in the last version, if that still works.
     """
 
     name: str
@@ -115,23 +115,23 @@ def flag(
 
 
 def flags_of(config: type) -> tuple[Flag, ...]:
-    """The flags of a configuration, in the order of ``--help``.
+    """List the flags of a configuration, in the order of ``--help``.
 
     Args:
-      config: a dataclass whose fields are made by ``flag``, all but ``BEAM_ARGS``.
+      config: a dataclass whose fields are made by ``flag``, except ``BEAM_ARGS``.
     """
     fields = [field for field in dataclasses.fields(config) if field.name != BEAM_ARGS]
     return in_order(Flag(field.name, field.default, **field.metadata) for field in fields)
 
 
 def in_order(flags: Iterable[Flag]) -> tuple[Flag, ...]:
-    """Sort flags by group; within a group, they stay as they are."""
+    """Sort flags by group; within a group, keep their order."""
     groups = list(Group)
     return tuple(sorted(flags, key=lambda flag: groups.index(flag.group)))
 
 
 def current_name(flags: Iterable[Flag], name: str) -> str:
-    """Find out what a flag is called now; an old name gives a line on the console."""
+    """Return a flag's current name; warn on the console about an old one."""
     for flag in flags:
         if name and name == flag.old_name:
             console.say(
@@ -154,19 +154,19 @@ def with_current_names(flags: Iterable[Flag], argv: Iterable[str]) -> list[str]:
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises where argparse prints its whole usage and exits."""
+    """A parser that raises where argparse prints its usage and exits."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        """Raise what becomes one line."""
+        """Raise a ``UsageError``, which is shown as one line."""
         raise UsageError(f"{message}; {self.prog} --help explains the flags")
 
 
 def parser_of(flags: Iterable[Flag], prog: str, description: str) -> Parser:
-    """Make a parser that returns just the flags that are given, the defaults left out.
+    """Make a parser that returns only the flags that are given, without defaults.
 
     Args:
       flags: in the order of ``--help``.
-      prog: the command, as it is typed.
+      prog: the command, as typed.
       description: shown above the flags.
     """
     parser = Parser(
@@ -196,7 +196,7 @@ def parser_of(flags: Iterable[Flag], prog: str, description: str) -> Parser:
 
 
 def check_beam_args(rest: list[str], parser: Parser) -> None:
-    """Refuse what neither we nor Beam know; Beam itself only logs it.
+    """Refuse arguments that neither this package nor Beam knows; Beam itself only logs them.
 
     Args:
       rest: the arguments that are not ours.
@@ -208,7 +208,7 @@ def check_beam_args(rest: list[str], parser: Parser) -> None:
     from apache_beam.options.pipeline_options import PipelineOptions  # seconds; not for --help
 
     beam_parser = Parser(prog=parser.prog, allow_abbrev=False, add_help=False)
-    # Beam tells its own flags from others in just this way, see PipelineOptions.get_all_options.
+    # Beam recognizes its own flags in exactly this way, see PipelineOptions.get_all_options.
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(beam_parser)  # type: ignore[arg-type]
     _, unknown = beam_parser.parse_known_args(rest)

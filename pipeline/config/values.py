@@ -1,4 +1,4 @@
-"""Reads the values of flags from text, and refuses those that make no sense.
+"""Reads the values of flags from text, and refuses invalid ones.
 
 Each function takes what the user wrote, and returns the value or raises ``ArgumentTypeError``.
 """
@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 from pipeline.formats.registry import FORMATS, is_taken
 
-# 4096 images of 224 × 224 are 600 MB, before the model makes anything of them.
+# 4096 images of 224 × 224 take 600 MB, before the model uses any memory.
 MAX_BATCH_SIZE = 4096
 
 
 def not_empty(text: str) -> str:
-    """Refuse an empty text: an unset shell variable, which would mean the current folder."""
+    """Refuse an empty text, as of an unset shell variable; it would mean the current folder."""
     if not text:
         raise ArgumentTypeError("it is empty")
     return text
@@ -32,7 +32,7 @@ def utf8(text: str) -> str:
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """Return a function that refuses all but these."""
+    """Return a function that refuses all values but these."""
 
     def choice(text: str) -> str:
         if text not in choices:
@@ -44,7 +44,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 
 def carried(text: str) -> tuple[str, ...]:
-    """Read the names of columns that the rows take over, separated by commas."""
+    """Read the names of columns to carry, separated by commas."""
     names = tuple(name.strip() for name in text.split(","))
     for number, name in enumerate(names):
         if not name:

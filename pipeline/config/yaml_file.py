@@ -1,4 +1,4 @@
-"""A command's flags in a YAML file: read from one, and written beside the results."""
+"""Reads a command's flags from a YAML file, and writes them beside the results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.errors import ImageError, UsageError
 
 NAME = "run.yaml"
 
-# A flag of each command that may have its flags in a file. It is no part of a configuration.
+# A flag of each command that may have its flags in a file. It is not part of a configuration.
 FLAG = Flag(
     name="config",
     default=None,
@@ -30,16 +30,16 @@ FLAG = Flag(
     "override it",
 )
 
-# The key of the flags that are Beam's: a list of arguments as on the command line.
+# The key of Beam's flags: a list of arguments, as on the command line.
 BEAM = "beam"
 
 _WIDTH = 98
 
 
 def expand(flags: Sequence[Flag], prog: str, argv: list[str]) -> list[str]:
-    """The arguments with those of the file that ``--config`` names in front, if it is given.
+    """Put the flags of the file that ``--config`` names in front of the arguments, if it is given.
 
-    A flag that is among the arguments is left out of the file.
+    A flag that is among the arguments overrides the file.
 
     Args:
       flags: of the command.
@@ -86,7 +86,7 @@ def _read(path: str) -> dict[str, Any]:
 def _arguments(
     flags: Sequence[Flag], prog: str, path: str, content: Mapping[str, Any]
 ) -> Iterator[str]:
-    """The flags of a file as arguments; what is null has its default."""
+    """Turn a file's flags into arguments; null means the default."""
     known = {flag.name: flag for flag in flags if flag is not FLAG}
     for key, value in content.items():
         if key == BEAM:
@@ -106,10 +106,10 @@ def _arguments(
 
 
 def _argument(flag: Flag, value: Any) -> list[str]:
-    """A flag as arguments; none for null, false and no values.
+    """Turn a flag into arguments; none for null, false and no values.
 
     Raises:
-      ArgumentTypeError: the value makes no sense.
+      ArgumentTypeError: the value is invalid.
     """
     name = f"--{flag.name}"
     if value is None or value == []:
@@ -130,7 +130,7 @@ def _argument(flag: Flag, value: Any) -> list[str]:
 
 
 def render(flags: Sequence[Flag], prog: str, written: Mapping[str, Any]) -> str:
-    """A file with all flags of a command, each with its explanation and default above it.
+    """Write a file with all flags of a command, each below its explanation and default.
 
     Args:
       flags: of the command, in the order of ``--help``.

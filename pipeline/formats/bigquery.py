@@ -1,4 +1,4 @@
-"""Google BigQuery: the rows of a query as input, and a table of labels as output."""
+"""Reads the rows of a BigQuery query, and writes labels into a BigQuery table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.records import Column, Labeled, Timestamp, columns_of
 
 _QUERY = "bigquery:"
 
-# What a client raises; OSError if it cannot tell which project pays.
+# What a client raises; OSError if it does not know which project pays.
 ERRORS = (GoogleAPIError, GoogleAuthError, requests.RequestException, OSError)
 
 # Names of tables and of their columns.
@@ -31,17 +31,17 @@ _COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
 
 _TYPES = {str: "STRING", int: "INTEGER", float: "FLOAT", Timestamp: "TIMESTAMP"}
 
-# BigQuery takes no more files at a time.
+# The most files that BigQuery takes at a time.
 _MOST_FILES = 10_000
 
 
 def query_in(given: str) -> str | None:
-    """Take the query out of an input like ``bigquery:SELECT image FROM …``; None for any other."""
+    """Return the query in an input like ``bigquery:SELECT image FROM …``; None for other inputs."""
     return given[len(_QUERY) :].strip() if given.lower().startswith(_QUERY) else None
 
 
 def first_line(error: Exception) -> str:
-    """Shorten the client's message, which goes on with the job's id and more."""
+    """Return the first line of the client's message; the job's id and more follow it."""
     return str(error).partition("\n")[0]
 
 
@@ -49,7 +49,7 @@ def check_query(query: str, columns: Sequence[str]) -> None:
     """Check a query and its columns without running it, which costs nothing.
 
     Raises:
-      ColumnError: it does not have one of the columns.
+      ColumnError: it lacks one of the columns.
       one of ``ERRORS``: it is not a query, or there is no access to what it reads.
     """
     with contextlib.closing(bigquery.Client()) as client:
@@ -58,7 +58,7 @@ def check_query(query: str, columns: Sequence[str]) -> None:
 
 
 def run_query(query: str) -> Iterator[dict[str, Any]]:
-    """Run a query and fetch its rows page by page, with the values that JSON has for them.
+    """Run a query and fetch its rows page by page, with JSON's values.
 
     Raises:
       one of ``ERRORS``: it failed.
@@ -69,7 +69,7 @@ def run_query(query: str) -> Iterator[dict[str, Any]]:
 
 
 def table_schema(carried: Sequence[str]) -> list[bigquery.SchemaField]:
-    """Make the schema of a table of labels: the rows' columns, then those carried, as text."""
+    """Make the schema of a table of labels: the rows' columns, then the carried ones, as text."""
     return [
         *map(_field, columns_of(Labeled)),
         *(bigquery.SchemaField(name, "STRING") for name in carried),
@@ -80,19 +80,19 @@ def _field(column: Column) -> bigquery.SchemaField:
     if column.kind not in _TYPES:
         inner = [_field(inner) for inner in columns_of(column.kind)]
         return bigquery.SchemaField(column.name, "RECORD", "REPEATED", fields=inner)
-    # All nullable: a column that is required cannot be added to a table.
+    # All nullable, since a required column cannot be added to a table.
     return bigquery.SchemaField(column.name, _TYPES[column.kind])
 
 
 def check_table(table: str, carried: Sequence[str]) -> None:
-    """Check that labels can be put into a table, or that it can be made. Changes nothing.
+    """Check that a table can take labels, or can be created. Change nothing.
 
     Args:
       table: as ``parse_table`` takes it.
-      carried: names of the columns that come along with the images.
+      carried: names of the columns that are carried with the images.
 
     Raises:
-      OutputError: it cannot take these labels, or cannot be reached.
+      OutputError: the table cannot take these labels, or cannot be reached.
     """
     reference = parse_table(table)
     taken = {column.name for column in columns_of(Labeled)}
@@ -145,7 +145,7 @@ def _refusal(table: str, problem: str, remedy: str = "") -> OutputError:
 
 
 def _described(field: bigquery.SchemaField) -> str:
-    """Spell out the type of a column; FLOAT64 and the like are SQL's names for the same types."""
+    """Spell out the type of a column; SQL's FLOAT64 is shown as FLOAT, and so on."""
     names = {"FLOAT64": "FLOAT", "INT64": "INTEGER", "STRUCT": "RECORD"}
     words = f"{field.mode} {names.get(field.field_type, field.field_type)}"
     inner = ", ".join(f"{inner.name} {_described(inner)}" for inner in field.fields)
@@ -158,7 +158,7 @@ def parse_table(given: str) -> bigquery.TableReference:
     Raises:
       OutputError: it is neither.
     """
-    # A project's name may have both in it: example.com:project.
+    # A project's name may contain both, as in example.com:project.
     project, colon, rest = given.rpartition(":")
     if not colon or rest.count(".") == 2:
         project, _, rest = given.partition(".")
@@ -174,20 +174,20 @@ def load(
     carried: Sequence[str],
     run_ids: Iterable[str],
 ) -> None:
-    """Put a run's labels into a table; they replace those of the same run that are there.
+    """Put a run's labels into a table, and replace those of the same run.
 
-    The table is made if there is none: in partitions by the day of ``labeled_at``, and clustered
-    by ``label``. BigQuery reads Parquet files in a Google Cloud Storage bucket by itself; others
+    A table that does not exist is created, with one partition per day of ``labeled_at``, clustered
+    by ``label``. BigQuery reads Parquet files in a Google Cloud Storage bucket itself; other files
     are sent to it.
 
     Args:
       table: as ``parse_table`` takes it.
-      shards: paths of the rows' files, in all formats that they were written in.
-      carried: names of the columns that come along with the images.
+      shards: paths of the rows' files, in all formats that were written.
+      carried: names of the columns that are carried with the images.
       run_ids: the runs whose rows are deleted first.
 
     Raises:
-      RunError: that failed. Then the rows of those runs may be gone from the table.
+      RunError: that failed. The rows of those runs may then be gone from the table.
     """
     reference = parse_table(table)
     try:
@@ -207,11 +207,11 @@ def _delete(
     ids = sorted(run_ids)
     parameters = [
         bigquery.ArrayQueryParameter("run_ids", "STRING", ids),
-        # Runs' ids begin with the day, and only partitions from the first on are looked at.
+        # Run ids begin with the day, so that only partitions from the first day on are scanned.
         bigquery.ScalarQueryParameter("since", "TIMESTAMP", f"{ids[0][:10]}T00:00:00Z"),
     ]
     query = f"DELETE FROM `{table}` WHERE labeled_at >= @since AND run_id IN UNNEST(@run_ids)"
-    with contextlib.suppress(NotFound):  # of the table, which is to be made
+    with contextlib.suppress(NotFound):  # of a table that is created
         client.query(query, bigquery.QueryJobConfig(query_parameters=parameters)).result()
 
 
@@ -228,7 +228,7 @@ def _append(
     )
     try:
         client.get_table(table)
-    except NotFound:  # one that is there keeps what it has, and would refuse anything else
+    except NotFound:  # an existing one keeps its own, and would refuse another
         config.time_partitioning = bigquery.TimePartitioning(field="labeled_at")
         config.clustering_fields = ["label"]
     parquet = [path for path in shards if suffix_of(path) == ".parquet"]

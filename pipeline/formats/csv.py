@@ -1,4 +1,4 @@
-"""CSV (RFC 4180) with a header: None is an empty cell, a list is JSON."""
+"""Writes and reads CSV (RFC 4180) with a header: None is an empty cell, a list is JSON."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pipeline.records import Timestamp, columns_of, record_of
 
 ELEMENT = str
 
-# The size of a cell; Python's own limit is 128 KB.
+# The largest cell; Python's own limit is 128 KB.
 csv.field_size_limit(2**31 - 1)
 
 
 def encode(row: Mapping[str, Any], schema: Schema) -> str:
     """Write a row as a line, without its end."""
     line = io.StringIO()
-    # What has a part of the line's end in it is quoted, so it must be that of both systems.
+    # Cells with a part of the line terminator are quoted, so it must be that of both systems.
     csv.writer(line, lineterminator="\r\n").writerow(
         as_text(row.get(name)) for name in schema.names
     )
@@ -41,16 +41,16 @@ def read_rows(file: BinaryIO) -> Iterator[dict[str, Any]]:
     """Read the rows that ``sink`` wrote.
 
     Raises:
-      ValueError: there is something else in the file.
+      ValueError: the file holds something else.
     """
     return map(decode, read_table(file, None))
 
 
 def decode(cells: dict[str, Any]) -> dict[str, Any]:
-    """Turn the cells of a line back into the row; columns that were carried stay text.
+    """Turn the cells of a line back into the row; carried columns stay text.
 
     Raises:
-      ValueError or KeyError: it is not the line of a row.
+      ValueError or KeyError: the line is not a row.
     """
     row = dict(cells)
     for column in columns_of(record_of(cells)):
@@ -65,11 +65,11 @@ def decode(cells: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_table(file: BinaryIO, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-    """Read lines by the names in the first of them; cells are text.
+    """Read lines by the column names in the first line; cells are text.
 
     Raises:
-      ColumnError: there are no such columns.
-      ValueError: a line has more cells than the first, or is not CSV.
+      ColumnError: the file lacks a column.
+      ValueError: a line has more cells than the first one, or is not CSV.
     """
     reader = csv.DictReader(lines(file), strict=True)
     try:

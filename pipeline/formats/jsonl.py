@@ -1,4 +1,4 @@
-"""JSON Lines: a row is a line, ASCII only."""
+"""Writes and reads JSON Lines: one row per line, ASCII only."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def read_rows(file: BinaryIO) -> Iterator[dict[str, Any]]:
     """Read the rows that ``sink`` wrote.
 
     Raises:
-      ValueError: there is something else in the file.
+      ValueError: the file holds something else.
     """
     return read_table(file, None)
 
 
 def read_table(file: BinaryIO, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-    """Read objects, one a line; a column that is absent from one is None.
+    """Read objects, one per line; a column that an object lacks is None.
 
     Raises:
-      ValueError: a line is something else.
+      ValueError: a line is not an object.
     """
     for number, line in enumerate(lines(file), 1):
         if not line.isspace():
@@ -45,7 +45,7 @@ def read_table(file: BinaryIO, columns: Sequence[str] | None) -> Iterator[dict[s
 
 
 def lines(file: BinaryIO) -> Iterator[str]:
-    """Read lines of UTF-8, with their ends; a byte order mark at the beginning is dropped."""
+    """Read lines of UTF-8, with their ends, without the byte order mark."""
     encoding = "utf-8-sig"
     while line := file.readline():
         yield line.decode(encoding)

@@ -1,4 +1,4 @@
-"""Parquet: predictions are a list of structs, times are timestamps."""
+"""Writes and reads Parquet: predictions are a list of structs, times are timestamps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TYPES = {
     Timestamp: pa.timestamp("ms", tz="UTC"),
 }
 
-# How many rows of a file are in memory at a time.
+# Rows of a file in memory at a time.
 _BATCH = 1000
 
 
@@ -37,7 +37,7 @@ def _field(column: Column) -> pa.Field:
     type_ = _TYPES.get(column.kind)
     if type_ is None:
         type_ = pa.list_(pa.struct([_field(inner) for inner in columns_of(column.kind)]))
-    # All nullable, as engines have it: BigQuery refuses a file that is stricter than its table.
+    # All nullable, as engines do: BigQuery refuses a file that is stricter than its table.
     return pa.field(column.name, type_)
 
 
@@ -53,7 +53,7 @@ def encode(row: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
 
 
 def sink(prefix: str, suffix: str, schema: Schema, skip_if_empty: bool) -> beam.PTransform:
-    """Make the transform that writes Parquet files, which have bytes even without rows."""
+    """Make the transform that writes Parquet files; they have bytes even without rows."""
     return WriteToParquet(
         prefix,
         arrow_schema(schema),
@@ -67,7 +67,7 @@ def read_rows(file: BinaryIO) -> Iterator[dict[str, Any]]:
     """Read the rows that ``sink`` wrote.
 
     Raises:
-      ValueError or KeyError: there is something else in the file.
+      ValueError or KeyError: the file holds something else.
     """
     for row in read_table(file, None):
         for column in columns_of(record_of(row)):
@@ -80,8 +80,8 @@ def read_table(file: BinaryIO, columns: Sequence[str] | None) -> Iterator[dict[s
     """Read rows, a thousand at a time.
 
     Raises:
-      ColumnError: there are no such columns.
-      ValueError: it is not a Parquet file, or a damaged one.
+      ColumnError: the file lacks a column.
+      ValueError: it is not a Parquet file, or is damaged.
     """
     try:
         table = pq.ParquetFile(file)

@@ -1,7 +1,7 @@
-"""The row formats: one row for each, and the module that writes and reads it.
+"""Registers the row formats: one row for each, with the module that writes and reads it.
 
 To add a format, write its module (see ``Implementation``) and add a row to ``FORMATS``. The module
-is imported when it is first used, so the names are there without Beam and pyarrow.
+is imported when it is first used, so the names are available without Beam and pyarrow.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Implementation(Protocol):
-    """What the module of a format has.
+    """What the module of a format defines.
 
-    ``ELEMENT``: the type of what ``encode`` returns.
+    ``ELEMENT``: the type that ``encode`` returns.
     """
 
     ELEMENT: type
@@ -37,13 +37,13 @@ class Implementation(Protocol):
 
         Args:
           prefix: what the shards' paths begin with.
-          suffix: what they end with; ``.gz`` at its end says that they are gzipped.
+          suffix: what they end with; ``.gz`` at its end means that they are gzipped.
           schema: of the rows.
-          skip_if_empty: whether no file may be written that has no bytes.
+          skip_if_empty: whether to write no file instead of one without bytes.
         """
 
     def read_rows(self, file: BinaryIO) -> Iterator[dict[str, Any]]:
-        """Read back what ``sink`` wrote: rows as JSON has them.
+        """Read back what ``sink`` wrote: rows with JSON's types.
 
         Args:
           file: the content, unzipped.
@@ -53,14 +53,14 @@ class Implementation(Protocol):
         """
 
     def read_table(self, file: BinaryIO, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-        """Read what anybody wrote, see ``tables.read_table``; only where ``is_table`` holds.
+        """Read what anybody wrote, see ``tables.read_table``; only if ``is_table`` holds.
 
         Args:
           file: the content, unzipped.
-          columns: the ones to read, None for all.
+          columns: the columns to read, None for all.
 
         Raises:
-          ColumnError: it does not have these columns.
+          ColumnError: the file lacks a column.
           ValueError: it is damaged, or in another format.
         """
 
@@ -70,11 +70,11 @@ class RowFormat:
     """A format of rows.
 
     Attributes:
-      name: what the user calls it, and what names of files end with.
+      name: its name for users, and the suffix of its files.
       module: what writes and reads it.
       compresses_itself: whether its files are never gzipped.
       is_table: whether a file in it can be a list of images.
-      column_names: columns that have another name in it.
+      column_names: columns with another name in this format.
     """
 
     name: str
@@ -84,12 +84,12 @@ class RowFormat:
     column_names: Mapping[str, str] = field(default_factory=dict)
 
     def suffix(self, gzipped: bool = False) -> str:
-        """What names of files end with, in lower case."""
+        """Return the suffix of its files, in lower case."""
         return f".{self.name}.gz" if gzipped and not self.compresses_itself else f".{self.name}"
 
     @property
     def suffixes(self) -> tuple[str, str]:
-        """What names of files end with, first without gzip; the two may be equal."""
+        """The suffixes of its files, first without gzip; the two may be equal."""
         return self.suffix(), self.suffix(gzipped=True)
 
     def load(self) -> Implementation:
@@ -97,7 +97,7 @@ class RowFormat:
         return cast(Implementation, importlib.import_module(self.module))
 
 
-# The ones that are read the fastest come first.
+# Formats that are faster to read come first.
 FORMATS = {
     row.name: row
     for row in (
@@ -107,7 +107,7 @@ FORMATS = {
             "tfrecord",
             "pipeline.formats.tfrecord",
             is_table=False,
-            # A tf.Example's keys, where TensorFlow's datasets and models have names of their own.
+            # Keys for which TensorFlow's datasets and models have names of their own.
             column_names={
                 "image": "image/filename",
                 "label": "image/class/text",
@@ -122,29 +122,29 @@ FORMATS = {
 
 
 def table_suffixes() -> str:
-    """List what names of tables end with, in words: ``.csv, .jsonl or .parquet``."""
+    """List the suffixes of tables in words: ``.csv, .jsonl or .parquet``."""
     *others, last = sorted(row.suffix() for row in FORMATS.values() if row.is_table)
     return f"{', '.join(others)} or {last}"
 
 
 def fastest(names: Collection[str]) -> RowFormat:
-    """Choose, of several formats, the one that is read the fastest."""
+    """Choose the format that is the fastest to read."""
     return next(row for name, row in FORMATS.items() if name in names)
 
 
 def format_of(path: str) -> RowFormat | None:
-    """Look up the format of a file by its name; None if it is not one of rows."""
+    """Look up the format of a file by its name; None if it has none of them."""
     return next((row for row in FORMATS.values() if path.endswith(row.suffixes)), None)
 
 
 def suffix_of(path: str) -> str | None:
-    """Tell which of the formats' suffixes a file's name ends with; None if with none."""
+    """Tell with which format's suffix a file's name ends; None if with none."""
     suffixes = (suffix for row in FORMATS.values() for suffix in row.suffixes)
     return next((suffix for suffix in suffixes if path.endswith(suffix)), None)
 
 
 def in_one_format(shards: Sequence[str]) -> list[str]:
-    """Of shards in several formats, which all have the same rows, take those in one of them."""
+    """Choose the shards in one format, if shards in several formats have the same rows."""
     found = {suffix_of(path) for path in shards}
     suffixes = (suffix for row in FORMATS.values() for suffix in row.suffixes)
     first = next((suffix for suffix in suffixes if suffix in found), None)
@@ -152,9 +152,9 @@ def in_one_format(shards: Sequence[str]) -> list[str]:
 
 
 def is_taken(column: str) -> bool:
-    """Whether rows have a column of this name already, in whatever format they are written."""
+    """Tell whether rows have a column of this name already, in any format."""
     renamed = (name for row in FORMATS.values() for name in row.column_names.values())
-    # The tf.Examples have the fields of the predictions as lists of their own.
+    # In tf.Examples, the fields of the predictions are lists of their own.
     return column in (*LABELED_COLUMNS, *FAILURE_COLUMNS, *renamed) or column.startswith(
         "predictions/"
     )

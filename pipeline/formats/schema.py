@@ -1,4 +1,4 @@
-"""What the formats share: the columns of rows and tables, and values as JSON has them."""
+"""Defines what the formats share: the columns of rows and tables, and JSON's values."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pipeline.records import columns_of
 
 
 class ColumnError(ValueError):
-    """A table has no such column, or a row has no value in it."""
+    """A table lacks a column, or a row has no value in it."""
 
 
 class Schema(NamedTuple):
-    """What the rows of one kind have.
+    """The columns of one kind of rows.
 
-    ``record``: ``Labeled`` or ``Failure``. ``carried``: the names of the columns that come along
-    with the images; except in JSON, their values are text.
+    ``record``: ``Labeled`` or ``Failure``. ``carried``: the names of the columns that are carried
+    with the images; their values are text, except in JSON.
     """
 
     record: type
@@ -31,14 +31,14 @@ class Schema(NamedTuple):
 
 
 def check_columns(columns: Sequence[str] | None, names: Sequence[str]) -> None:
-    """See that each of some columns is in a table exactly once.
+    """Check that a table has each of these columns exactly once.
 
     Args:
-      columns: the ones to look for; None for none in particular.
-      names: the table's.
+      columns: the columns to look for; None for none in particular.
+      names: the table's columns.
 
     Raises:
-      ColumnError: one is not.
+      ColumnError: it does not.
     """
     for column in columns or ():
         if names.count(column) > 1:
@@ -48,7 +48,7 @@ def check_columns(columns: Sequence[str] | None, names: Sequence[str]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Convert a value to what JSON has for it: times, decimals and bytes become text."""
+    """Convert a value to JSON's types: times, decimals and bytes become text."""
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, str):
@@ -65,7 +65,7 @@ def plain(value: Any) -> Any:
 
 
 def as_text(value: Any) -> str | None:
-    """Convert a value to that of a cell: text stays as it is, anything else becomes JSON."""
+    """Convert a value to a cell's text: text stays as it is, anything else becomes JSON."""
     if value is None or isinstance(value, str):
         return plain(value)
     return json.dumps(value)

@@ -1,4 +1,4 @@
-"""Writes rows to shards in any of the formats, and reads them back."""
+"""Writes rows to shards in any format, and reads them back."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pipeline.records import Failure, Labeled
 class WriteShards(beam.PTransform):
     """Expects ``Labeled``s or ``Failure``s, outputs the paths of ``PREFIX-SSSSS-of-NNNNN.FORMAT``.
 
-    There is at least one shard, empty if there are no rows; but none then on S3, where Beam cannot
-    write a file without bytes.
+    There is at least one shard, empty if there are no rows. On S3 there is none in that case, since
+    Beam cannot write a file without bytes there.
 
     Args:
       prefix: what the shards' paths begin with.
       format_: a name in ``FORMATS``.
-      gzipped: whether to compress the shards; formats that compress themselves ignore it.
+      gzipped: whether to compress the shards; formats that compress themselves ignore this.
       schema: of the rows.
     """
 
@@ -34,7 +34,7 @@ class WriteShards(beam.PTransform):
         self._schema = schema
 
     def expand(self, records: beam.PCollection[Labeled | Failure]) -> beam.PCollection[str]:
-        """Encode the rows, and hand them to one of Beam's sinks."""
+        """Encode the rows and pass them to one of Beam's sinks."""
         format_, schema = self._format.load(), self._schema
         encode = format_.encode
         suffix = self._format.suffix(self._gzipped)
@@ -46,11 +46,10 @@ class WriteShards(beam.PTransform):
 
 
 def read_rows(path: str) -> Iterator[dict[str, Any]]:
-    """Read the rows of a shard, as JSON has them.
+    """Read the rows of a shard, with JSON's types.
 
     Raises:
-      ValueError or KeyError: it is in no known format, or there is something in it that is not a
-        row.
+      ValueError or KeyError: it is in no known format, or contains something that is not a row.
       EOFError or zlib.error: it ends too early, or cannot be unzipped.
       StoreError: it cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Reads tables: files in one of the row formats, whoever wrote them, on any store or server."""
+"""Reads tables: files in a row format, by any writer, on any store or server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.formats.registry import RowFormat, format_of
 
 
 def is_table(uri: str) -> bool:
-    """Whether a file's name, or URL, is that of a table."""
+    """Tell whether a file's name or URL is that of a table."""
     return _format(uri) is not None
 
 
@@ -28,17 +28,17 @@ def _path(uri: str) -> str:
 
 
 def read_table(uri: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Read the rows of a table, one by one, with the values that JSON has for them.
+    """Read the rows of a table one by one, with JSON's values.
 
     Cells of CSV are text.
 
     Args:
       uri: a file for which ``is_table`` holds.
-      columns: the ones to read, None for all. In a row of JSON without one, it is None.
+      columns: the columns to read, None for all. A column that a row of JSON lacks is None.
 
     Raises:
-      ColumnError: it has no such column.
-      ValueError: its name is not that of a table, or its content is not what its name says.
+      ColumnError: the table lacks a column.
+      ValueError: its name is not that of a table, or its content does not match its name.
       EOFError or zlib.error: it ends too early, or cannot be unzipped.
       StoreError or ImageError: it cannot be read.
     """
@@ -62,6 +62,6 @@ def open_unzipped(uri: str) -> Iterator[Any]:
         else:
             file = storage.open_file(uri)
         stack.enter_context(file)
-        # Not by Beam, which takes a file that ends too early for a whole one.
+        # Not with Beam, which takes a file that ends too early for a whole one.
         is_gzipped = _path(uri).endswith(".gz")
         yield stack.enter_context(gzip.GzipFile(fileobj=file)) if is_gzipped else file

@@ -1,4 +1,4 @@
-"""TFRecord files of tf.Examples, with the keys that TensorFlow's datasets have.
+"""Writes and reads TFRecord files of tf.Examples, with the keys of TensorFlow's datasets.
 
 The fields of the predictions are lists: ``predictions/label``, ``predictions/class_id`` and
 ``predictions/score``.
@@ -23,7 +23,7 @@ _KEYS = FORMATS["tfrecord"].column_names
 
 
 def encode(row: Mapping[str, Any], schema: Schema) -> bytes:
-    """Write a row as a serialized tf.Example; what is None is absent."""
+    """Write a row as a serialized tf.Example, without the columns that are None."""
     from pipeline.models.tensorflow_import import tf  # TensorFlow takes seconds to import
 
     example = tf.train.Example()
@@ -61,9 +61,9 @@ def read_rows(file: BinaryIO) -> Iterator[dict[str, Any]]:
     """Read the rows that ``sink`` wrote.
 
     Raises:
-      ValueError or KeyError: there is something else in the file.
+      ValueError or KeyError: the file holds something else.
     """
-    # What Beam's own ReadFromTFRecord calls, which is a transform and no function.
+    # What Beam's own ReadFromTFRecord calls, which is a transform, not a function.
     return map(decode, iter(lambda: _TFRecordUtil.read_record(file), None))
 
 
@@ -84,7 +84,7 @@ def decode(data: bytes) -> dict[str, Any]:
         values = feature.pop(key) if key in feature else tf.train.Feature()
         if kind is int:
             return list(values.int64_list.value)
-        if kind is float:  # which is of 32 bits there, and was rounded when it was predicted
+        if kind is float:  # which has 32 bits there, and was rounded when it was predicted
             return [round(value, 6) for value in values.float_list.value]
         return [value.decode() for value in values.bytes_list.value]
 

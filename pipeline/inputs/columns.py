@@ -1,6 +1,6 @@
-"""Inputs with columns: a row names an image, its true class, and what is to go along with it.
+"""Lists inputs with columns: a row names an image, its true class, and what is carried with it.
 
-The tables among them are files; see ``queries`` for BigQuery's.
+Tables are files; see ``queries`` for BigQuery's.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pipeline.records import ImageRef
 
 
 def wanted(source: Input) -> tuple[str, ...]:
-    """The names of the columns that an input must have."""
+    """Return the names of the columns that an input must have."""
     truth = () if source.truth_column is None else (source.truth_column,)
     return tuple(dict.fromkeys((source.uri_column, *truth, *source.carry)))
 
 
 def remedy(source: Input) -> str:
-    """What to do if it does not have them."""
+    """Say what to do if an input lacks one of those columns."""
     arguments = ["{uri_column}"]
     if source.truth_column is not None:
         arguments.append("{truth_column}")
@@ -32,15 +32,15 @@ def remedy(source: Input) -> str:
 
 
 def images_of(source: Input, rows: Iterable[Mapping[str, Any]], uri: str) -> Iterator[ImageRef]:
-    """The images that rows name, with their truth and the columns that are carried.
+    """Yield the images that rows name, with their truth and the carried columns.
 
     Args:
       source: the input, which says what the columns are.
       rows: its rows.
-      uri: what relative paths in them are relative to.
+      uri: what relative paths in the rows are relative to.
 
     Raises:
-      InputError: a column is missing, or a row names no image, or cannot be read.
+      InputError: a column is missing, or a row names no image or cannot be read.
     """
     try:
         for number, row in enumerate(rows, 1):

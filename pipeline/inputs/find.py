@@ -1,7 +1,7 @@
-"""Finds the images: from what the user points at to an ``ImageRef`` for each.
+"""Finds the images: makes an ``ImageRef`` for each image that the user points at.
 
-The launcher only looks whether there is anything to find; the listing itself is a step of the
-pipeline, so that it is streamed and runs where the pipeline runs.
+The launcher only checks whether there is any image; the listing itself is a step of the pipeline,
+so it is streamed, and runs where the pipeline runs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pipeline.records import ImageRef
 # All kinds of inputs, in the order in which they are tried.
 KINDS: Sequence[InputKind] = (QUERY, TABLE, LIST, TFRECORD, IMAGE, FOLDER, GLOB)
 
-# How many stores or servers are asked for versions at a time.
+# Requests for versions at a time.
 _ASKING_THREADS = 64
 
 
@@ -40,9 +40,9 @@ class FindImages(beam.PTransform):
 
     Args:
       inputs: what ``identify`` returned.
-      ask_for_versions: whether stores and servers are asked for the versions of what stands in
-        lists, which takes a request for each.
-      folder_is_truth: whether the folder that an image is in is named like its true class.
+      ask_for_versions: whether to ask stores and servers for the versions of images in lists, which
+        takes one request per image.
+      folder_is_truth: whether the name of an image's folder is its true class.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ def identify(
     carry: tuple[str, ...] = (),
     truth_column: str | None = None,
 ) -> Input:
-    """Find out of which kind an input is.
+    """Find the kind of an input.
 
     Args:
       given: what the user wrote.
@@ -106,10 +106,10 @@ def identify(
 
 
 def identify_truth(given: str, uri_column: str, truth_column: str) -> Input:
-    """Find out that a table or query has the true classes of images, by the images' names.
+    """Check that a table or query has the true classes of images, by the images' names.
 
     Raises:
-      InputError: it is neither, has no such columns, or no rows.
+      InputError: it is neither, lacks a column, or has no rows.
     """
     query = QUERY.recognize(given)
     if query is None and not is_table(given):
@@ -126,10 +126,10 @@ def identify_truth(given: str, uri_column: str, truth_column: str) -> Input:
 
 
 def require_images(source: Input) -> None:
-    """See that there is at least one image behind an input.
+    """Check that an input names at least one image.
 
     Raises:
-      InputError: there is none, it cannot be listed, or lacks a column.
+      InputError: it names none, cannot be listed, or lacks a column.
     """
     if source.kind.check is not None:
         source.kind.check(source)
@@ -149,7 +149,7 @@ def list_images(source: Input, ask_for_versions: bool = False) -> Iterator[Image
     Raises:
       InputError: the listing failed.
     """
-    nothing = dict.fromkeys(source.carry)  # of what has no columns, so that rows are alike
+    nothing = dict.fromkeys(source.carry)  # for inputs without columns, so that all rows are alike
     try:
         refs = source.kind.images(source)
         if not source.kind.lists_versions:
@@ -161,20 +161,20 @@ def list_images(source: Input, ask_for_versions: bool = False) -> Iterator[Image
                 carried=ref.carried or nothing,
             )
             yield from list_records(named, with_truth=source.truth_column is not None)
-    except (StoreError, OSError) as error:  # OSError: of folders on this machine
+    except (StoreError, OSError) as error:  # OSError: a folder on this machine
         raise source.error(f"cannot be listed: {error}") from error
     except (ImageError, EOFError, zlib.error) as error:
         raise source.error(f"cannot be read: {error}") from error
 
 
 def distinct(refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
-    """Take each image once, of what was found under one name.
+    """Yield each image once, from all that was found under one name.
 
-    Files and URIs are one image, however often they were found; records of TFRecord files are apart
-    if their places are, and all but the first of a name are then named by their places. Columns are
+    A file or URI is one image, however often it was found. Records of TFRecord files differ if
+    their places differ; all but the first of a name are then named by their places. Columns are
     carried from a row that has some.
     """
-    # A version that is known is greater than one that is not.
+    # A known version is greater than an unknown one.
     in_order = sorted(refs, key=lambda ref: (ref.version, ref.uri))
     places = {ref.place: ref for ref in in_order}
     for ref in sorted(in_order, key=lambda ref: (_has_values(ref), json.dumps(ref.carried))):
@@ -189,7 +189,7 @@ def _has_values(ref: ImageRef) -> bool:
 
 
 def _with_versions(refs: Iterator[ImageRef], ask_for_versions: bool) -> Iterator[ImageRef]:
-    """Of files on this machine always, of others if they are to be asked for, many at a time."""
+    """Add versions: to files on this machine always, to others if wanted, many at a time."""
     if not ask_for_versions:
         for ref in refs:
             is_local = not storage.is_remote(ref.uri)
@@ -203,8 +203,8 @@ def _with_versions(refs: Iterator[ImageRef], ask_for_versions: bool) -> Iterator
 
 
 def printable(path: str) -> str:
-    """Write the bytes of a path that are not UTF-8 as escapes.
+    """Escape the bytes of a path that are not UTF-8.
 
-    Such a file cannot be named in a row; under its escaped name it fails as not found, in sight.
+    A row cannot name such a file; under its escaped name it fails as not found, visibly.
     """
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

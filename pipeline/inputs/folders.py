@@ -1,4 +1,4 @@
-"""Folders with their subfolders, and globs: what is listed on this machine or in a store."""
+"""Lists folders with their subfolders, and globs, on this machine or in a store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.inputs import truth
 from pipeline.inputs.kinds import Input, InputKind, is_folder
 from pipeline.records import ImageRef
 
-# What makes a glob of a path.
+# Characters that make a path a glob.
 _WILDCARDS = "*?["
 
 
@@ -58,7 +58,7 @@ def _images_of_glob(source: Input) -> Iterator[ImageRef]:
 
 
 def is_within(folder: str, source: Input) -> bool:
-    """Whether files in a folder, an absolute path or URI, would be images of an input."""
+    """Tell whether files in a folder, an absolute path or URI, would be images of an input."""
     if source.kind == GLOB:
         root = posixpath.dirname(_before_wildcards(source.uri))
     elif source.kind == FOLDER:
@@ -71,11 +71,11 @@ def is_within(folder: str, source: Input) -> bool:
 
 
 def list_folder(uri: str) -> Iterator[FileMetadata]:
-    """The images in a folder and its subfolders; links to other folders are not followed.
+    """List the images in a folder and its subfolders, without following links to other folders.
 
     Raises:
       StoreError: the store cannot be listed.
-      OSError: the folder cannot be.
+      OSError: the folder cannot be listed.
     """
     prefix = uri.rstrip("/") + "/"
     for file in _list(prefix):
@@ -85,17 +85,17 @@ def list_folder(uri: str) -> Iterator[FileMetadata]:
 
 
 def _is_closed(path: str) -> bool:
-    """Whether it is a folder that ``_walk`` could not open; in a store, slashes mean nothing."""
+    """Tell whether a path is a folder that ``_walk`` could not open; stores have none."""
     return path.endswith("/") and not storage.is_remote(path)
 
 
 def _match(uri: str) -> Iterator[FileMetadata]:
-    """The files that match a glob, in Beam's notation: ``**`` spans folders, also none."""
+    """List the files that match a glob in Beam's notation; ``**`` spans any number of folders."""
     translated = storage.regex_of(uri)
-    # Beam's own /**/ wants at least one folder, which no shell does; and its [[], the way to write
-    # a bracket that is in a name, makes Python warn of the expression.
+    # Beam's own /**/ needs at least one folder, unlike any shell's; and its [[], the way to write a
+    # bracket in a name, makes Python warn about the expression.
     pattern = re.compile(re.sub(r"(/\.\*)+/", "/(.*/)?", translated).replace("[[", r"[\["))
-    # A local filesystem lists folders, an object store any prefix.
+    # A local file system lists folders, an object store any prefix.
     prefix = _before_wildcards(uri)
     if storage.has_folders(uri):
         prefix = posixpath.dirname(prefix).rstrip("/") + "/"
@@ -106,20 +106,20 @@ def _match(uri: str) -> Iterator[FileMetadata]:
 
 
 def _list(prefix: str, levels: int | None = None) -> Iterator[FileMetadata]:
-    """The files below a prefix, which on this machine is a folder.
+    """List the files below a prefix, which on this machine is a folder.
 
-    Beam's own listing of a folder leaves out, in silence, folders that it may not open and links
-    that lead nowhere.
+    Beam's own listing of a folder silently leaves out folders that it may not open, and links that
+    lead nowhere.
     """
     return storage.list_files(prefix) if storage.is_remote(prefix) else _walk(prefix, levels)
 
 
 def _walk(folder: str, levels: int | None, top: bool = True) -> Iterator[FileMetadata]:
-    """The files in a local folder and below, down to so many levels.
+    """List the files in a local folder and below, down to so many levels.
 
-    Links to folders are followed only where the number of levels keeps them from going in circles.
-    A link that leads nowhere is listed, and so is, with a slash at its end, a folder that may not
-    be opened: they fail in sight when they are read.
+    Links to folders are followed only if the number of levels keeps them from going in circles. A
+    link that leads nowhere is listed, and so is a folder that may not be opened, with a slash at
+    its end: they fail visibly when they are read.
     """
     try:
         with os.scandir(folder) as entries:
@@ -131,7 +131,7 @@ def _walk(folder: str, levels: int | None, top: bool = True) -> Iterator[FileMet
                 elif levels > 1:
                     yield from _walk(entry.path, levels - 1, top=False)
     except FileNotFoundError:
-        return  # removed in the meantime; or a glob in a folder that does not exist
+        return  # removed in the meantime, or a glob in a folder that does not exist
     except PermissionError:
         if top:
             raise
@@ -141,7 +141,7 @@ def _walk(folder: str, levels: int | None, top: bool = True) -> Iterator[FileMet
 def _is_folder(entry: os.DirEntry[str], follow_links: bool) -> bool:
     try:
         return entry.is_dir(follow_symlinks=follow_links)
-    except OSError:  # a link in a circle, or to where one may not look
+    except OSError:  # a link in a circle, or into a folder that may not be opened
         return False
 
 
@@ -154,10 +154,10 @@ def _metadata(entry: os.DirEntry[str]) -> FileMetadata:
 
 
 def _is_image_name(relative: str) -> bool:
-    """Whether a file in a folder is to be labeled, by its path below that folder.
+    """Tell by its path below a folder whether a file in that folder is an image.
 
-    Hidden files and folders (a dot in front) are not; nor are the empty objects that stand for
-    folders in a bucket.
+    Hidden files, files in hidden folders (with a dot in front), and the empty objects that stand
+    for folders in a bucket are not.
     """
     parts = relative.split("/")
     if any(part.startswith(".") for part in parts):

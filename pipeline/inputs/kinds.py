@@ -1,4 +1,4 @@
-"""What an input is. Each kind is a row: how it is recognized, and how its images are listed.
+"""Defines what an input is: each kind says how it is recognized, and how its images are listed.
 
 To add a kind, write a module with its ``InputKind`` beside this one, and put that into
 ``find.KINDS``, which has the kinds in the order in which they are tried.
@@ -19,15 +19,15 @@ from pipeline.records import ImageRef
 class InputKind(NamedTuple):
     """A way to name images.
 
-    ``recognize``: from what the user wrote to an absolute path, a URI or a query; None if it is of
-    another kind. It may raise ``StoreError``.
+    ``recognize``: turns what the user wrote into an absolute path, a URI or a query; None if it is
+    of another kind. It may raise ``StoreError``.
     ``images``: lists the images that an input names, in no order, duplicates included. They have a
     truth if the input's ``truth_column`` is not None. It may raise ``InputError``, ``ImageError``,
     ``StoreError``, ``OSError``, ``EOFError`` or ``zlib.error``.
-    ``empty``: what is said of an input without images, where that can be.
+    ``empty``: the message for an input without images, if there can be one.
     ``has_columns``: whether ``uri_column``, ``carry`` and ``truth_column`` name columns of it.
-    ``lists_versions``: whether the images come with their versions.
-    ``check``: looks for mistakes where listing the first image would cost too much.
+    ``lists_versions``: whether the listing includes the images' versions.
+    ``check``: finds mistakes, if listing the first image would cost too much.
     """
 
     recognize: Callable[[str], str | None]
@@ -40,17 +40,17 @@ class InputKind(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """Something that names images, and of which kind it is.
+    """Something that names images, and its kind.
 
     Attributes:
       kind: see ``InputKind``.
       uri: the absolute path, URI or query.
       given: what the user wrote.
-      uri_column: the column that names the image, where there are columns.
-      carry: the columns that go along with the images.
-      truth_column: the column with the true class. None if no truth is wanted, of whatever kind the
-        input is; without columns, it is found in another way.
-      argument: the argument that it was given for.
+      uri_column: the column that names the image, if there are columns.
+      carry: the columns that are carried with the images.
+      truth_column: the column with the true class; None if no truth is wanted, whatever the kind.
+        In an input without columns, the truth is found in another way.
+      argument: the argument for which it was given.
     """
 
     kind: InputKind
@@ -67,11 +67,11 @@ class Input:
 
 
 def is_folder(given: str) -> bool:
-    """Whether what the user wrote names a folder, or cannot be the name of an object."""
+    """Tell whether what the user wrote names a folder, or cannot be the name of an object."""
     uri = storage.absolute(given)
     if not storage.is_remote(uri):
         return os.path.isdir(uri)
-    return given.endswith("/") or uri.count("/") == 2  # the latter is a bucket's name alone
+    return given.endswith("/") or uri.count("/") == 2  # the latter is only a bucket's name
 
 
 def file_at(given: str) -> str | None:

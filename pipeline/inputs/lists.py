@@ -1,4 +1,4 @@
-"""Lists: ``.txt`` files with one URI a line."""
+"""Reads lists: ``.txt`` files with one URI per line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _images(source: Input) -> Iterator[ImageRef]:
 
 
 def _read(source: Input) -> Iterator[str]:
-    """The URIs of a list: one a line; blank lines and lines that begin with # do not count.
+    """Yield the URIs of a list, one per line; blank lines and lines that begin with # do not count.
 
     A relative path is relative to the list's own folder, so that both can be moved together.
     """
@@ -39,13 +39,13 @@ def _read(source: Input) -> Iterator[str]:
                 continue
             try:
                 entry = entry_uri(text, uri)
-            except ValueError as error:  # of urljoin: a host in brackets that are not closed
+            except ValueError as error:  # from urljoin: a host in brackets that are not closed
                 raise source.error(f"line {number + 1} is not a URL: {error}") from error
             yield entry
 
 
 def entry_uri(entry: str, list_uri: str) -> str:
-    """The URI or absolute path that an entry of the list or table at ``list_uri`` means."""
+    """Return the URI or absolute path that an entry of the list or table at ``list_uri`` means."""
     folder = posixpath.dirname(list_uri)
     if storage.is_remote(entry):
         return entry
@@ -55,7 +55,7 @@ def entry_uri(entry: str, list_uri: str) -> str:
         return urllib.parse.urljoin(list_uri, entry)
     if storage.is_remote(list_uri) and not entry.startswith("/"):
         scheme, _, key = posixpath.join(folder, entry).partition("://")
-        return f"{scheme}://{posixpath.normpath(key)}"  # a store knows no ..
+        return f"{scheme}://{posixpath.normpath(key)}"  # a store has no ..
     entry = os.path.expanduser(entry) if entry.startswith("~/") else entry
     return storage.local_path(os.path.join(folder, entry))
 

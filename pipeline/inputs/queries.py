@@ -1,4 +1,4 @@
-"""Queries of BigQuery, whose rows name images: ``bigquery:SELECT image FROM …``."""
+"""Runs BigQuery queries whose rows name images: ``bigquery:SELECT image FROM …``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pipeline.records import ImageRef
 
 
 def _check(source: Input) -> None:
-    """See that a query can be run, and has the columns. It costs nothing.
+    """Check that a query can be run and has the columns. This costs nothing.
 
     Raises:
-      InputError: it cannot, or has not.
+      InputError: it cannot be run, or lacks a column.
     """
     try:
         bigquery.check_query(source.uri, columns.wanted(source))

@@ -1,4 +1,4 @@
-"""A single image as input: any file or URL that is of no other kind."""
+"""Lists a single image: any file or URL that is of no other kind."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Images in TFRecord files of tf.Examples, as TensorFlow and TFX write them.
+"""Reads images in TFRecord files of tf.Examples, as TensorFlow and TFX write them.
 
 A record's ``image/encoded`` is the image's file, ``image/filename`` its name, and
-``image/class/text`` its true class. One without a name is named by its file and position,
+``image/class/text`` its true class. A record without a name is named by its file and position,
 ``photos.tfrecord#0``.
 
-The files are read twice: once for the names, and again for the images that are to be labeled, so
-that names are all that is shuffled.
+The files are read twice: once for the names, and again for the images to label, so that only names
+are shuffled.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def list_records(ref: ImageRef, with_truth: bool = False) -> Iterator[ImageRef]:
 
     Args:
       ref: the file.
-      with_truth: whether a record's true class is wanted; it is the record's own or None.
+      with_truth: whether the record's own true class is wanted, which may be None.
 
     Raises:
       InputError: the file cannot be read.
@@ -58,7 +58,7 @@ def _recognize(given: str) -> str | None:
 
 
 def _images(source: Input) -> Iterator[ImageRef]:
-    yield ImageRef(source.uri)  # whose records are listed like those of a file in a list
+    yield ImageRef(source.uri)  # its records are listed like those of a file in a list
 
 
 TFRECORD = InputKind(recognize=_recognize, images=_images, empty="there are no records in it")
@@ -67,11 +67,11 @@ TFRECORD = InputKind(recognize=_recognize, images=_images, empty="there are no r
 class LoadRecords(beam.PTransform):
     """Expects ``ImageRef``s, outputs them with ``data`` if they are in TFRecord files.
 
-    What is shuffled is names and positions; the bytes are read after that.
+    Only names and positions are shuffled; the bytes are read after that.
     """
 
     def expand(self, refs: beam.PCollection[ImageRef]) -> beam.PCollection[ImageRef]:
-        """One pass over each file."""
+        """Read each file once."""
         files, records = refs | "InRecords" >> beam.Partition(_is_record, 2)  # type: ignore[arg-type]
         loaded = (
             records
@@ -87,7 +87,7 @@ def _is_record(ref: ImageRef, partitions: int) -> int:
 
 
 def load_records(refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
-    """Give what is in TFRecord files its bytes as ``data``; anything else comes as it is.
+    """Add the bytes of images in TFRecord files as ``data``; other images stay as they are.
 
     Raises:
       InputError: a file cannot be read.
@@ -107,7 +107,7 @@ def _load_from(file: str, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
 
 
 class _Record(NamedTuple):
-    """What a record says of its image, empty where it says nothing."""
+    """What a record says about its image; empty if it says nothing."""
 
     name: str
     truth: str
@@ -119,7 +119,7 @@ def _read(uri: str) -> Iterator[_Record]:
 
     try:
         with storage.open_file(uri, unpack=True) as file:
-            # What Beam's own ReadFromTFRecord calls, which does not tell the position.
+            # What Beam's own ReadFromTFRecord calls, which does not report positions.
             for record in iter(lambda: _TFRecordUtil.read_record(file), None):
                 feature = tf.train.Example.FromString(record).features.feature
                 name, truth, data = (

@@ -1,6 +1,6 @@
-"""The true class of an image as its place says it.
+"""Derives the true class of an image from its folder.
 
-Of an image in a folder of class folders it is the name of the class folder; of any other image,
+For an image in a folder of class folders, it is the name of the class folder; for any other image,
 the name of the folder that it is in. Tables and TFRecord files have it beside the image's name.
 """
 
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import posixpath
 
-# The argument that says so of all images.
+# The argument that says so for all images.
 PARENT = "parent"
 
 
 def parent(uri: str) -> str | None:
-    """The name of the folder that an image is in; None if there is none."""
+    """Return the name of the folder that an image is in; None if there is none."""
     return posixpath.basename(posixpath.dirname(uri)) or None
 
 
 def class_folder(uri: str, root: str) -> str | None:
-    """The name of the class folder that an image is in, however deep; None if it is in none.
+    """Return the name of the class folder that an image is in, however deep; None if it is in none.
 
     Args:
       uri: of the image.

@@ -1,4 +1,4 @@
-"""Puts images into folders by their labels."""
+"""Copies images into folders by their labels."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from pipeline.images.loading import in_threads
 from pipeline.limits import Limits
 from pipeline.records import Labeled
 
-# Copied at a time by a worker.
+# Images that a worker copies at a time.
 _BATCH = 64
 
-# Of the bytes that most file systems allow in a name.
+# The bytes of a label that are kept, of those that most file systems allow in a name.
 _LABEL_BYTES = 120
 _STEM_BYTES = 160
 
 
 class CopyByLabel(beam.PTransform):
-    """Expects ``Labeled``s, outputs for each that has a label whether its image could be copied.
+    """Expects ``Labeled``s, outputs for each with a label whether its image could be copied.
 
-    An image that has been deleted or changed since it was labeled is not, and neither is one in a
+    An image that has been deleted or changed since it was labeled is not copied, nor is one in a
     TFRecord file.
 
     Args:
-      folder: absolute; an image's copy is ``folder/label/name-hash.suffix`` there, and on the same
-        disk a hard link.
+      folder: absolute; an image's copy is ``folder/label/name-hash.suffix``, a hard link if it is
+        on the same disk.
       limits: for reading.
     """
 
@@ -44,7 +44,7 @@ class CopyByLabel(beam.PTransform):
         self._limits = limits
 
     def expand(self, labeled: beam.PCollection[Labeled]) -> beam.PCollection[bool]:
-        """Many at a time."""
+        """Copy many images at a time."""
         return (
             labeled
             | "WithLabel" >> beam.Filter(lambda row: row.label is not None)
@@ -84,7 +84,7 @@ def copy(row: Labeled, folder: str, limits: Limits) -> bool:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A hard link, or a copy where there can be none, in the place of whatever was there."""
+    """Make a hard link, or a copy if that is impossible, and replace whatever was there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         if target.samefile(source):
@@ -93,7 +93,7 @@ def _link(source: Path, target: Path) -> None:
     try:
         try:
             os.link(source.resolve(), temporary)
-        except OSError:  # another disk, or one that knows no links
+        except OSError:  # another disk, or one without links
             shutil.copyfile(source, temporary)
         temporary.replace(target)
     finally:
@@ -101,7 +101,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def path_of(row: Labeled, folder: str) -> str:
-    """The path of an image's copy. Images of one name get several by a hash of the whole name."""
+    """Return the path of an image's copy; a hash tells images of the same name apart."""
     name = row.image.rstrip("/").rpartition("/")[2].partition("?")[0]
     stem, dot, suffix = name.rpartition(".")
     hashed = hashlib.sha256(row.image.encode()).hexdigest()[:16]
@@ -111,7 +111,7 @@ def path_of(row: Labeled, folder: str) -> str:
 
 
 def folder_of(label: str) -> str:
-    """The name of a label's folder: the label, without what a name must not have anywhere."""
+    """Return a label's folder name: the label without characters that some system forbids."""
     return (
         _cut(re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|\[\]#]', "_", label).strip(". "), _LABEL_BYTES) or "_"
     )

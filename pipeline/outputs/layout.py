@@ -1,4 +1,4 @@
-"""The names in an output folder: what a run leaves there, found, checked and cleared by them."""
+"""Defines the names in an output folder; finds, checks and clears what a run leaves there."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from pipeline import storage
 from pipeline.errors import OutputError, StoreError
 from pipeline.formats.registry import suffix_of
 
-# What the names of shards begin with.
+# Prefixes of the shards' names.
 LABELS = "labels"
 FAILURES = "failures"
 
 SUMMARY = "summary.json"
 REPORT = "report.html"
 
-# What the name of a run's folder begins with, in an output that has one per run.
+# Prefix of a run folder's name, in an output with one folder per run.
 RUN_FOLDER = "run="
 
 
 def new_part(folder: str, name: str, suffix: str = ".jsonl") -> str:
-    """Make up a path for some of the rows of that name."""
+    """Make up a path for some of the rows of this name."""
     return storage.join(folder, f"{name}-{uuid.uuid4().hex}{suffix}")
 
 
 def prepare(given: str, keep: bool = True, argument: str = "output") -> str:
-    """Make a folder for output, try to write there, and return its absolute path or URI.
+    """Make an output folder, try to write there, and return its absolute path or URI.
 
     Args:
       given: what the user wrote.
-      keep: False removes again the folders that were made for it.
-      argument: the name of the argument that the user gave it as.
+      keep: False removes the folders again that were made for it.
+      argument: the name of the argument for which the user gave it.
 
     Raises:
       OutputError: it cannot be written.
     """
     output = storage.absolute(given)
     if any(character in output for character in "*?["):
-        # Beam finds the shards that it is to rename by a glob, in which these would be wildcards.
+        # Beam finds the shards to rename by a glob, in which these would be wildcards.
         raise OutputError("must not have any of * ? [ in it", subject=argument, given=given)
     if storage.is_http(output):
         raise OutputError(
@@ -57,7 +57,7 @@ def prepare(given: str, keep: bool = True, argument: str = "output") -> str:
         if not storage.is_remote(output):
             storage.make_folder(output)
         probe = storage.join(output, f".writable-{uuid.uuid4().hex}")
-        storage.write_file(probe, b"\n", keep=False)  # not empty, which Beam cannot write to S3
+        storage.write_file(probe, b"\n", keep=False)  # Beam cannot write an empty one to S3
     except StoreError as error:
         raise OutputError(f"cannot be written: {error}", subject=argument, given=given) from error
     finally:
@@ -68,7 +68,7 @@ def prepare(given: str, keep: bool = True, argument: str = "output") -> str:
 
 
 def _missing(folder: Path) -> list[Path]:
-    """List the folder and those above it that do not exist yet, the folder itself first."""
+    """List those of the folder and its parents that do not exist yet, the folder itself first."""
     return list(
         itertools.takewhile(lambda path: not os.path.lexists(path), (folder, *folder.parents))
     )
@@ -78,7 +78,7 @@ def refuse_results(output: str) -> None:
     """Refuse an output folder that has results.
 
     Raises:
-      OutputError: there are.
+      OutputError: it has.
     """
     try:
         found = storage.find(output, SUMMARY, f"{LABELS}-*", f"{FAILURES}-*")
@@ -94,10 +94,10 @@ def refuse_results(output: str) -> None:
 
 
 def find_shards(folder: str, *names: str) -> list[str]:
-    """Find the shards that ``WriteRows`` wrote to a folder; whatever else is there is not ours.
+    """Find the shards that ``WriteRows`` wrote to a folder, and no other files.
 
     Args:
-      folder: where they are.
+      folder: the folder.
       *names: ``LABELS``, ``FAILURES`` or both.
     """
     paths = storage.find(folder, *(f"{name}-*-of-*" for name in names))
@@ -114,8 +114,8 @@ def remove(folder: str, patterns: Sequence[str]) -> None:
 
 
 def remove_temporary_files(folder: str) -> None:
-    """Delete what ``WriteRows`` leaves behind if it does not get to its end."""
+    """Delete what ``WriteRows`` leaves behind if it does not finish."""
     for name in (LABELS, FAILURES):
         pattern = f"beam-temp-{name}-*"
-        # What is deleted here is a folder, and in a store, which has none, each object.
+        # This deletes a folder; in a store, which has no folders, each object.
         remove(folder, [f"{pattern}/*" if storage.is_remote(folder) else pattern])

@@ -1,4 +1,4 @@
-"""Writes the rows: when all are there, and as they come."""
+"""Writes the rows: all at the end, and as they come."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _RECORDS = {LABELS: Labeled, FAILURES: Failure}
 class WriteRows(beam.PTransform):
     """Expects ``Labeled``s or ``Failure``s, outputs the paths of the shards.
 
-    The shards, ``NAME-SSSSS-of-NNNNN.FORMAT``, are written under temporary names and renamed when
-    all are whole.
+    The shards, ``NAME-SSSSS-of-NNNNN.FORMAT``, are written under temporary names, and renamed when
+    all of them are whole.
 
     Args:
       output: the folder.
-      name: what the shards' names begin with, ``LABELS`` or ``FAILURES``.
-      formats: of ``registry.FORMATS``.
-      gzipped: whether the files are to be, of those formats that do not compress by themselves.
-      carried: the columns that come along with the images.
+      name: the prefix of the shards' names, ``LABELS`` or ``FAILURES``.
+      formats: keys of ``registry.FORMATS``.
+      gzipped: whether to compress files in formats that do not compress themselves.
+      carried: the columns that are carried with the images.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class WriteRows(beam.PTransform):
         self._schema = Schema(_RECORDS[name], tuple(carried))
 
     def expand(self, records: beam.PCollection[Labeled | Failure]) -> beam.PCollection[str]:
-        """Beam's own sinks. Their paths come after the end of time, where Prism gets stuck."""
+        """Write with Beam's sinks; their paths come after the end of time, where Prism hangs."""
         return [
             records
             | format_ >> WriteShards(self._prefix, format_, self._gzipped, self._schema)
@@ -61,12 +61,12 @@ class WriteRows(beam.PTransform):
 class KeepRows(beam.PTransform):
     """Expects ``Labeled``s or ``Failure``s, outputs nothing; keeps them in files as they come.
 
-    The runner may be far from done with what it writes, and lose it all. A bundle that is tried
-    again leaves rows twice.
+    The runner may be far from done with writing, and lose everything if it is killed. A bundle that
+    is retried leaves its rows twice.
 
     Args:
       folder: for the files, ``labels-….jsonl`` and ``failures-….jsonl``.
-      every: rows in a file; the last of a bundle has fewer.
+      every: rows per file; the last file of a bundle has fewer.
     """
 
     def __init__(self, folder: str, every: int):

@@ -104,7 +104,15 @@ FORMATS = (
         bmp.reduce_bmp,
         ends_early=bmp.ends_early,
     ),
-    ImageFormat("Canon raw", ((4, b"ftypcrx "),), ()),
+    # Of those cameras whose files are no TIFFs; tiff.py knows the others.
+    ImageFormat(
+        "camera raw",
+        (
+            *((0, signature) for signature in (b"IIRO", b"IIRS", b"MMOR", b"IIU\0")),
+            *((0, signature) for signature in (b"FUJIFILMCCD-RAW", b"\0MRM", b"FOVb")),
+            *((6, b"HEAPCCDR"), (4, b"ftypcrx ")),
+        ),
+    ),
     ImageFormat(
         "HEIC or AVIF",
         ((4, b"ftyp"),),
@@ -127,6 +135,9 @@ FORMATS = (
         jpeg_xl.reduce_jpeg_xl,
         jpeg_xl.open_jpeg_xl,
     ),
+    ImageFormat("JPEG XR", ((0, b"II\xbc\1"),)),
+    ImageFormat("DICOM", ((128, b"DICM"),)),
+    ImageFormat("OpenEXR", ((0, b"v/1\1"),)),
     ImageFormat("Photoshop", ((0, b"8BPS"),), (".psd",)),
     ImageFormat("icon", ((0, b"\0\0\1\0"),), (".ico",)),
     ImageFormat("PDF", ((0, b"%PDF"),)),

@@ -3,12 +3,15 @@
 import dataclasses
 import io
 import itertools
+import os
 import struct
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from helpers import ROOT
 from helpers.corpus import encoded, gray_tiff, photo
 from PIL import Image
 
@@ -398,3 +401,35 @@ def test_damaged_strips(compression):
         start = file.pages[0].dataoffsets[0]
     data[start + 700 : start + 760] = b"\xff" * 60
     refusal(bytes(data), Reason.CORRUPT)
+
+
+# The files of which the README in their folder says what is right
+
+
+def cases():
+    fixtures = os.environ.get("LABELING_FIXTURES") or ROOT.parent / "shared" / "fixtures"
+    return {
+        path.name.partition("__")[0]: path
+        for path in (Path(fixtures).parent / "cases" / "images").glob("*.[tb][im][fp]")
+    }
+
+
+@pytest.mark.skipif(not cases(), reason="the cases are not beside LABELING_FIXTURES")
+def test_cases():
+    right = tifffile.imread(cases()["tiff_3band_minisblack"]).astype(float)
+    gray = (right @ [0.299, 0.587, 0.114])[..., None]
+    colors = {"rgb16_planar_uncompressed": 1, "3band_minisblack": 0, "rgb_float32": 1}
+    for kind, most in {**colors, "palette_8bit_colormap": 4}.items():
+        found = decode(cases()[f"tiff_{kind}"].read_bytes(), 375, 500).pixels
+        assert np.abs(found - right).mean() <= most, kind
+    found = decode(cases()["tiff_gray16_miniswhite"].read_bytes(), 375, 500).pixels
+    assert np.abs(found - gray).mean() < 1
+    elevation = tifffile.imread(cases()["tiff_float_nodata_-9999"])
+    found = decode(cases()["tiff_float_nodata_-9999"].read_bytes(), 375, 500).pixels
+    has_data = elevation != -9999
+    low, high = elevation[has_data].min(), elevation[has_data].max()
+    expected = (elevation[has_data] - low) / (high - low) * 255
+    assert np.abs(found[has_data] - expected[:, None]).mean() < 1
+    assert (found[~has_data] == 0).all()
+    bitfields = decode(cases()["bmp_rgb32bf_bitfields"].read_bytes(), 64, 127)
+    assert (bitfields.width, bitfields.height) == (127, 64)

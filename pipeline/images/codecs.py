@@ -17,7 +17,6 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import ImageError
-from pipeline.images.containers.common import exif_orientation
 from pipeline.records import Reason
 
 # Pillow loads its plugins when it meets the first file that needs them, which is no thing to do in
@@ -38,14 +37,14 @@ class Opened(NamedTuple):
     ``load``: decodes it, in any mode of Pillow's that is not a palette of colors that are not
     known; of what can be decoded at a smaller scale, at the smallest that still has as many pixels
     on each side as its argument. ``kept``: for an argument, how many pixels are in memory
-    meanwhile. ``orientation``: see ``Essentials``; None where that has it.
+    meanwhile. ``exif``: EXIF data, in case ``Essentials`` leave the orientation to that.
     """
 
     width: int
     height: int
     load: Callable[[int], Image.Image]
     kept: Callable[[int], int]
-    orientation: int | None = None
+    exif: bytes = b""
 
 
 def open_with_pillow(data: bytes, *, plugin: str) -> Opened:
@@ -61,10 +60,8 @@ def open_with_pillow(data: bytes, *, plugin: str) -> Opened:
 def open_image(image: Image.Image) -> Opened:
     """Take an image that decodes itself when it is loaded."""
     pixels = image.width * image.height
-    orientation = exif_orientation(image.info.get("exif", b""))
-    return Opened(
-        image.width, image.height, lambda _: _loaded(image), lambda _: pixels, orientation
-    )
+    exif = image.info.get("exif", b"")
+    return Opened(image.width, image.height, lambda _: _loaded(image), lambda _: pixels, exif)
 
 
 def _loaded(image: Image.Image) -> Image.Image:

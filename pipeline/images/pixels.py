@@ -23,7 +23,7 @@ from PIL import Image
 
 from pipeline.errors import ImageError
 from pipeline.images import codecs, registry
-from pipeline.images.containers.common import Essentials, check_size
+from pipeline.images.containers.common import Essentials, check_size, exif_orientation
 from pipeline.images.registry import ImageFormat
 from pipeline.images.resizing import resize
 from pipeline.records import Reason
@@ -149,7 +149,9 @@ def decode_reduced(
             assert row.open is not None
             opened = row.open(essentials.data)
         check_size(opened.width, opened.height, target.max_pixels)
-        orientation = essentials.orientation or opened.orientation or 1
+        orientation = essentials.orientation
+        if orientation is None:
+            orientation = exif_orientation(opened.exif)
         least = 2 * max(target.height, target.width)
         with attend(opened.kept(least)):
             pixels = _to_pixels(opened.load(least), target, orientation)

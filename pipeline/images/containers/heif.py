@@ -200,7 +200,7 @@ def open_heif(data: bytes) -> Opened:
         image.info.clear()
         return image
 
-    return Opened(width, height, load, lambda _: width * height, 1)
+    return Opened(width, height, load, lambda _: width * height)
 
 
 def _cropped(opened: Opened, box: tuple[int, int, int, int]) -> Opened:

@@ -1,4 +1,4 @@
-"""Computes what an image costs: in time, by stage, and in money."""
+"""Computes what an image costs, in time by stage and in money."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _WORDS = {"read": "reading", "decode": "decoding", "predict": "predicting"}
 def bottleneck(seconds: float, found: int, labeled: int, spent: StageSeconds) -> str:
     """Say what a run in one process waited for.
 
-    A stage holds an image up for as long as it takes, divided by how many images it handles at a
-    time: reading ``READ_THREADS``, decoding one per core, predicting one batch. The stages overlap;
-    on a CPU, decoding and predicting share the cores.
+    A stage delays an image by the time that it takes, divided by the number of images that it
+    handles at a time: ``READ_THREADS`` for reading, one per core for decoding, one batch for
+    predicting. The stages overlap; on a CPU, decoding and predicting share the cores.
 
     Args:
       seconds: wall time of the run.
       found: number of images, labeled and failed.
       labeled: number of images labeled.
-      spent: sums over the labeled images.
+      spent: sums of their stages' seconds over the labeled images.
     """
     at_a_time = StageSeconds(read=READ_THREADS, decode=cores(), predict=1)
     milliseconds = {

@@ -1,7 +1,7 @@
-"""One run at a time on an output: whoever begins takes its lock, which dies with its holder.
+"""Allows one run at a time on an output: a run takes the output's lock, which ends with its holder.
 
-On this machine it is a lock on a file, which the system takes from a process that ends,
-however it ends. In a bucket, where nobody does that, it is an object that its holder renews.
+On this machine it is a file lock, which the system releases when the process ends, in whatever way.
+In a bucket, where nobody does that, it is an object that its holder renews.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from pipeline.shutdown import Step, at
 # The lock's file or object in the output folder.
 FILE_NAME = ".claim"
 
-# Seconds. Long enough for a holder to miss some renewals.
+# Seconds. A holder may miss some renewals.
 RENEWED_EVERY = 20.0
 EXPIRES_AFTER = 120.0
 
-# Seconds after which a lock that another overwrote at the same moment is seen to be the other's.
+# Seconds after which it shows if another run wrote its lock at the same moment.
 _SETTLES_IN = 1.0
 
 
 @contextlib.contextmanager
 def held(output: str) -> Iterator[None]:
-    """Hold the lock of an output folder while in here.
+    """Hold the lock of an output folder while in this context.
 
     Args:
-      output: absolute path or URI of the folder, which exists where there are folders.
+      output: absolute path or URI of the folder, which exists if its file system has folders.
 
     Raises:
       OutputError: another run holds it; the message says which.
@@ -59,15 +59,15 @@ def held(output: str) -> Iterator[None]:
         try:
             yield
         finally:
-            with contextlib.suppress(FileNotFoundError):  # a folder that was deleted meanwhile
+            with contextlib.suppress(FileNotFoundError):  # the folder was deleted meanwhile
                 Path(path).unlink()
 
 
 def refuse_held(output: str) -> None:
-    """Refuse an output folder whose lock another run holds, and do not take it.
+    """Refuse an output folder if another run holds its lock; do not take the lock.
 
     Raises:
-      OutputError: one does; the message says which.
+      OutputError: another run holds it; the message says which.
     """
     path = storage.join(output, FILE_NAME)
     if storage.is_remote(output):
@@ -75,16 +75,16 @@ def refuse_held(output: str) -> None:
         return
     with contextlib.suppress(FileNotFoundError), Path(path).open(encoding="utf-8") as file:
         try:
-            # Shared, and for a moment.
+            # A shared lock, for a moment.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             raise _in_use(path, file.read(), "wait until it has ended") from None
-        except OSError:  # where files cannot be locked
+        except OSError:  # files cannot be locked there
             _refuse_other(path)
 
 
 def _lock(path: str) -> IO[str] | None:
-    """Lock the file; None where files cannot be locked, as on a mounted bucket."""
+    """Lock the file; return None if files cannot be locked, as on a mounted bucket."""
     while True:
         file = open(path, "a+", encoding="utf-8")  # noqa: SIM115, PTH123 - its lock is to last
         try:
@@ -101,7 +101,7 @@ def _lock(path: str) -> IO[str] | None:
             file.write(json.dumps(_holder()))
             file.flush()
             return file
-        file.close()  # its holder removed it just now; what is locked is nobody's any more
+        file.close()  # its holder has just removed it, so this locked a deleted file
 
 
 def _is_still(file: IO[str], path: str) -> bool:
@@ -113,7 +113,7 @@ def _is_still(file: IO[str], path: str) -> bool:
 
 @contextlib.contextmanager
 def _renewed(path: str) -> Iterator[None]:
-    """Hold a lock that is an object, and renew it until the end."""
+    """Hold a lock that is an object, and renew it while in this context."""
     holder = _holder()
     _refuse_other(path)
     _write(path, holder)
@@ -134,7 +134,7 @@ def _renewed(path: str) -> Iterator[None]:
 
 
 def _refuse_other(path: str) -> None:
-    """Refuse another's lock that is an object and has not expired."""
+    """Refuse a lock of another run that is an object and has not expired."""
     other = _read(path)
     if other is None:
         return
@@ -153,12 +153,12 @@ _RENEWED: dict[str, str] = {}
 
 @at(Step.RELEASE_LOCK)
 def release() -> None:
-    """Give up the locks that would outlive this process."""
+    """Release the locks that would outlive this process."""
     while _RENEWED:
         path, token = _RENEWED.popitem()
         with contextlib.suppress(StoreError):
             found = _read(path)
-            if found is not None and found.get("token") == token:  # else it is another's by now
+            if found is not None and found.get("token") == token:  # else another run has it
                 storage.delete([path])
 
 
@@ -192,7 +192,7 @@ def _write(path: str, holder: dict[str, Any]) -> None:
 
 
 def _read(path: str) -> dict[str, Any] | None:
-    """Read what a lock says; one that says nothing is held by nobody."""
+    """Read what a lock says; None if it says nothing, and so nobody holds it."""
     if not storage.exists(path):
         return None
     with storage.open_file(path) as file:
@@ -206,7 +206,7 @@ def _read(path: str) -> dict[str, Any] | None:
 def _in_use(path: str, holder: str, remedy: str) -> OutputError:
     try:
         described = _described(json.loads(holder))
-    except (ValueError, TypeError):  # just being written
+    except (ValueError, TypeError):  # it is just being written
         described = "another process"
     return OutputError(
         f"a run is writing there ({described})",

@@ -1,7 +1,7 @@
-"""What of the images that were found has been done before; a join in the pipeline.
+"""Joins the images that were found with those that have been done before.
 
-By earlier attempts of the same run, whose rows are taken over; or by earlier runs, whose images are
-skipped.
+Earlier attempts of the same run have rows that are taken over; images that earlier runs have done
+are skipped.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from pipeline.redaction import name_of
 
 
 class SortedImages(NamedTuple):
-    """What ``SetAsideDone`` outputs; every image that was found is in one of the other four, too.
+    """What ``SetAsideDone`` outputs; each image in ``found`` is in exactly one of the other four.
 
-    ``found``: every image, once. ``new``: to be labeled. ``skipped``: as earlier runs saw them.
-    ``labeled`` and ``failed``: the rows of earlier attempts.
+    ``found``: every image, once. ``new``: the images to label. ``skipped``: images that have not
+    changed since earlier runs. ``labeled`` and ``failed``: the rows of earlier attempts.
     """
 
     found: beam.PCollection[ImageRef]
@@ -42,16 +42,16 @@ class SortedImages(NamedTuple):
 class SetAsideDone(beam.PTransform):
     """Expects ``ImageRef``s, duplicates included, outputs ``SortedImages``.
 
-    An image counts as done if its row has the version that it has now, and is a label, or a failure
-    of which the file itself is the reason. What was no supported format to other versions of this
-    package and its libraries is tried again.
+    An image counts as done if its row has the image's present version and is either a label or a
+    failure that the file itself causes. A format that other versions of this package or its
+    libraries did not support is tried again.
 
     Args:
-      attempts: globs of files with rows of this run's earlier attempts, where an image may have
-        several.
-      earlier_runs: globs of files with rows of runs whose images need not be labeled again.
+      attempts: globs of files with the rows of this run's earlier attempts, in which an image may
+        have several.
+      earlier_runs: globs of files with the rows of runs whose images need not be labeled again.
       truth: a table with the true classes of images, if there is one.
-      same_versions: the ids of the runs, of those that are in the rows, by the same versions.
+      same_versions: the ids of those of the runs that had the same versions.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class SetAsideDone(beam.PTransform):
         self._same_versions = frozenset(same_versions)
 
     def expand(self, refs: beam.PCollection[ImageRef]) -> SortedImages:
-        """Join by the images' names; the shuffle also spreads the images over workers."""
+        """Join by the images' names; the shuffle also spreads the images over the workers."""
         sources = {
             "found": refs | "ByName" >> beam.Map(_by_name),
             "attempts": refs.pipeline
@@ -95,7 +95,7 @@ class SetAsideDone(beam.PTransform):
 
 
 def _by_name(ref: ImageRef) -> tuple[str, tuple[Any, ...]]:
-    """The name as the key; a URI that is the same is not shuffled twice."""
+    """Key an image by its name; a URI that equals the name is not shuffled twice."""
     name = name_of(ref.uri)
     uri = "" if ref.uri == name else ref.uri
     return name, (uri, ref.version, ref.place, ref.truth, ref.carried)
@@ -106,7 +106,7 @@ def _truth_by_name(ref: ImageRef) -> tuple[str, str | None]:
 
 
 class _ReadRows(beam.PTransform):
-    """Expects a pipeline, outputs what is to be known of each row, keyed by its image."""
+    """Expects a pipeline, outputs what matters of each row, keyed by its image."""
 
     def __init__(self, globs: Sequence[str], same_versions: frozenset[str], whole: bool):
         super().__init__()
@@ -114,7 +114,7 @@ class _ReadRows(beam.PTransform):
         self._read = functools.partial(_read, same_versions=same_versions, whole=whole)
 
     def expand(self, pipeline: Any) -> beam.PCollection[tuple[str, Any]]:
-        """The files are spread over the workers."""
+        """Spread the files over the workers, and read them."""
         return (
             pipeline
             | beam.Create(self._globs)
@@ -129,12 +129,12 @@ class _ReadRows(beam.PTransform):
 def _read(
     path: str, same_versions: frozenset[str], whole: bool
 ) -> Iterator[tuple[str, str | tuple[str, str, bool]]]:
-    """Of each row of a file the image, and the row, or what ``sort_images`` is to know of it.
+    """Yield the image of each row of a file, with the row or with what ``sort_images`` needs.
 
-    Failures that other versions of this package may not have had do not count.
+    Failures that other versions of this package might not have had do not count.
 
     Raises:
-      RunError: there is something else in it.
+      RunError: the file holds something else.
     """
     try:
         for row in map(from_row, read_rows(path)):
@@ -183,12 +183,12 @@ def sort_images(
     attempts: Iterable[str],
     earlier: Iterable[tuple[str, str, bool]],
 ) -> Iterator[tuple[str, ImageRef | Labeled | Failure]]:
-    """What is to become of the images of one name: a field of ``SortedImages``, and the record.
+    """Decide about the images of one name: yield fields of ``SortedImages``, and records.
 
     Args:
       found: see ``distinct``.
       attempts: rows, as JSON.
-      earlier: for each row its run id, its version, and whether it stays true of that version.
+      earlier: for each row its run id, its version, and whether it holds for good for that version.
     """
     for number, ref in enumerate(distinct(found)):
         if number:  # the rows are those of the first
@@ -206,7 +206,7 @@ def sort_images(
 
 
 def _row_of_attempts(lines: Iterable[str], version: str) -> Labeled | Failure | None:
-    """The row to take over, if there is one: of several that of a label."""
+    """Return the row to take over, if there is one; a label goes before a failure."""
     rows = [row for row in map(from_json, lines) if row.version == version]
     for row in rows:
         if isinstance(row, Labeled):
@@ -215,6 +215,6 @@ def _row_of_attempts(lines: Iterable[str], version: str) -> Labeled | Failure | 
 
 
 def _is_done(earlier: Iterable[tuple[str, str, bool]], version: str) -> bool:
-    """Whether the last run that had to do with the image saw it as it is now, and for good."""
+    """Tell whether the last run that saw the image saw this version, and finished with it."""
     _, seen, for_good = max(earlier, default=("", None, False))
     return seen == version and for_good

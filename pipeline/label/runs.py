@@ -1,4 +1,4 @@
-"""Where a run writes, and how it stands to what is there already: begin, go on, or refuse.
+"""Decides where a run writes, and whether it begins, goes on, or is refused.
 
 A run's folder, while it is not whole:
 
@@ -43,10 +43,10 @@ _RUN = "run.json"
 _RUN_FOLDER = layout.RUN_FOLDER
 
 _ROWS = (layout.LABELS, layout.FAILURES)
-# All that is of a run in its folder, its summary and its shards apart.
+# Everything that belongs to a run in its folder, except its summary and its shards.
 _REST = (f"{UNFINISHED}/*", yaml_file.NAME, layout.REPORT)
 
-# Settings that make other rows of the same images.
+# Settings with which the same images get other rows.
 _MAKE_OTHER_ROWS = [flag.name for flag in flags_of(LabelConfig) if flag.rows is Rows.OTHER_VALUES]
 
 
@@ -60,15 +60,15 @@ class Run:
       truth: the table with the true classes, if there is one.
       execution: where the model runs.
       spec: of the model.
-      folder: that gets the results.
+      folder: gets the results.
       run_id: goes into every row.
-      started: UTC, at first, if this is not the first attempt.
-      settings: what the rows depend on.
+      started: UTC; for a later attempt, the start of the first one.
+      settings: everything on which the rows depend.
       attempts: globs of the rows of this run's earlier attempts.
       earlier_runs: globs of the rows of runs whose images need not be labeled again.
       same_versions: the ids of the runs, of those with such rows, by the same versions of this
         package and its libraries.
-      replaced: the ids of runs that are deleted for it.
+      replaced: the ids of runs that this one deletes.
     """
 
     config: LabelConfig
@@ -92,7 +92,7 @@ class Run:
 
 
 class Checked(NamedTuple):
-    """What was found out before a run.
+    """What was checked before a run.
 
     Attributes:
       inputs: where the images are.
@@ -108,10 +108,10 @@ class Checked(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a run would do with what is in its output.
+    """What a run would do with the content of its output.
 
-    ``run``: as it would begin. ``unwanted``: the folders of runs that it would delete. ``note``: of
-    the earlier attempt that it would go on with, if there is one.
+    ``run``: as it would begin. ``unwanted``: the folders of runs that it would delete. ``note``:
+    that of the earlier attempt with which it would go on, if there is one.
     """
 
     run: Run
@@ -120,16 +120,16 @@ class Plan(NamedTuple):
 
 
 def plan(config: LabelConfig, checked: Checked, spec: ModelSpec, started: datetime) -> Plan:
-    """Find out where a run stands, and change nothing.
+    """Find out what a run would do, and change nothing.
 
     Args:
       config: the command line.
-      checked: what was found out about it.
+      checked: what was checked before.
       spec: the model.
       started: start of this attempt, UTC.
 
     Raises:
-      OutputError: there is something that ``--if_exists`` does not allow to touch.
+      OutputError: the output has something that ``--if_exists`` does not allow touching.
     """
     run = Run(
         config=config,
@@ -151,7 +151,7 @@ def plan(config: LabelConfig, checked: Checked, spec: ModelSpec, started: dateti
 
 
 def begin(plan: Plan) -> Run:
-    """Delete what is not wanted any more, and note in the run's folder that it has begun.
+    """Delete what is no longer wanted, and note in the run's folder that it has begun.
 
     Args:
       plan: made while this process held the lock on the output.
@@ -175,12 +175,12 @@ def complete(run: Run) -> None:
         layout.remove(run.folder, [f"{UNFINISHED}/*"])
         if not storage.is_remote(run.folder):
             Path(run.unfinished).rmdir()
-    except (StoreError, OSError) as error:  # the run is whole all the same
+    except (StoreError, OSError) as error:  # the run is whole anyway
         console.say(f"warning: {run.unfinished} cannot be deleted: {error}")
 
 
 def _settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> dict[str, Any]:
-    """The flags that change rows; of some, what they mean counts, and not how it was said."""
+    """Collect the flags that change rows; for some, their meaning counts, not their spelling."""
     settings = {
         "input": sorted(name_of(source.uri) for source in inputs),
         "model": spec.fingerprint,
@@ -199,7 +199,7 @@ def _settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> 
 
 
 def _alone(run: Run) -> Plan:
-    """The run of an output that is its own."""
+    """Plan the run of an output that is all its own."""
     notes = (layout.SUMMARY, f"{UNFINISHED}/{_RUN}")
     if storage.find(run.folder, *(f"{_RUN_FOLDER}*/{name}" for name in notes)):
         raise OutputError(
@@ -234,7 +234,7 @@ def _alone(run: Run) -> Plan:
 
 
 def _increment(run: Run) -> Plan:
-    """The run of one folder among others, or an unfinished one's next attempt."""
+    """Plan a run in a folder among others, or the next attempt of an unfinished run."""
     output = run.folder
     if _is_there(output):
         raise OutputError(
@@ -285,7 +285,7 @@ def _increment(run: Run) -> Plan:
                 f"warning: {folder} stays unfinished: another command began it; give that again, "
                 "or if_exists=overwrite to delete what is unfinished"
             )
-    for second in itertools.count():  # a run may have begun in the same one
+    for second in itertools.count():  # a run may have begun in the same second
         started = run.started + timedelta(seconds=second)
         folder = storage.join(output, f"{_RUN_FOLDER}{started:{TIME_IN_NAMES}}")
         if not _is_there(folder):
@@ -294,13 +294,13 @@ def _increment(run: Run) -> Plan:
 
 
 def _instead_of(run: Run, unwanted: dict[str, dict[str, Any] | None]) -> Plan:
-    """The run, once those of some folders are deleted, which left these notes."""
+    """Return the run as it is once the runs that left these notes are deleted."""
     ids = (note["run_id"] for note in unwanted.values() if note is not None)
     return Plan(dataclasses.replace(run, replaced=tuple(ids)), tuple(unwanted))
 
 
 def _shards_of(note: dict[str, Any]) -> list[str]:
-    """Globs, in a run's folder, of its rows in one of the formats that its summary says it has."""
+    """Return globs of a run's rows, in one of the formats that its summary names."""
     options = note.get("options") or {}
     written = options.get("output_format") or ["jsonl"]
     suffix = fastest(written).suffix(bool(options.get("gzip")))
@@ -308,13 +308,13 @@ def _shards_of(note: dict[str, Any]) -> list[str]:
 
 
 def _has_rows(folder: str) -> bool:
-    """Whether there are rows of a run in a folder, or its summary, if there were none."""
+    """Tell whether a folder has a run's rows, or, if there were none, its summary."""
     kept = (f"{UNFINISHED}/{name}-*" for name in _ROWS)
     return bool(storage.find(folder, layout.SUMMARY, *kept) or layout.find_shards(folder, *_ROWS))
 
 
 def _is_there(folder: str) -> bool:
-    """Whether a run has begun in a folder."""
+    """Tell whether a run has begun in a folder."""
     return bool(storage.find(folder, f"{UNFINISHED}/{_RUN}")) or _has_rows(folder)
 
 
@@ -323,7 +323,7 @@ def _is_of_these_versions(note: dict[str, Any]) -> bool:
 
 
 def _start(run: Run, first_versions: dict[str, str] | None) -> Run:
-    """Note that a run has begun, and with which versions it first did."""
+    """Note that a run has begun, and with which versions its first attempt did."""
     if not storage.is_remote(run.folder):
         storage.make_folder(run.unfinished)
     note = {
@@ -339,10 +339,10 @@ def _start(run: Run, first_versions: dict[str, str] | None) -> Run:
 
 
 def _go_on(run: Run, note: dict[str, Any]) -> Run:
-    """The next attempt of a run; all rows that there are become those of earlier attempts.
+    """Begin the next attempt of a run; all existing rows become those of earlier attempts.
 
-    At any moment in here, what there is can be gone on with again: a summary is gone before the
-    first of its rows are.
+    At any moment of this, another attempt can go on with what there is: a summary is deleted before
+    the first of its rows.
     """
     started = datetime.strptime(note["started_at"], TIME).replace(tzinfo=timezone.utc)
     alike = (*run.same_versions, *([note["run_id"]] if _is_of_these_versions(note) else []))
@@ -363,19 +363,19 @@ def _go_on(run: Run, note: dict[str, Any]) -> Run:
 
 
 def _clear(folder: str) -> None:
-    """Delete a run, the summary first, so that no reader takes the rest for whole."""
+    """Delete a run, its summary first, so that no reader takes the rest for a whole run."""
     layout.remove(folder, [layout.SUMMARY])
     storage.delete(layout.find_shards(folder, *_ROWS))
     layout.remove(folder, _REST)
     layout.remove_temporary_files(folder)
     if not storage.is_remote(folder):
         for path in (Path(folder, UNFINISHED), Path(folder)):
-            with contextlib.suppress(OSError):  # there is something else in it, or it is not there
+            with contextlib.suppress(OSError):  # it has other content, or does not exist
                 path.rmdir()
 
 
 def _notes(output: str, name: str) -> dict[str, dict[str, Any] | None]:
-    """What the runs under an output note of themselves in a file of this name, by folder."""
+    """Read the notes of this name that the runs under an output left, by folder."""
     paths = storage.find(output, f"{_RUN_FOLDER}*/{name}")
     with ThreadPoolExecutor(16) as pool:
         return {
@@ -385,7 +385,7 @@ def _notes(output: str, name: str) -> dict[str, dict[str, Any] | None]:
 
 
 def _note(path: str) -> dict[str, Any] | None:
-    """What is noted of a run in its ``run.json`` or ``summary.json``; None if there is nothing."""
+    """Read a run's ``run.json`` or ``summary.json``; None if it is not there, or not a note."""
     if not storage.exists(path):
         return None
     with storage.open_file(path) as file:
@@ -405,7 +405,7 @@ _BEFORE = {"scale": "unit"}
 def _changed(
     before: dict[str, Any], now: dict[str, Any], keys: Iterable[str] | None = None
 ) -> str | None:
-    """Which settings are others now, in words."""
+    """List the settings that have changed, in words."""
     changed = []
     for key in now if keys is None else keys:
         # A run of a version that had no such setting was made as that version did it.

@@ -1,4 +1,4 @@
-"""Tries what the check job reports: counts the images, labels a sample, runs on a single one."""
+"""Measures what the check job reports: counts images, labels a sample, runs on a single image."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from pipeline.runner import new_pipeline, run_pipeline
 SAMPLE_SIZE = 64
 SECONDS_TO_COUNT = 20.0
 
-# Batches are decoded and predicted for about this long; the first of them takes longer.
+# Batches are decoded and predicted for about this long; the first one takes longer.
 _SECONDS_OF_BATCHES = 2.0
 
-# Bytes of files that are kept in memory to be decoded again with each batch.
+# Bytes of files that stay in memory, to be decoded again with each batch.
 _KEPT = 2**26
 
 
@@ -45,10 +45,10 @@ class Counted(NamedTuple):
     """What the inputs hold.
 
     Attributes:
-      files: number of images; one that is named twice counts twice.
-      sized: number of those whose size is known.
-      size: bytes of the sized ones.
-      complete: whether the listing came to its end.
+      files: number of images; an image that is named twice counts twice.
+      sized: number of images of known size.
+      size: bytes of the images of known size.
+      complete: whether the listing reached its end.
       sample: some of the images, each as likely as any other.
     """
 
@@ -67,7 +67,7 @@ class Sampled(NamedTuple):
       failed: the rows of those that were not.
       sizes: bytes of each image that could be read.
       stages: seconds per image.
-      overlapped: seconds per image of decoding some images while others are predicted.
+      overlapped: seconds per image when images are decoded while others are predicted.
       data: the file of an image that could be decoded, if there is one.
     """
 
@@ -80,11 +80,11 @@ class Sampled(NamedTuple):
 
 
 def count(found: Sequence[Input], seconds: float = SECONDS_TO_COUNT) -> Counted:
-    """List the inputs, and draw a sample of what is listed.
+    """List the inputs, and draw a sample of the images.
 
     Args:
       found: the inputs.
-      seconds: the listing stops after this time.
+      seconds: time after which the listing stops.
 
     Raises:
       InputError: the listing failed.
@@ -112,10 +112,10 @@ def count(found: Sequence[Input], seconds: float = SECONDS_TO_COUNT) -> Counted:
 def label_sample(
     counted: Counted, spec: ModelSpec, config: LabelConfig, execution: Execution
 ) -> Sampled:
-    """Read, decode and label the sample as the run would, but in one go.
+    """Read, decode and label the sample as the run would, but all at once.
 
     Raises:
-      ModelError: the model cannot be loaded, or not be executed as ``execution`` says.
+      ModelError: the model cannot be loaded, or cannot run as ``execution`` says.
       PredictionError: the model fails on all images.
       InputError: a TFRecord file cannot be read.
     """
@@ -139,7 +139,7 @@ def label_sample(
     if not decoded:
         return Sampled([], failed, sizes)
     model = handler.load_model()
-    # Filled up to what the run has in a batch, which may be more than the sample is.
+    # Filled up to the run's batch size, which may be larger than the sample.
     images = max(len(decoded), min(config.batch_size, counted.files))
     pixels = [image.pixels for image in itertools.islice(itertools.cycle(decoded), images)]
     predicting: list[float] = []
@@ -170,7 +170,7 @@ def label_sample(
 
 
 def try_out(plan: Plan, data: bytes) -> float:
-    """Measure the seconds that a run takes besides its images: run on one, in a temporary folder.
+    """Measure the seconds that a run takes besides its images, with a run on one image.
 
     Args:
       plan: the run.
@@ -184,7 +184,7 @@ def try_out(plan: Plan, data: bytes) -> float:
         path = Path(folder, "image")
         path.write_bytes(data)
         only = Input(IMAGE, str(path), str(path))
-        # Nothing may be written outside of the folder.
+        # Nothing may be written outside the folder.
         config = dataclasses.replace(plan.run.config, copy_to=None, output_table=None)
         run = dataclasses.replace(
             plan.run,
@@ -209,7 +209,7 @@ def _read_and_decode(
     sizes: list[int],
     kept: list[ImageRef],
 ) -> DecodedImage:
-    """Decode as the run does, note the size, and keep the file if there is room."""
+    """Decode as the run does, note the size, and keep the file if there is room for it."""
     started = time.perf_counter()
     data = read_image(ref, limits)
     read = time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""What there is to learn from: images with a class, and who of them trains, validates and tests."""
+"""Finds images with a class, and decides which of them train, validate and test."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pipeline.inputs.single import IMAGE
 from pipeline.records import ImageRef
 from pipeline.redaction import name_of
 
-# Of a hundred images, on average; the rest trains.
+# Of a hundred images, on average; the others train.
 VALIDATION_PERCENT = 10
 TEST_PERCENT = 10
 
-# With fewer, one of the three parts would hardly ever have an image of the class.
+# With fewer images of a class, one of the three parts would hardly ever have one.
 MIN_IMAGES_PER_CLASS = 5
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -30,8 +30,8 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 class Survey(NamedTuple):
     """What the inputs hold.
 
-    ``images``: their number by class, classes in alphabetical order. ``key``: a checksum of names,
-    classes and versions, whatever their order.
+    ``images``: numbers of images by class, classes in alphabetical order. ``key``: a checksum of
+    names, classes and versions, independent of their order.
     """
 
     images: dict[str, int]
@@ -39,7 +39,7 @@ class Survey(NamedTuple):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The names of the classes; a class's id is its place here."""
+        """The names of the classes; a class's id is its position."""
         return tuple(self.images)
 
 
@@ -55,7 +55,7 @@ class FindImagesWithTruth(beam.PTransform):
         self._inputs = inputs
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[ImageRef]:
-        """List every input; the shuffle also spreads the images over workers."""
+        """List every input; the shuffle also spreads the images over the workers."""
         return (
             begin
             | "Inputs" >> beam.Create(self._inputs)
@@ -75,7 +75,7 @@ def _once(_: str, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
 
 
 def identify(given: str, uri_column: str, truth_column: str) -> Input:
-    """Find out of which kind an input is.
+    """Find the kind of an input.
 
     Args:
       given: what the user wrote.
@@ -83,7 +83,7 @@ def identify(given: str, uri_column: str, truth_column: str) -> Input:
       truth_column: likewise.
 
     Raises:
-      InputError: it is not there, or is a single image.
+      InputError: the input does not exist, or is a single image.
     """
     source = find.identify(given, uri_column, truth_column=truth_column)
     if source.kind == IMAGE:
@@ -97,7 +97,7 @@ def identify(given: str, uri_column: str, truth_column: str) -> Input:
 def list_with_truth(source: Input) -> Iterator[ImageRef]:
     """List the images of an input that have a class, in no order, duplicates included.
 
-    In a folder of class folders, images that are in none of them do not count.
+    In a folder of class folders, images outside of them do not count.
 
     Raises:
       InputError: the listing failed, or a row or record has no class.
@@ -113,7 +113,7 @@ def list_with_truth(source: Input) -> Iterator[ImageRef]:
 
 
 def survey(inputs: Sequence[Input]) -> Survey:
-    """List all inputs and see whether they can be learned from.
+    """List all inputs, and check that a model can learn from them.
 
     Raises:
       InputError: an input cannot be listed, there are fewer than two classes, a class is too small,
@@ -158,9 +158,9 @@ def survey(inputs: Sequence[Input]) -> Survey:
 
 
 def split_of(content: str) -> str:
-    """The part that an image belongs to: a function of its bytes alone.
+    """Choose the part that an image belongs to, by its bytes alone.
 
-    It does not move when other images come or go, and copies of an image are in the same part.
+    So it does not move when other images come or go, and copies of an image are in the same part.
 
     Args:
       content: the SHA-256 of the file, in hexadecimal.

@@ -15,7 +15,7 @@ from pipeline.limits import Limits
 from pipeline.models.spec import ExtractorSpec
 from pipeline.records import ImageRef
 
-# How many there are at most; up to a third of them are wrong ones, which come first.
+# The most examples; up to a third of them are wrong ones, which come first.
 MOST = 30
 MOST_WRONG = MOST // 3
 
@@ -28,17 +28,17 @@ def choose(
     spec: ExtractorSpec,
     limits: Limits,
 ) -> list[Example]:
-    """Choose some of the test images at random, but the same ones each time.
+    """Choose some of the test images at random, but always the same ones.
 
-    An image that cannot be read any more is left out.
+    An image that can no longer be read is left out.
 
     Args:
       refs: the test images.
       classes: ids of their true classes, int ``[images]``.
       probabilities: the model's answers, float ``[images, classes]``.
       labels: the names of the classes.
-      spec: says how they are resized.
-      limits: what no image may take more of.
+      spec: says how the images are resized.
+      limits: of each image.
     """
     predicted = probabilities.argmax(1)
     right = predicted == classes
@@ -53,7 +53,7 @@ def choose(
             data = read_image(ref, limits)
             decoded = decode(data, spec.height, spec.width, spec.resample)
         except ImageError:
-            continue  # gone in the meantime; it is only a picture
+            continue  # gone in the meantime, but it is only a picture
         truth, guess = labels[classes[index]], labels[predicted[index]]
         score = float(probabilities[index].max())
         examples.append(Example(decoded.pixels, truth, guess, score))
@@ -61,7 +61,7 @@ def choose(
 
 
 def _loaded(refs: Sequence[ImageRef]) -> dict[str, ImageRef]:
-    """What is in TFRecord files, with its bytes, by name; nothing if a file is gone."""
+    """Load images in TFRecord files with their bytes, by name; nothing from a file that is gone."""
     try:
         return {ref.uri: ref for ref in load_records(refs)}
     except InputError:

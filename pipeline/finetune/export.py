@@ -1,8 +1,8 @@
-"""Writes the trained model as a SavedModel, and proves that it answers as it did in training.
+"""Writes the trained model as a SavedModel, and proves that it answers as in training.
 
-The export can be called, has ``serving_default`` on images and ``serving_examples`` on serialized
-tf.Examples (``image/encoded``), and carries its labels and preprocessing, so that ``label`` needs
-nothing but its folder.
+The export can be called. It has the signatures ``serving_default`` on images and
+``serving_examples`` on serialized tf.Examples (``image/encoded``), and contains its labels and
+preprocessing, so that ``label`` needs only its folder.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Classifier(tf.Module):
 
 
 def _decode(data: tf.Tensor, spec: ExtractorSpec) -> tf.Tensor:
-    """What ``images.decode`` does, as far as TensorFlow can: whole numbers from 0 to 255."""
+    """Decode as ``images.decode`` does, as far as TensorFlow can: whole numbers from 0 to 255."""
     image = tf.io.decode_image(data, channels=3, expand_animations=False)
     resized = tf.image.resize(image, [spec.height, spec.width], spec.resample, antialias=True)
     return tf.clip_by_value(tf.round(resized), 0.0, 255.0)
@@ -89,7 +89,7 @@ def save(classifier: Classifier, folder: Path, labels: Sequence[str], spec: Extr
         signatures=classifier.serving,
         options=tf.saved_model.SaveOptions(save_debug_info=False),
     )
-    (folder / "fingerprint.pb").unlink(missing_ok=True)  # TensorFlow's own, a new one each time
+    (folder / "fingerprint.pb").unlink(missing_ok=True)  # TensorFlow's, new each time
     assets = folder / "assets"
     assets.mkdir(exist_ok=True)
     (assets / "labels.txt").write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
@@ -97,10 +97,10 @@ def save(classifier: Classifier, folder: Path, labels: Sequence[str], spec: Extr
 
 
 class Verifier:
-    """A process of its own that loads an export, to compare its answers with the trained model's.
+    """Another process that loads an export, to compare its answers with the trained model's.
 
-    It is started before the training, since TensorFlow takes seconds to import; leaving the context
-    ends it.
+    It starts before the training, since TensorFlow takes seconds to import, and ends with the
+    context.
     """
 
     def __enter__(self) -> Verifier:
@@ -124,22 +124,22 @@ class Verifier:
         self._folder.cleanup()
 
     def give(self, model: Path, pixels: np.ndarray) -> None:
-        """Hand over, once, an export and images, uint8 ``[N, height, width, 3]``."""
+        """Send an export and images, uint8 ``[N, height, width, 3]``; call this once."""
         given, self._answers = (Path(self._folder.name, name) for name in ("given.npy", "got.npy"))
         np.save(given, pixels)
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has died; ``compare`` says of what
+        with contextlib.suppress(BrokenPipeError):  # it has died; ``compare`` says why
             self._process.stdin.write(f"{model}\n{given}\n{self._answers}\n")
             self._process.stdin.close()
 
     def compare(self, classifier: Classifier, pixels: np.ndarray) -> float:
-        """Compare the model with the export that was handed over, on the same images.
+        """Compare the model with the export that was sent, on the same images.
 
         Returns:
-          The greatest difference of two probabilities, which is 0.0.
+          The greatest difference between two probabilities, which is 0.0.
 
         Raises:
-          RunError: it is not, or the export cannot be loaded.
+          RunError: it is not 0.0, or the export cannot be loaded.
         """
         expected = classifier.__call__(tf.constant(pixels / np.float32(255.0))).numpy()
         assert self._process.stderr is not None

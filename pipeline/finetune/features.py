@@ -1,8 +1,8 @@
-"""Computes once, in a Beam pipeline, what training needs of the images, and keeps it.
+"""Computes what training needs of the images once, in a Beam pipeline, and keeps it.
 
 A store of records is a folder in the cache with shards of tf.Examples, ``failures-*.jsonl`` and,
-when all is there, ``complete.json``. Its name is a checksum of all that it depends on: the images,
-the model and the preprocessing; so a second training finds it and computes nothing.
+once it is whole, ``complete.json``. Its name is a checksum of everything on which it depends: the
+images, the model and the preprocessing. So a second training finds it and computes nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ COMPLETE = "complete.json"
 
 _KEYS = FORMATS["tfrecord"].column_names
 
-# Raised when the same images, model and options would give other records.
+# Raise this when the same images, model and options give other records.
 _FORMAT = 2
 
 
@@ -67,7 +67,7 @@ class ComputeFeatures(beam.PTransform):
 
     Args:
       spec: of the feature extractor.
-      batch_size: images a call of it.
+      batch_size: images per call of the extractor.
     """
 
     def __init__(self, spec: ExtractorSpec, batch_size: int):
@@ -76,7 +76,7 @@ class ComputeFeatures(beam.PTransform):
         self._handler = SavedModelHandler(load, batch_size)
 
     def expand(self, decoded: beam.PCollection[DecodedImage]) -> beam.PCollection[bytes]:
-        """The label job's way, without predictions."""
+        """Decode and call the extractor as the label job does, without predictions."""
         return (
             decoded
             | "Key" >> beam.Map(tuple)
@@ -89,12 +89,12 @@ class PackPixels(beam.PTransform):
     """Expects ``DecodedImage``s with a truth, outputs tf.Examples with their pixels as bytes."""
 
     def expand(self, decoded: beam.PCollection[DecodedImage]) -> beam.PCollection[bytes]:
-        """One step."""
+        """Encode the pixels, in one step."""
         return decoded | "Example" >> beam.MapTuple(pixel_example).with_output_types(bytes)
 
 
 def feature_example(info: ImageInfo, answer: Answer) -> bytes:
-    """A serialized tf.Example with the features, float32 ``[features]``.
+    """Serialize a tf.Example with the features, float32 ``[features]``.
 
     Raises:
       PredictionError: the extractor fails on this image.
@@ -105,7 +105,7 @@ def feature_example(info: ImageInfo, answer: Answer) -> bytes:
 
 
 def pixel_example(info: ImageInfo, pixels: np.ndarray) -> bytes:
-    """A serialized tf.Example with the pixels, uint8 ``[height, width, 3]``."""
+    """Serialize a tf.Example with the pixels, uint8 ``[height, width, 3]``."""
     return _example(info, pixels.tobytes())
 
 
@@ -126,12 +126,12 @@ def _example(info: ImageInfo, values: bytes) -> bytes:
 
 
 def store_name(*parts: object) -> str:
-    """The name of a store that depends on these."""
+    """Make the name of a store that depends on these values."""
     return hashlib.sha256(repr((_FORMAT, parts)).encode()).hexdigest()[:32]
 
 
 def is_complete(store: str) -> bool:
-    """Whether everything is in a store."""
+    """Tell whether a store is complete."""
     return storage.exists(storage.join(store, COMPLETE))
 
 
@@ -187,18 +187,18 @@ def _complete(store: str, found: int, computed: int, failed: Tally, written: obj
 
 
 def remove_leftovers(store: str) -> None:
-    """Delete what a run that was killed has left of a store."""
+    """Delete what a killed run has left of a store."""
     storage.delete([file.path for file in storage.list_files(f"{store}/")])
 
 
 def failure_reasons(store: str) -> Counter[str]:
-    """The failures of a complete store by reason."""
+    """Count the failures of a complete store by reason."""
     with storage.open_file(storage.join(store, COMPLETE)) as file:
         return Counter(json.loads(file.read())["failure_reasons"])
 
 
 def failures(store: str, run_id: str) -> Iterator[Failure]:
-    """The failures of a complete store, as those of the run that uses it."""
+    """Yield the failures of a complete store as failures of the run that uses it."""
     for shard in storage.find(store, f"{layout.FAILURES}-*.jsonl"):
         with storage.open_file(shard) as file:
             for line in file.read().splitlines():
@@ -208,9 +208,8 @@ def failures(store: str, run_id: str) -> Iterator[Failure]:
 class Records:
     """The records of a complete store, in the order of their URIs, on this machine.
 
-    What is in a bucket is copied to a temporary folder first. The values are read when they are
-    asked for, from wherever they stand in the shards, since pixels may not fit in memory; the
-    files are open while in the context.
+    A store in a bucket is first copied to a temporary folder. Values are read from the shards when
+    they are needed, since pixels may not fit in memory; the files are open while in the context.
 
     Args:
       store: the folder.
@@ -243,7 +242,7 @@ class Records:
         return len(self.refs)
 
     def values(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The values of some records, ``[len(indices), *shape]``. Safe to share between threads."""
+        """Read the values of some records, ``[len(indices), *shape]``; threads may share this."""
         batch = np.empty((len(indices), *self._shape), self._dtype)
         for place, index in enumerate(indices):
             batch[place] = self._parse(*self._where[index]).values
@@ -265,7 +264,7 @@ class Records:
 
 
 def _positions(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Where the records of an uncompressed TFRecord file are: offset and length in bytes.
+    """Find the records of an uncompressed TFRecord file: yield offset and length in bytes.
 
     The format (tensorflow/core/lib/io/record_writer.h): uint64 length, uint32 checksum, data,
     uint32 checksum.

@@ -1,4 +1,4 @@
-"""What a training leaves behind of its steps and its epochs."""
+"""Records the steps and epochs of a training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 class StepRecord(NamedTuple):
     """One step of the training.
 
-    ``phase``: ``head`` or ``network``. ``epoch`` and ``step``: from 1; steps count on over the
+    ``phase``: ``head`` or ``network``. ``epoch`` and ``step``: from 1; steps are counted over the
     whole training. ``loss`` in nats and ``accuracy`` in [0, 1] are those of the step's batch.
     """
 

@@ -1,4 +1,4 @@
-"""The two networks that are trained: a head on features, and an extractor with that head."""
+"""Defines the networks that are trained: a head on features, and an extractor with that head."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from pipeline.models.signatures import as_unit_function
 from pipeline.models.spec import ExtractorSpec
 from pipeline.models.tensorflow_import import tf, what_failed
 
-# The part of the features that each training step leaves out.
+# The share of the features that each training step drops.
 DROPOUT = 0.2
 
-# Random crops have at least this part of the image's width and height.
+# Random crops have at least this share of the image's width and height.
 _LEAST_CROP = 0.75
 
 
 class Draw(NamedTuple):
     """The random numbers of one training step, for some consecutive images of its batch.
 
-    An image draws the same numbers whether its batch is taken in one go or in several.
+    An image draws the same numbers whether its batch is taken at once or in several parts.
 
     Attributes:
       seed: int64 ``[2]``, of the step.
-      first: int32, the place of the first of these images in the batch.
-      total: int32, the images in the batch.
+      first: int32, the position of the first of these images in the batch.
+      total: int32, number of images in the batch.
     """
 
     seed: tf.Tensor
@@ -40,12 +40,12 @@ class Head:
     """Features → logits: dropout while training, then one dense layer.
 
     Args:
-      features: the numbers for each image.
+      features: number of features per image.
       classes: the number of classes.
 
     Attributes:
       variables: what is trained.
-      state: every variable that decides the answers; the same.
+      state: every variable that affects the answers; here the same.
     """
 
     def __init__(self, features: int, classes: int):
@@ -69,8 +69,8 @@ class WholeNetwork:
     """Pixels → logits, through an extractor whose weights are trained together with the head's.
 
     The extractor is the function that was probed, and that computed the features: the same
-    signature. Its normalization keeps the statistics that it came with, as is advised for training
-    a network further (https://keras.io/guides/transfer_learning/), so a step on a batch does not
+    signature. Its normalization keeps the statistics that it came with, as advised for fine-tuning
+    a network (https://keras.io/guides/transfer_learning/), so a step on a batch does not
     depend on how many images fit in memory at a time.
 
     Args:
@@ -78,9 +78,9 @@ class WholeNetwork:
       head: what follows it.
 
     Attributes:
-      extractor: the loaded SavedModel, a copy that nobody else has.
+      extractor: the loaded SavedModel, a copy of its own.
       variables: what is trained.
-      state: every variable that decides the answers, whether it is trained or not.
+      state: every variable that affects the answers, trained or not.
 
     Raises:
       ModelError: the extractor cannot be trained.
@@ -108,7 +108,7 @@ class WholeNetwork:
 
 
 def _captured(loaded: Any, signature: str | None) -> list[tf.Variable]:
-    """The variables that a function of a SavedModel reads or writes, each once."""
+    """Find the variables that a function of a SavedModel reads or writes, each once."""
     if signature is None:
         functions = loaded.__call__.concrete_functions
     else:
@@ -118,7 +118,7 @@ def _captured(loaded: Any, signature: str | None) -> list[tf.Variable]:
 
 
 def _trainable(loaded: Any, variables: Sequence[tf.Variable]) -> list[tf.Variable]:
-    """Those of the variables that a SavedModel wants trained, as the Hub's models list them."""
+    """Select the variables that a SavedModel lists as trainable, as the Hub's models do."""
     listed = getattr(loaded, "trainable_variables", None)
     if listed is None:
         return [variable for variable in variables if variable.trainable]
@@ -129,7 +129,7 @@ def _trainable(loaded: Any, variables: Sequence[tf.Variable]) -> list[tf.Variabl
 def _with_gradient(
     function: Any, candidates: Sequence[tf.Variable], spec: ExtractorSpec
 ) -> list[tf.Variable]:
-    """Those of the candidates that the features depend on.
+    """Select the candidates on which the features depend.
 
     Raises:
       ModelError: there are none, or TensorFlow cannot compute the gradient.
@@ -161,10 +161,10 @@ def augment(images: tf.Tensor, draw: Draw) -> tf.Tensor:
 
     Args:
       images: float32 ``[N, height, width, 3]``.
-      draw: the same draw does the same.
+      draw: the random numbers; the same draw gives the same result.
 
     Returns:
-      The same shape.
+      Images of the same shape.
     """
     count, (height, width) = tf.shape(images)[0], images.shape[1:3]
     drawn = tf.random.stateless_uniform(tf.stack([4, draw.total]), draw.seed)
@@ -181,5 +181,5 @@ def augment(images: tf.Tensor, draw: Draw) -> tf.Tensor:
 
 
 def number_of_weights(variables: list[tf.Variable]) -> int:
-    """How many numbers are trained."""
+    """Count the numbers that are trained."""
     return sum(int(np.prod(variable.shape)) for variable in variables)

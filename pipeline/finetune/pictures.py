@@ -1,7 +1,7 @@
-"""The pictures of a report: how the training went, what the model says, what it confuses.
+"""Draws the pictures of a report: curves of the training, examples, and the confusion matrix.
 
-They are drawn with Matplotlib's objects alone: ``pyplot`` keeps every figure in a global list and
-may look for a display.
+This uses only Matplotlib's objects: ``pyplot`` keeps every figure in a global list and may look for
+a display.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PHASES = {"head": "head", "network": "whole network"}
 GRID_EXAMPLES = 30
 GRID_COLUMNS = 6
 LABEL_CHARACTERS = 18
-# Up to so many classes there is room for them.
+# The most classes for which there is room.
 CLASSES_WITH_COUNTS = 20
 CLASSES_WITH_NAMES = 50
 
@@ -60,7 +60,7 @@ class Example:
 
 
 def draw_curves(steps: Sequence[StepRecord], epochs: Sequence[EpochRecord]) -> bytes:
-    """Loss and accuracy over the steps, side by side.
+    """Draw loss and accuracy over the steps, side by side.
 
     Args:
       steps: all steps of the training, in order; at least one.
@@ -98,7 +98,7 @@ def draw_curves(steps: Sequence[StepRecord], epochs: Sequence[EpochRecord]) -> b
         _mark_phases(axes, steps)
         axes.set_title(name, loc="left", pad=24, fontsize=13, fontweight="bold")
         axes.set_xlabel("step")
-        # Not left to Matplotlib, which leaves out steps whose loss is not a number.
+        # Not left to Matplotlib, which omits steps whose loss is not a number.
         axes.set_xlim(0, 1.02 * steps[-1].step)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.grid(color="#e0e0e0")
@@ -111,13 +111,13 @@ def draw_curves(steps: Sequence[StepRecord], epochs: Sequence[EpochRecord]) -> b
 
 
 def draw_grid(examples: Sequence[Example]) -> bytes:
-    """Images with what the model says of them; where it is wrong, also with the truth.
+    """Draw images with the model's answers; for wrong answers, also the truth.
 
     Args:
-      examples: at least one; the first 30 are drawn, six a row.
+      examples: at least one; the first 30 are drawn, six per row.
 
     Returns:
-      A PNG of about 225 × 265 pixels an image.
+      A PNG of about 225 × 265 pixels per image.
     """
     examples = examples[:GRID_EXAMPLES]
     columns = min(len(examples), GRID_COLUMNS)
@@ -133,7 +133,7 @@ def draw_grid(examples: Sequence[Example]) -> bytes:
         right = example.predicted == example.truth
         color = RIGHT if right else WRONG
         answer = f"{_short(example.predicted)} {100 * example.score:.0f} %"
-        # Two lines for all of them, so that the images of a row are at one height.
+        # Two lines for every image, so that the images of a row have the same height.
         title = f"\n✓ {answer}" if right else f"✗ {answer}\n({_short(example.truth)})"
         axes.set(xticks=[], yticks=[])
         axes.imshow(example.pixels)
@@ -143,7 +143,7 @@ def draw_grid(examples: Sequence[Example]) -> bytes:
 
 
 def draw_confusion(evaluation: Evaluation) -> bytes:
-    """The confusion matrix: dark where many of a class's images go.
+    """Draw the confusion matrix; a dark cell has a large share of its row.
 
     Returns:
       A PNG of 600 × 500 to 1200 × 1100 pixels. It has numbers for up to 20 classes and names for up
@@ -182,7 +182,7 @@ def draw_confusion(evaluation: Evaluation) -> bytes:
 
 
 def _mark_phases(axes: Axes, steps: Sequence[StepRecord]) -> None:
-    """A dashed line where a phase ends, and the phases' names on both sides of its upper end."""
+    """Draw a dashed line where a phase ends, with the phases' names beside its upper end."""
     for before, after in itertools.pairwise(steps):
         if before.phase == after.phase:
             continue
@@ -201,7 +201,7 @@ def _mark_phases(axes: Axes, steps: Sequence[StepRecord]) -> None:
 
 
 def _short(label: str) -> str:
-    """A class's name cut to 18 characters, with a box for each that the font does not have."""
+    """Cut a class's name to 18 characters, with a box for each that the font lacks."""
     if len(label) > LABEL_CHARACTERS:
         label = label[: LABEL_CHARACTERS - 1].rstrip(" ,") + "…"
     return "".join(character if ord(character) in _drawable() else "□" for character in label)
@@ -209,13 +209,13 @@ def _short(label: str) -> str:
 
 @functools.cache
 def _drawable() -> frozenset[int]:
-    """The code points that Matplotlib's own font has; it warns of every other."""
+    """Return the code points in Matplotlib's own font; it warns about all others."""
     return frozenset(FT2Font(findfont("DejaVu Sans")).get_charmap())
 
 
 def _png(figure: Figure) -> bytes:
     content = io.BytesIO()
-    # Photographs hardly get smaller by more compression, it only takes longer.
+    # More compression hardly makes photographs smaller; it only takes longer.
     options = {"compress_level": 1}
     figure.savefig(content, format="png", dpi=DPI, facecolor="white", pil_kwargs=options)
     return content.getvalue()

@@ -1,4 +1,4 @@
-"""The report of a training: one HTML page that needs nothing else, not even a network."""
+"""Renders the report of a training: one HTML page that works offline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def render_report(
     grid: bytes,
     confusion: bytes,
 ) -> str:
-    """The page.
+    """Render the page.
 
     Args:
       title: its heading.

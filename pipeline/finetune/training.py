@@ -1,8 +1,8 @@
-"""One training loop for both phases: the head on features, and the whole network on pixels.
+"""Trains in one loop for both phases: the head on features, and the whole network on pixels.
 
-Every step's loss and accuracy are kept, over that step's images; an epoch's are averages over its
-images. What goes into a step (order, dropout, augmentation) is a function of the seed, the epoch
-and the step, so that a run that was killed goes on as if it had not been.
+The loss and accuracy of every step are kept; those of an epoch are averages over its images. What
+goes into a step (order, dropout, augmentation) is a function of the seed, the epoch and the step,
+so a killed run goes on as if it had not been killed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_EPOCH_LINES = 1.0  # an epoch of a head may take a few milliseconds
 _SECONDS_BETWEEN_CHECKPOINTS = 20.0
 
-# Images of a validation or test batch.
+# Images per validation or test batch.
 _EVALUATION_BATCH = 64
 
 
@@ -40,15 +40,15 @@ class Network(Protocol):
 
     Attributes:
       variables: what the optimizer changes.
-      state: every variable that the function depends on. A network may have others than those that
-        are trained, such as moving statistics, and may change them itself.
+      state: every variable on which the function depends. A network may have variables that are
+        not trained, such as moving statistics, and may change them itself.
     """
 
     variables: list[tf.Variable]
     state: list[tf.Variable]
 
     def logits(self, inputs: tf.Tensor, draw: Draw | None) -> tf.Tensor:
-        """Logits ``[N, classes]``; ``draw`` is a training step's, else None."""
+        """Compute logits ``[N, classes]``; ``draw`` is None except in a training step."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ class Part:
 
 @dataclass
 class History:
-    """All that is kept of a training, both phases one after the other."""
+    """The record of a training, with both phases one after the other."""
 
     steps: list[StepRecord] = field(default_factory=list)
     epochs: list[EpochRecord] = field(default_factory=list)
 
 
 class _Progress(tf.train.experimental.PythonState):
-    """Where a phase is, as part of its checkpoints."""
+    """The position of a phase, as part of its checkpoints."""
 
     def __init__(self, history: History):
         self.epoch = 1
@@ -101,7 +101,7 @@ class _Progress(tf.train.experimental.PythonState):
 
 
 class Phase:
-    """Trains one network; its best epoch by validation loss is what it ends with.
+    """Trains one network, and ends with its best epoch by validation loss.
 
     Args:
       name: for people and the history.
@@ -109,11 +109,11 @@ class Phase:
       optimizer: a tf_keras optimizer.
       train: the training part.
       validation: the validation part.
-      class_weights: float ``[classes]``; what an image of the class counts for.
-      batch_size: images a step. If they do not fit in memory, a step takes them in several goes
-        and adds up their gradients, which is the same step.
-      history: what happened before; is added to.
-      checkpoints: a folder to go on from and to save in, or None if that is not worthwhile.
+      class_weights: float ``[classes]``; the weight of an image of the class.
+      batch_size: images per step. If they do not fit in memory, a step takes them in several
+        parts and adds up their gradients, which is the same step.
+      history: what happened before; this adds to it.
+      checkpoints: a folder to resume from and save to, or None if that is not worthwhile.
       tensorboard: a folder for TensorBoard's files.
     """
 
@@ -154,8 +154,8 @@ class Phase:
                 progress=self._progress,
             )
             self._manager = tf.train.CheckpointManager(checkpoint, str(checkpoints), max_to_keep=1)
-        # There is no Python in these graphs that depends on tensors, for which to look takes longer
-        # than to train a small head.
+        # No Python in these graphs depends on tensors, and looking for it would take longer than
+        # training a small head.
         self._gradients = tf.function(
             self._gradients_eagerly, reduce_retracing=True, autograph=False
         )
@@ -170,7 +170,7 @@ class Phase:
         )
 
     def run(self, epochs: int) -> None:
-        """Train for at most so many epochs, or what is left of them after a restart.
+        """Train for at most so many epochs, or for what is left of them after a restart.
 
         Raises:
           RunError: not even one image at a time fits in memory, or the training diverges.
@@ -182,7 +182,7 @@ class Phase:
             )
         elif not progress.history.epochs:
             progress.best_loss = float("inf")
-        else:  # what another phase has reached is to be improved on
+        else:  # another phase's result must be improved
             progress.best_loss, _ = self.evaluate(self._validation)
         while progress.epoch <= epochs and progress.epoch - progress.best_epoch <= PATIENCE:
             self._epoch()
@@ -194,13 +194,13 @@ class Phase:
         )
 
     def evaluate(self, part: Part) -> tuple[float, float]:
-        """The mean loss and the accuracy on a part."""
+        """Compute the mean loss and the accuracy on a part."""
         logits = self.predict(part)
         losses = -_log_softmax(logits)[np.arange(len(part)), part.classes]
         return float(losses.mean()), float((logits.argmax(1) == part.classes).mean())
 
     def predict(self, part: Part) -> np.ndarray:
-        """The logits of a part's images, float32 ``[N, classes]``."""
+        """Compute the logits of a part's images, float32 ``[N, classes]``."""
         return np.concatenate(
             [
                 self._logits(part.read(part.indices[at : at + _EVALUATION_BATCH])).numpy()
@@ -278,7 +278,7 @@ class Phase:
             )
 
     def _log(self, step: int, values: dict[str, float]) -> None:
-        """Write some curves' next point for TensorBoard, in one go, as a step may take 2 ms."""
+        """Write some curves' next point for TensorBoard, all at once: a step may take 2 ms."""
         point = tf.compat.v1.Summary(
             value=[
                 tf.compat.v1.Summary.Value(tag=tag, simple_value=value)
@@ -289,7 +289,7 @@ class Phase:
             tf.summary.experimental.write_raw_pb(point.SerializeToString(), step)
 
     def _step(self, places: np.ndarray) -> tuple[float, float]:
-        """One step on the images at some places of the training part: its loss and accuracy."""
+        """Take one step on some images of the training part; return its loss and accuracy."""
         inputs = self._train.read(self._train.indices[places])
         classes = self._train.classes[places]
         while True:
@@ -310,7 +310,7 @@ class Phase:
     def _accumulate(
         self, inputs: np.ndarray, classes: np.ndarray
     ) -> tuple[list[tf.Tensor], float, int]:
-        """The gradients, the loss and the number of right answers of a batch, in several goes."""
+        """Compute gradients, loss and number of correct answers of a batch, in several parts."""
         progress = self._progress
         weights = self._class_weights[classes]
         total: list[tf.Tensor] = []
@@ -336,7 +336,7 @@ class Phase:
     def _gradients_eagerly(
         self, inputs: tf.Tensor, classes: tf.Tensor, weights: tf.Tensor, draw: Draw
     ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
-        """Of the loss, the sum of the images' cross entropies times ``weights``."""
+        """Compute the gradients of the sum of the images' cross entropies times ``weights``."""
         with tf.GradientTape() as tape:
             logits = self._network.logits(inputs, draw)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(classes, logits)
@@ -350,29 +350,29 @@ class Phase:
 
 
 def adam(learning_rate: float, mixed_precision: bool) -> Any:
-    """An optimizer; with mixed precision, for networks whose graphs are to compute in float16."""
-    import tf_keras  # after TensorFlow, whose notes are kept off the console
+    """Make an optimizer; with mixed precision, for networks whose graphs compute in float16."""
+    import tf_keras  # after TensorFlow, whose notes are suppressed
 
     optimizer = tf_keras.optimizers.Adam(learning_rate)
     if not mixed_precision:
         return optimizer
-    # A Hub module is a graph of float32; TensorFlow rewrites it, which no layer's policy can.
+    # A Hub module is a graph in float32. TensorFlow can rewrite it; no layer's policy can.
     tf.config.optimizer.set_experimental_options({"auto_mixed_precision": True})
     return tf_keras.mixed_precision.LossScaleOptimizer(optimizer)
 
 
 def class_weights(classes: np.ndarray, count: int) -> np.ndarray:
-    """Weights that make all classes count the same, float ``[count]``, 1 on average over images.
+    """Compute weights that make all classes count the same: float ``[count]``, 1 on average.
 
     Args:
-      classes: int ``[N]``, of the training part; each class is there.
-      count: of the classes.
+      classes: int ``[N]``, of the training part, which has images of every class.
+      count: number of classes.
     """
     return len(classes) / (count * np.bincount(classes, minlength=count))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities ``[N, classes]`` of logits."""
+    """Turn logits into probabilities, ``[N, classes]``."""
     return np.exp(_log_softmax(logits))
 
 

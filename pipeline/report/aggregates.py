@@ -1,4 +1,4 @@
-"""What the page shows of a run's rows: counts, samples of the images, small pictures of them."""
+"""Defines what the page shows of a run's rows: counts, samples of images, thumbnails."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Picture(NamedTuple):
     """A labeled image that may be shown.
 
     ``label``: None below the threshold. ``others``: labels and scores of the next best classes.
-    ``width``, ``height``: the original's, in pixels. ``version``: that of the file that was
-    labeled. ``truth``: its true class, None if it is not known.
+    ``width``, ``height``: of the original, in pixels. ``version``: of the file that was labeled.
+    ``truth``: its true class, None if unknown.
     """
 
     image: str
@@ -49,12 +49,12 @@ class Aggregates:
     Attributes:
       labeled: number of labeled images.
       failed: number of failures.
-      scores: numbers of images by their first label's score, in ``SCORE_BINS`` parts.
+      scores: numbers of images by their best score, in ``SCORE_BINS`` parts.
       by_label: the most frequent labels, each with a random sample of its images.
       unlabeled: a random sample of the images below the threshold.
       uncertain: the images with the lowest scores, lowest first.
       mistakes: the wrongly labeled images with the highest scores, highest first.
-      judged: all labels against the truth.
+      judged: all labels compared with the truth.
       failures: the reasons, each with a random sample of its failures.
     """
 

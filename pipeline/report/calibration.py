@@ -1,4 +1,4 @@
-"""Draws the calibration diagram: share of right answers against their predicted probability."""
+"""Draws the calibration diagram: share of correct answers against predicted probability."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ SIDE = 240
 class Point(NamedTuple):
     """The images whose scores are in one part of [0, 1].
 
-    ``low``, ``high``: the part. ``confidence``: their average score. ``right``: the share of right
-    answers. ``x``, ``y``: the two in the drawing's units. ``radius`` grows with their number.
+    ``low``, ``high``: the part. ``confidence``: their average score. ``right``: the share of
+    correct answers. ``x``, ``y``: both, in the drawing's units. ``radius`` grows with their number.
     """
 
     low: float

@@ -1,4 +1,4 @@
-"""Draws the histogram of the scores: numbers of images → bars, in the drawing's units."""
+"""Draws the histogram of the scores: turns numbers of images into bars, in the drawing's units."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Bar(NamedTuple):
 
 
 def bars(scores: Counter[int]) -> list[Bar]:
-    """Draw bars of equal parts of [0, 1]; one that is not empty is high enough to be seen."""
+    """Draw bars of equal parts of [0, 1]; a bar that is not empty is high enough to be visible."""
     counts = [0] * BARS
     for score, images in scores.items():
         counts[score * BARS // SCORE_BINS] += images
@@ -50,7 +50,7 @@ def bars(scores: Counter[int]) -> list[Bar]:
 
 
 def median(scores: Counter[int]) -> float | None:
-    """Find the score that half of the images do not exceed, to a thousandth; None without any."""
+    """Find the median score, to a thousandth; None without images."""
     images, seen = sum(scores.values()), 0
     for score in sorted(scores):
         seen += scores[score]
@@ -60,7 +60,7 @@ def median(scores: Counter[int]) -> float | None:
 
 
 def share_below(scores: Counter[int], score: float) -> float | None:
-    """Compute the share of the images below a score, in [0, 1]; None without any."""
+    """Compute the share of the images below a score, in [0, 1]; None without images."""
     images = sum(scores.values())
     below = sum(count for bin_, count in scores.items() if bin_ < round(score * SCORE_BINS))
     return below / images if images else None

@@ -1,4 +1,4 @@
-"""Makes the page of a run: after it, or again for an existing folder."""
+"""Writes the page of a run: after the run, or again for an existing folder."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pipeline.report.thumbnails import load_thumbnails
 from pipeline.report.truth import in_words, quality
 from pipeline.tally import headline
 
-# What can go wrong with a page, which is not part of the results: a store, a row that somebody has
-# changed, a full disk or memory, no more threads.
+# What can go wrong with a page, which is not part of the results: a store fails, somebody has
+# edited a row, the disk or memory is full, there are no more threads.
 _FAILURES = (
     OutputError,
     StoreError,
@@ -32,7 +32,7 @@ _FAILURES = (
 
 
 def run(config: ReportConfig) -> int:
-    """Make the page of an existing folder again, and print the last lines of its run again.
+    """Write the page of an existing folder again, and print the last lines of its run again.
 
     Returns:
       0.
@@ -53,7 +53,7 @@ def run(config: ReportConfig) -> int:
 
 
 def write(folder: str) -> list[str]:
-    """Make the page of a run that has just ended; if that fails, warn, and return no lines.
+    """Write the page of a run that has just ended; if that fails, warn, and return no lines.
 
     Args:
       folder: absolute path or URI.
@@ -76,7 +76,7 @@ def make(folder: str) -> list[str]:
       folder: absolute path or URI.
 
     Returns:
-      Lines for the console: how good the labels are, where that is known, and the page's path.
+      Lines for the console: how good the labels are, if that is known, and the page's path.
 
     Raises:
       OutputError: the folder does not hold a complete run.

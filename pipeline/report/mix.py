@@ -1,4 +1,4 @@
-"""The mix of classes, and how it differs from the previous run's."""
+"""Compares the mix of classes with the previous run's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 TOP = 20
 MOST_CHANGED = 5
 
-# By how many standard errors a share has to differ to stand out; by chance alone, one label in 370
+# The standard errors by which a share must differ to stand out; by chance alone, one label in 370
 # does.
 _UNLIKELY = 3.0
 
@@ -41,9 +41,9 @@ class Share(NamedTuple):
 class Mix(NamedTuple):
     """The labels of a run, compared with those of the previous one.
 
-    ``top``: the most frequent. ``rest``: all others as one, None if there are none; their number is
-    ``rest_labels``. ``moved``: the share of the images that would need another label for the mix to
-    equal the previous run's. ``most_changed``: the labels of either run whose shares differ most.
+    ``top``: the most frequent. ``rest``: all others together, None if there are none; their number
+    is ``rest_labels``. ``moved``: the share of the images that would need another label for the mix
+    to equal the previous run's. ``most_changed``: the labels of either run with the largest change.
     """
 
     top: list[Share]
@@ -58,7 +58,7 @@ def class_mix(now: Mapping[str, int], before: Mapping[str, int] | None) -> Mix:
 
     Args:
       now: numbers of images by label.
-      before: likewise, of the previous run; None if there is none.
+      before: the same of the previous run; None if there is none.
     """
     ordered = sorted(now, key=lambda label: (-now[label], label))
     top, rest = ordered[:TOP], ordered[TOP:]
@@ -72,7 +72,7 @@ def class_mix(now: Mapping[str, int], before: Mapping[str, int] | None) -> Mix:
     if rest or set(past) - set(top):
         images_before = sums[1] - sum(past.get(label, 0) for label in top)
         images = sum(now[label] for label in rest)
-        # Its share is less wherever the labels of the top were chosen because they are more now.
+        # Its share has fallen wherever the top labels were chosen because theirs has grown.
         rest_share = _share("", images, images_before, *sums)._replace(stands_out=False)
     changes = {label: abs(share.change or 0.0) for label, share in shares.items()}
     most = sorted((label for label in changes if changes[label]), key=lambda x: (-changes[x], x))

@@ -1,4 +1,4 @@
-"""Reads a run's folder: its rows, in one pass, its summary, and the run before it."""
+"""Reads a run's folder: its rows in one pass, its summary, and the previous run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.report.histogram import SCORE_BINS
 from pipeline.report.sampling import Least
 from pipeline.tally import hash_of
 
-# How many images are shown; with the size of a thumbnail, this bounds the size of the page.
+# The most images shown; with the size of a thumbnail, this bounds the size of the page.
 BY_LABEL = 96
 UNCERTAIN = 24
 MISTAKES = 12
@@ -28,7 +28,7 @@ FAILURES_OF_A_REASON = 5
 
 
 def shares_of_labels(counts: Mapping[str, int]) -> dict[str, int]:
-    """Share the page out among the labels: the most frequent get images first, until it is full."""
+    """Divide the page among the labels: the most frequent get images first, until it is full."""
     shares, left = {}, BY_LABEL
     for label, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_LABELS]:
         share = min(count, IMAGES_OF_A_LABEL, left)
@@ -46,7 +46,7 @@ def aggregate_rows(folder: str, label_counts: Mapping[str, int]) -> Aggregates:
       label_counts: numbers of its images by label, from the summary.
 
     Raises:
-      OutputError: there is something else among the rows.
+      OutputError: the rows contain something else.
     """
     try:
         return _sample(folder, label_counts)
@@ -72,7 +72,7 @@ def _sample(folder: str, label_counts: Mapping[str, int]) -> Aggregates:
             key = hash_of(row["image"])
             if sample.wants(key):
                 sample.offer(key, _picture(row))
-        if uncertain.wants((score, -1)):  # of equal scores, the hash decides
+        if uncertain.wants((score, -1)):  # for equal scores, the hash decides
             uncertain.offer((score, hash_of(row["image"])), _picture(row))
         rows.judged.add(row)
         is_wrong = row.get("truth") not in (None, row["predictions"][0]["label"])
@@ -119,7 +119,7 @@ def read_summary(folder: str) -> dict[str, Any]:
     """Read the ``summary.json`` of a run's folder.
 
     Raises:
-      OutputError: there is none, or it is not that of a label run.
+      OutputError: there is no summary, or it is not that of a label run.
     """
     path = storage.join(folder, SUMMARY)
     try:
@@ -152,7 +152,7 @@ def previous_run(folder: str) -> tuple[str, dict[str, Any]] | None:
     try:
         paths = storage.find(parent, f"{RUN_FOLDER}*/{SUMMARY}")
         folders = [path.rpartition("/")[0] for path in paths]
-        # Their names are the times at which they began.
+        # Runs are named by the times at which they began.
         earlier = [path for path in folders if path.rpartition("/")[2] < name]
         if not earlier:
             return None

@@ -1,4 +1,4 @@
-"""Keeps a few items of many, in bounded memory, and always the same ones."""
+"""Keeps a few of many items, in bounded memory, and always the same ones."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ T = TypeVar("T")
 
 
 class Least(Generic[T]):
-    """The items with the least keys among all that were offered, in whatever order they came.
+    """The items with the smallest keys of all that were offered, in any order.
 
-    With ``tally.hash_of`` of their names as keys they are a random sample. It depends on the items
-    alone, not on their order or on the files that they come from.
+    With ``tally.hash_of`` of their names as keys, they are a random sample. It depends only on the
+    items, not on their order or their files.
 
     Args:
       size: the maximum number of items.
@@ -20,17 +20,17 @@ class Least(Generic[T]):
 
     def __init__(self, size: int):
         self._size = size
-        # Python's heaps have the least in front, and here the greatest goes first.
+        # Python's heaps have the smallest in front, but here the greatest must go first.
         self._heap: list[tuple[_Reversed, T]] = []
 
     def wants(self, key: Any) -> bool:
-        """Whether an item with this key would be kept now."""
+        """Tell whether an item with this key would be kept now."""
         if len(self._heap) < self._size:
             return True
         return bool(self._heap) and key < self._heap[0][0].key
 
     def offer(self, key: Any, item: T) -> None:
-        """Keep the item if it is among the least so far."""
+        """Keep the item if its key is among the smallest so far."""
         if not self.wants(key):
             return
         entry = (_Reversed(key), item)
@@ -40,12 +40,12 @@ class Least(Generic[T]):
             heapq.heapreplace(self._heap, entry)
 
     def items(self) -> list[T]:
-        """Return what is kept, least key first."""
+        """Return the kept items, smallest key first."""
         return [item for _, item in sorted(self._heap, key=lambda entry: entry[0].key)]
 
 
 class _Reversed:
-    """A key that sorts the other way round."""
+    """A key that sorts in reverse."""
 
     __slots__ = ("key",)
 
@@ -56,5 +56,5 @@ class _Reversed:
         return bool(other.key < self.key)
 
     def __eq__(self, other: object) -> bool:
-        # Items are never compared, not even those of equal keys.
+        # Items are never compared, not even with equal keys.
         return False

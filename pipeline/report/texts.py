@@ -1,4 +1,4 @@
-"""Puts what the page shows into words: names cut to size, reasons, times, numbers."""
+"""Formats what the page shows: names cut to size, reasons, times, numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def meaning(reason: str) -> str:
 
 
 def text(value: Any, characters: int = NAME_CHARACTERS) -> str:
-    """Make any value text that can be shown, cut at its end."""
+    """Turn any value into text that can be shown, cut at its end."""
     shown = _clean(str(value), 2 * characters)
     return shown if len(shown) <= characters else shown[: characters - 1].rstrip() + "…"
 
@@ -55,7 +55,7 @@ def time(given: Any) -> str:
 
 
 def number(value: Any, digits: int = 0) -> str:
-    """Write a number with its thousands apart; a dash for anything else."""
+    """Write a number with separated thousands; a dash for anything else."""
     return f"{value:,.{digits}f}" if isinstance(value, (int, float)) else "–"
 
 
@@ -68,6 +68,6 @@ def points(change: float | None) -> str:
 
 
 def _clean(given: str, characters: int) -> str:
-    # Surrogates, which stand for bytes that are not UTF-8 in a file's name, cannot be written.
+    # Surrogates cannot be written; they stand for bytes in a file's name that are not UTF-8.
     shown = given[:characters].encode("utf-8", "backslashreplace").decode()
     return printable(shown)

@@ -1,4 +1,4 @@
-"""Makes small pictures of images, as many as the time allows."""
+"""Makes thumbnails of images, as many as the time allows."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from pipeline.report.aggregates import Picture, Thumbnail
 SIDE = 160
 BUDGET_SECONDS = 20.0
 
-# No thumbnail takes more of the page; noise would take four times as much at the first quality.
+# The most that a thumbnail takes of the page; noise would take four times as much at first.
 MAX_BYTES = 7_000
 _QUALITIES = (70, 50, 30, 10)
 
-# Less than the run allowed, as a picture may be left out: sixteen are in memory at a time.
+# Less than the run allowed, since a picture may be left out: sixteen are in memory at a time.
 _THREADS = 16
 _MAX_IMAGE_BYTES = 32 * 2**20
 
@@ -35,7 +35,7 @@ def load_thumbnails(
 
     Args:
       pictures: the most important first.
-      seconds: thumbnails that are not done by then are left out.
+      seconds: time after which the missing thumbnails are left out.
     """
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="thumbnail")
     try:

@@ -1,4 +1,4 @@
-"""Compares a run's rows with the truth, in one pass, and sums up how good they are."""
+"""Compares a run's rows with the truth in one pass, and sums up how good they are."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pipeline.evaluation import (
     wilson_interval,
 )
 
-# The number of classes that are counted apart; all further ones count as one. No model has so many,
-# but the column may hold something else.
+# The number of classes that are counted separately; all further ones count as one. No model has so
+# many, but the column may hold something else.
 MOST_CLASSES = 5000
 OTHER = "(other classes)"
 
-# What the page shows. Of more classes it shows those with the most mistakes, and no matrix.
+# What the page shows. With more classes, it shows those with the most mistakes, and no matrix.
 CLASSES_IN_TABLE = 30
 CLASSES_IN_MATRIX = 20
 CONFUSED_PAIRS = 20
@@ -32,11 +32,11 @@ class Judged:
     """Counts of the rows whose truth is known.
 
     Attributes:
-      pairs: numbers of images by their true class and the one that the model finds most probable.
+      pairs: numbers of images by their true and their most probable class.
       among: number of images whose true class is among the predictions of their row.
       most: the largest number of predictions in a row.
-      unknown: number of rows whose truth is not known.
-      right: number of right answers by ``calibration_bin`` of the score, ``[CALIBRATION_BINS]``.
+      unknown: number of rows of unknown truth.
+      right: number of correct answers by ``calibration_bin`` of the score, ``[CALIBRATION_BINS]``.
       confidence: sum of the scores by the same bins, ``[CALIBRATION_BINS]``.
       images: number of images by the same bins, ``[CALIBRATION_BINS]``.
       known_labels: labels that occur in any prediction.
@@ -53,7 +53,7 @@ class Judged:
     _classes: set[str] = field(default_factory=set)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Count a row, as JSON has it."""
+        """Count a row with JSON's types."""
         truth = row.get("truth")
         if truth is None:
             self.unknown += 1
@@ -72,7 +72,7 @@ class Judged:
 
 
 class Confused(NamedTuple):
-    """The number of images of one class that the model takes for another."""
+    """The number of images of one class that the model labels as another."""
 
     truth: str
     predicted: str
@@ -80,7 +80,7 @@ class Confused(NamedTuple):
 
 
 class Quality(NamedTuple):
-    """How good the labels of a run are, where the truth is known.
+    """How good the labels of a run are, for images of known truth.
 
     ``images``, ``unknown``: numbers of images with and without a known truth. ``accuracy``: the
     share in [0, 1] whose most probable class is the true one, with its 95 % Wilson ``interval``.
@@ -107,7 +107,7 @@ class Quality(NamedTuple):
 
 
 def quality(judged: Judged) -> Quality | None:
-    """Sum up the counts; None if no row's truth is known."""
+    """Sum up the counts; None if no row has a known truth."""
     images = sum(judged.pairs.values())
     if not images:
         return None

@@ -60,8 +60,9 @@ def reduce_gif(data: bytes, max_pixels: int) -> Essentials:
 
 
 def _placed(gif: bytes, canvas: tuple[int, int], place: tuple[int, int]) -> Image.Image:
-    """A frame on a canvas that is transparent around it."""
-    image = Image.new("RGBA", canvas)
+    """A frame on a white canvas, as what is around it is transparent."""
+    image = Image.new("RGB", canvas, (255, 255, 255))
     with Image.open(io.BytesIO(gif), formats=("GIF",)) as frame:
-        image.paste(frame.convert("RGBA"), place)
+        colors = frame.convert("RGBA")
+    image.paste(colors, place, colors)
     return image

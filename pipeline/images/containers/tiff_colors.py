@@ -64,9 +64,10 @@ def _scale(layout: Layout, parts: Parts) -> _Scale:
     inverted = layout.photometric == WHITE_IS_ZERO
 
     def scale(samples: np.ndarray) -> np.ndarray:
-        # In double precision, in which the difference of any two floats is finite.
         numbers = np.where(_has_data(layout, samples), samples, low).astype(np.float64)
-        scaled = ((numbers - low) / ((high - low) or 1.0) * 255.0).round().clip(0, 255)
+        # Of halves, as the difference of two floats may be more than a float can be.
+        scaled = (numbers / 2 - low / 2) / ((high / 2 - low / 2) or 1.0)
+        scaled = (scaled * 255.0).round().clip(0, 255)
         return (255 - scaled if inverted else scaled).astype(np.uint8)
 
     return scale

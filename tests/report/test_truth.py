@@ -139,14 +139,14 @@ def test_a_page_without_truth_does_not_speak_of_it(tmp_path):
 
 def test_nothing_wrong(tmp_path):
     job.make(write_run(tmp_path, [row("cat", "cat")]))
-    assert "Nothing is taken for anything else." in text_of(tmp_path)
+    assert "No class is confused with another." in text_of(tmp_path)
     assert "most confident mistakes" not in text_of(tmp_path)
 
 
 def test_names_that_are_not_the_models(tmp_path):
     job.make(write_run(tmp_path, [row("Cat", "cat"), row(HTML, "cat")]))
     text = " ".join(text_of(tmp_path).split())
-    assert "The class of 2 images is in no prediction of any image." in text
+    assert "The class of 2 images occurs in no prediction." in text
     assert HTML in text
 
 
@@ -156,7 +156,7 @@ def test_rows_below_the_threshold_are_a_group_of_their_own(tmp_path):
     text = " ".join(text_of(tmp_path).split())
     assert "No label 1 image The most probable class is below the threshold" in text
     assert "no label is cat dog 30.0 %" in text
-    assert "Images without a label count with the one that they would have." in text
+    assert "Images below the threshold count with their most probable class." in text
 
 
 def test_a_run_without_any_label(tmp_path):

@@ -3,6 +3,7 @@
 import collections
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -26,13 +27,15 @@ CASES = list(corpus())
 SECONDS = 5
 
 
-def outcome(data):
-    """``labeled``, or the reason for failure."""
+def outcome(data, crashes=None):
+    """``labeled``, or the reason for failure; what brought the sandbox down is collected."""
     try:
         decoded = decode(data, 32, 48)
     except ImageError as error:
         assert error.message
         assert error.reason.stage == "decode"
+        if crashes is not None and re.search("crashed|took (longer|more)", error.message):
+            crashes.append((error.message, data[:16]))
         return error.reason.value
     assert decoded.pixels.shape == (32, 48, 3)
     assert decoded.pixels.dtype == np.uint8
@@ -250,16 +253,18 @@ def test_fuzz():
     inputs = int(os.environ.get("FUZZ_INPUTS", "2000"))
     rng = np.random.default_rng(int(os.environ.get("FUZZ_SEED", "0")))
     outcomes = collections.Counter()
+    crashes = []
     slowest = longest = (0.0, b"")
     for n in range(inputs):
         data = mutate(rng, INTACT[n % len(INTACT)])
         start, began = time.process_time(), time.perf_counter()
-        outcomes[outcome(data)] += 1
+        outcomes[outcome(data, crashes)] += 1
         slowest = max(slowest, (time.process_time() - start, data))
         longest = max(longest, (time.perf_counter() - began, data))
     print(f"\n{inputs} mutations of {len(INTACT)} files: {dict(outcomes.most_common())}")
     for what, (seconds, data) in (("here", slowest), ("and in the sandbox", longest)):
         print(f"slowest {what}: {seconds:.2f} s, {len(data)} bytes: {data[:16]!r}…")
+    print(f"{len(crashes)} of them ended their sandbox: {crashes}")
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(f"largest: {largest} MB here")
     assert outcomes.total() == inputs

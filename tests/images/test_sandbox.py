@@ -158,13 +158,32 @@ def test_one_that_does_not_start_fails_the_run():
         broken.decode(GOOD, TARGET)
 
 
-def test_a_forked_process_gets_its_own(sandbox):
-    assert is_good(sandbox)
-    child = os.fork()
-    if not child:
-        os._exit(0 if sandbox._idle == [] and is_good(sandbox) else 1)
-    assert os.waitpid(child, 0)[1] == 0
-    assert is_good(sandbox)
+FORKS = """
+import os, sys
+sys.path[:0] = ["tests", "."]
+from pipeline.images.pixels import Target
+from pipeline.images.sandbox import Sandbox
+sandbox = Sandbox()
+data = open(sys.argv[1], "rb").read()
+target = Target(24, 32, "bicubic", 10**8)
+sandbox.decode(data, target)
+[process] = sandbox._idle
+child = os.fork()
+if not child:
+    alone = sandbox._idle == []
+    sandbox.decode(data, target)
+    os._exit(0 if alone and sandbox._idle != [process] else 1)
+assert os.waitpid(child, 0)[1] == 0
+sandbox.decode(data, target)
+assert sandbox._idle == [process]
+"""
+
+
+def test_a_forked_process_gets_its_own(tmp_path):
+    (tmp_path / "image").write_bytes(GOOD)
+    argv = [sys.executable, "-W", "ignore", "-c", FORKS, str(tmp_path / "image")]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 DIES = """

@@ -22,6 +22,7 @@ from pipeline.__main__ import main
 from pipeline.errors import ImageError
 from pipeline.images.decode import decode
 from pipeline.records import Reason
+from tools.tiff_kinds import Kind, encode
 
 CASES = list(corpus())
 SECONDS = 5
@@ -133,6 +134,16 @@ SIGNATURES = [
 ]
 
 
+TIFF_KINDS = [
+    Kind(2, 16, planar=True, compression=5, predictor=2),
+    Kind(2, 8, extra=(1,), compression=32773, order=">"),
+    Kind(1, 32, 3, compression=8, predictor=3, big=True),
+    *[Kind(1, 12, tile=16), Kind(1, 16, 2), Kind(3, 4, fill_order=2), Kind(0, 1, compression=4)],
+    *[Kind(6, 8, subsampling=(2, 2)), Kind(5, 8, compression=7), Kind(2, 8, compression=50001)],
+    *[Kind(8, 16, compression=50000), Kind(1, 8, compression=34925, tile=16)],
+]
+
+
 def intact_files():
     """Small files of every format, and of its variants that are decoded by other code."""
     image = photo(48, 36)
@@ -165,6 +176,7 @@ def intact_files():
         ),
     ]
     files += [encoded(photo(48, 36, "CMYK"), name) for name in ("JPEG", "TIFF")]
+    files += [encode(kind) for kind in TIFF_KINDS]
     short = [case for case in CASES if case.expected == LABELED and len(case.data) < 6000]
     return files + [case.data for case in short]
 

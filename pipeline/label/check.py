@@ -55,7 +55,7 @@ def run(config: LabelConfig) -> int:
     spec = probe_classifier(config.model, config.stated)
     plan = runs.plan(config, checked, spec, datetime.now(timezone.utc))
     startup += time.perf_counter() - started
-    print(f"model    {spec.height}×{spec.width} pixels, {len(spec.labels)} classes")
+    print(f"model    {spec.input_words}, {len(spec.labels)} classes")
     print(f"output   {_standing(plan)}")
     counted = trial.count(checked.inputs)
     sampled = trial.label_sample(counted, spec, config, checked.execution)

@@ -38,10 +38,7 @@ def run(config: LabelConfig) -> int:
     with lock.held(checked.output):
         spec = probe_classifier(config.model, config.stated)
         run = runs.begin(runs.plan(config, checked, spec, started))
-        console.say(
-            f"labeling with {config.model}, {spec.height}×{spec.width} pixels, "
-            f"{len(spec.labels)} classes"
-        )
+        console.say(f"labeling with {config.model}, {spec.input_words}, {len(spec.labels)} classes")
         build(pipeline, run, started)
         if not run_pipeline(pipeline):
             return 0  # others start the job from its description

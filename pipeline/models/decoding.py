@@ -1,4 +1,4 @@
-"""Makes of an image what a model takes: pixels of its size, or a tf.Example."""
+"""Makes of an image what a model takes: pixels of its size, a file, or a tf.Example."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.images.loading import DECODING, Decode, as_ref, read_and_decode, read_image
 from pipeline.limits import DEFAULT_LIMITS, Limits
-from pipeline.models.spec import ExtractorSpec, ModelSpec
+from pipeline.models.spec import ExtractorSpec, ModelSpec, Takes
 from pipeline.records import DecodedImage, ImageRef
 
 
@@ -26,30 +26,34 @@ def pixel_decoder_for(spec: ExtractorSpec, limits: Limits) -> Decode:
 def decoder_for(spec: ModelSpec, limits: Limits) -> Decode:
     """Make the function from an image to what a classifier takes."""
     decode = pixel_decoder_for(spec, limits)
-    if not spec.takes_examples:
+    if spec.takes is Takes.IMAGES:
         return decode
-    return functools.partial(read_as_example, decode=decode, decodes=spec.decodes, limits=limits)
+    return functools.partial(
+        read_encoded, decode=decode, takes=spec.takes, decodes=spec.decodes, limits=limits
+    )
 
 
-def read_as_example(
+def read_encoded(
     ref: str | ImageRef,
     *,
     decode: Decode,
+    takes: Takes,
     decodes: bool,
     limits: Limits = DEFAULT_LIMITS,
 ) -> DecodedImage:
-    """Read one image for a model of tf.Examples.
+    """Read one image for a model of files, or of tf.Examples with files.
 
     It is decoded here in any case, so that a bad one fails alone and not with its batch.
 
     Args:
       ref: the image.
       decode: see ``pixel_decoder_for``.
-      decodes: whether the model decodes the file itself, or is given the decoded pixels.
+      takes: files or tf.Examples.
+      decodes: whether the model is given the file as it is, or one with the decoded pixels.
       limits: for reading.
 
     Returns:
-      What is known of the image, and a serialized tf.Example.
+      What is known of the image, and a file or a serialized tf.Example.
 
     Raises:
       ImageError: it cannot be read, or decoded here or, where the model decodes, by the model.
@@ -59,8 +63,9 @@ def read_as_example(
     ref = as_ref(ref)
     data = read_image(ref, limits)
     info, pixels = decode(ref._replace(data=data))
-    if not decodes:
-        return DecodedImage(info, examples.from_pixels(np.asarray(pixels)))
-    with DECODING:
-        examples.check_decodable(data)
-    return DecodedImage(info, examples.to_example(data))
+    if decodes:
+        with DECODING:
+            examples.check_decodable(data)
+    else:
+        data = examples.to_file(np.asarray(pixels))
+    return DecodedImage(info, examples.to_example(data) if takes is Takes.EXAMPLES else data)

@@ -14,7 +14,7 @@ from apache_beam.ml.inference.base import ModelHandler
 from pipeline import console, progress
 from pipeline.errors import ModelError, OutOfMemoryError, PredictionError
 from pipeline.models.devices import Execution
-from pipeline.models.spec import ModelSpec
+from pipeline.models.spec import ModelSpec, Takes
 from pipeline.records import Answer
 
 # Of this package's metrics.
@@ -33,7 +33,7 @@ HOPELESS = 128
 
 
 class SavedModelHandler(ModelHandler[Any, Answer, Model]):
-    """Expects what the model takes, pixels or tf.Examples, outputs one ``Answer`` for each.
+    """Expects what the model takes, pixels, tf.Examples or files, outputs one ``Answer`` for each.
 
     Beam's own TensorFlow handlers load with Keras, which refuses SavedModels, and carry every input
     array along in the output; and where Beam handles a model's errors, the whole batch fails.
@@ -136,9 +136,10 @@ def handler_for(
     """
     from pipeline.models.loading import load_classifier  # TensorFlow takes seconds to import
 
-    if spec.takes_examples and (execution.xla or execution.precision != "float32"):
+    if spec.takes is not Takes.IMAGES and (execution.xla or execution.precision != "float32"):
+        through = ", and runs through tfx-bsl," if spec.takes is Takes.EXAMPLES else ", and runs"
         raise ModelError(
-            "takes tf.Examples, and runs through tfx-bsl, in float32 and without XLA",
+            f"takes {spec.takes.value}{through} in float32 and without XLA",
             subject="model",
             given=spec.handle,
             remedy="leave out {precision} and {xla}",

@@ -9,15 +9,20 @@ from typing import Any
 from pipeline.errors import ModelError
 from pipeline.models import files
 from pipeline.models.devices import DEFAULT_EXECUTION, Execution, require_device
-from pipeline.models.predictors import ExampleClassifier, FeatureExtractor, ImageClassifier
+from pipeline.models.predictors import (
+    ExampleClassifier,
+    FeatureExtractor,
+    FileClassifier,
+    ImageClassifier,
+)
 from pipeline.models.signatures import as_function
-from pipeline.models.spec import ExtractorSpec, ModelSpec
+from pipeline.models.spec import ExtractorSpec, ModelSpec, Takes
 from pipeline.models.tensorflow_import import MODEL_ERRORS, tf, what_failed
 
 
 def load_classifier(
     spec: ModelSpec, top_k: int, execution: Execution = DEFAULT_EXECUTION
-) -> ImageClassifier | ExampleClassifier:
+) -> ImageClassifier | ExampleClassifier | FileClassifier:
     """Load a classifier that was probed, perhaps on another machine.
 
     Args:
@@ -30,8 +35,10 @@ def load_classifier(
       DeviceError: there is no GPU here, and one is needed.
     """
     require_device(execution)
-    if spec.takes_examples:
+    if spec.takes is Takes.EXAMPLES:
         return ExampleClassifier(_resolve_probed(spec), spec, top_k)
+    if spec.takes is Takes.FILES:
+        return FileClassifier(load_probed(spec), spec, top_k)
     function = as_function(load_probed(spec), spec)
     return ImageClassifier(function, spec, top_k, execution)
 

@@ -19,6 +19,7 @@ from pipeline.models.devices import (
     set_precision,
 )
 from pipeline.models.scaling import SCALES
+from pipeline.models.signatures import outputs_of
 from pipeline.models.spec import ExtractorSpec, ModelSpec
 from pipeline.models.tensorflow_import import tf, what_failed
 from pipeline.records import TopK
@@ -166,51 +167,98 @@ class ExampleClassifier:
           PredictionError: the model fails, or does not return one row of finite numbers for each
             image.
         """
+        given = len(examples)
+        size = self._spec.batch or given
+        filled = [*examples, *itertools.repeat(examples[0], -given % size)]
         try:
-            logs = list(self._handler.run_inference(list(examples), self._model))
+            logs = [
+                log
+                for at in range(0, len(filled), size)
+                for log in self._handler.run_inference(filled[at : at + size], self._model)
+            ][: given or None]
         except (tf.errors.OpError, ValueError) as error:
             raise _prediction_error(error, len(examples)) from error
         # Of a ``PredictionLog`` nothing else is kept: it repeats the input.
         output = self._spec.output
         rows = [tf.make_ndarray(log.predict_log.response.outputs[output])[0] for log in logs]
-        scores = _checked(rows, len(examples)).astype(np.float32)
-        if self._spec.outputs == 1:
-            if self._spec.returns == "logits":
-                scores = np.float32(1) / (np.float32(1) + np.exp(-scores))
-            scores = np.concatenate([1 - scores, scores], axis=1)
-        elif self._spec.returns == "logits":
-            scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-            scores /= scores.sum(axis=1, keepdims=True)
-        best = np.argsort(-scores, axis=1, kind="stable")[:, : self._k]
-        return [
-            TopK(tuple(ids), tuple(row))
-            for ids, row in zip(
-                best.tolist(), np.take_along_axis(scores, best, 1).tolist(), strict=True
-            )
-        ]
+        return _best(_checked(rows, len(examples)), self._spec, self._k)
+
+
+class FileClassifier:
+    """A loaded classifier of image files, which it decodes itself: files in, best classes out.
+
+    Args:
+      loaded: the SavedModel.
+      spec: of the model.
+      top_k: how many of the best classes to return.
+    """
+
+    def __init__(self, loaded: Any, spec: ModelSpec, top_k: int):
+        self._loaded = loaded
+        self._spec = spec
+        self._k = min(top_k, len(spec.labels))
+
+    def __call__(self, files: Sequence[bytes]) -> list[TopK]:
+        """Return the best classes of each image of a batch.
+
+        Args:
+          files: the content of N files.
+
+        Raises:
+          PredictionError: the model fails, or does not return one row of finite numbers for each
+            image; ``OutOfMemoryError`` if fewer at a time may succeed.
+        """
+        set_precision("float32")
+        (rows,) = _call(self._classify, np.array(files, object), self._spec.batch)
+        return _best(rows, self._spec, self._k)
+
+    def _classify(self, files: np.ndarray) -> tuple[tf.Tensor]:
+        outputs = outputs_of(self._loaded, self._spec.signature, tf.constant(files, tf.string))
+        return (outputs[self._spec.output],)
+
+
+def _best(rows: np.ndarray, spec: ModelSpec, k: int) -> list[TopK]:
+    """The best k classes of each image, of what a model has returned, float ``[N, …, outputs]``."""
+    scores = rows.reshape(len(rows), -1).astype(np.float32)
+    if spec.outputs == 1:
+        if spec.returns == "logits":
+            scores = np.float32(1) / (np.float32(1) + np.exp(-scores))
+        scores = np.concatenate([1 - scores, scores], axis=1)
+    elif spec.returns == "logits":
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        scores /= scores.sum(axis=1, keepdims=True)
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return [
+        TopK(tuple(ids), tuple(row))
+        for ids, row in zip(
+            best.tolist(), np.take_along_axis(scores, best, 1).tolist(), strict=True
+        )
+    ]
 
 
 def _call(
-    function: Callable[[np.ndarray], Any], pixels: Sequence[np.ndarray], batch: int | None
+    function: Callable[[np.ndarray], Any],
+    images: Sequence[np.ndarray] | np.ndarray,
+    batch: int | None,
 ) -> list[np.ndarray]:
     """The outputs of a function for some images, the first of them checked.
 
     Args:
-      function: from uint8 ``[N, height, width, 3]`` to tensors.
-      pixels: of the images.
+      function: from an array of N images to tensors.
+      images: N times uint8 ``[height, width, 3]``, or files, object ``[N]``.
       batch: the only N that the function takes, so that images are added and their outputs dropped;
         None for any.
     """
-    given = len(pixels)
+    given = len(images)
     size = batch or given
     parts = []
     try:
         for at in range(0, given, size):
-            part = np.asarray(pixels[at : at + size])
+            part = np.asarray(images[at : at + size])
             if len(part) < size:
                 part = np.concatenate([part, np.repeat(part[:1], size - len(part), axis=0)])
             parts.append([tensor.numpy() for tensor in function(part)])
-    except tf.errors.OpError as error:
+    except (tf.errors.OpError, UnicodeDecodeError) as error:  # of a message that quotes bytes
         raise _prediction_error(error, given) from error
     outputs = [np.concatenate(some) for some in zip(*parts, strict=True)] if batch else parts[0]
     outputs = [output[:given] for output in outputs] if batch else outputs

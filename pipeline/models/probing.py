@@ -8,6 +8,7 @@ feature extractor ``[N, features]``. Which values it takes for a pixel is what i
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,13 +18,13 @@ from pipeline.errors import ModelError
 from pipeline.models import files, signatures
 from pipeline.models.class_names import IMAGENET_CLASSES, find_labels
 from pipeline.models.devices import set_precision
-from pipeline.models.examples import probe_examples
+from pipeline.models.examples import call_with_images
 from pipeline.models.graph import Graph, GraphError
 from pipeline.models.loading import load_saved_model
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.models.scaling import SCALES
-from pipeline.models.signatures import Door, OutputChoiceError, Takes
-from pipeline.models.spec import NOTHING_STATED, ExtractorSpec, ModelSpec, Stated
+from pipeline.models.signatures import Door, OutputChoiceError
+from pipeline.models.spec import NOTHING_STATED, ExtractorSpec, ModelSpec, Stated, Takes
 from pipeline.models.tensorflow_import import MODEL_ERRORS, tf, what_failed
 from pipeline.storage.uris import is_http
 
@@ -53,8 +54,8 @@ def probe_classifier(handle: str, stated: Stated = NOTHING_STATED) -> ModelSpec:
         **dataclasses.asdict(probed.extractor),
         labels=find_labels(stated.labels_file, path, classes),
         returns=_returns(handle, stated, probed),
-        takes_examples=probed.takes_examples,
-        decodes=probed.takes_examples and probed.preprocessing is None,
+        takes=probed.takes,
+        decodes=probed.takes is not Takes.IMAGES and probed.preprocessing is None,
     )
 
 
@@ -85,14 +86,14 @@ class _Probed(NamedTuple):
     """What one call has shown.
 
     ``answers``: to images of noise, float ``[N, outputs]``. ``graph``: that of its function, if
-    it was needed. ``takes_examples``: see ``ModelSpec``.
+    it was needed. ``takes``: see ``ModelSpec``.
     """
 
     extractor: ExtractorSpec
     answers: np.ndarray
     preprocessing: Preprocessing | None
     function: Any
-    takes_examples: bool = False
+    takes: Takes = Takes.IMAGES
 
 
 def _probe(handle: str, path: Path, stated: Stated, takes_strings: bool) -> _Probed:
@@ -134,8 +135,9 @@ def _probe(handle: str, path: Path, stated: Stated, takes_strings: bool) -> _Pro
         extractor = dataclasses.replace(
             extractor, height=preprocessing.height, width=preprocessing.width
         )
-    if door.takes is Takes.STRINGS:
-        return _probe_strings(loaded, extractor, preprocessing)
+    if door.takes_strings:
+        extractor = dataclasses.replace(extractor, batch=door.spec.shape[0])
+        return _probe_strings(loaded, extractor, stated, preprocessing)
     extractor = dataclasses.replace(
         extractor,
         height=door.height or extractor.height,
@@ -152,18 +154,31 @@ def _probe(handle: str, path: Path, stated: Stated, takes_strings: bool) -> _Pro
 
 
 def _probe_strings(
-    loaded: Any, extractor: ExtractorSpec, preprocessing: Preprocessing | None
+    loaded: Any, extractor: ExtractorSpec, stated: Stated, preprocessing: Preprocessing | None
 ) -> _Probed:
-    pixels = _noise(extractor, 2)
+    """Call a model of strings with files of noise, in tf.Examples and as they are."""
+    if stated.scale or (stated.resample and preprocessing is None):
+        raise _error(
+            extractor.handle,
+            "takes files, and has its own way from them to what its layers take",
+            remedy="leave out {scale} and {resample}",
+        )
+    images = extractor.batch or 2
     try:
-        output, answers = probe_examples(loaded.signatures[extractor.signature], pixels)
-    except MODEL_ERRORS as error:
-        raise _failure(extractor, error) from error
-    _check(extractor, answers, 2)
+        takes, outputs = call_with_images(loaded, extractor.signature, _noise(extractor, images))
+    except ValueError as error:
+        raise _error(extractor.handle, str(error)) from error
+    output, answers = _choose(extractor, outputs, images)
+    strings = [name for name, values in outputs.items() if values.dtype == object]
+    if takes is Takes.EXAMPLES and any(outputs[name].ndim == 1 for name in strings):
+        raise _error(
+            extractor.handle,
+            f"tfx-bsl cannot pass on the output {strings[0]!r}, strings [N]; export it as [N, 1]",
+        )
     extractor = dataclasses.replace(
-        extractor, outputs=answers.shape[1], output=output, scale_source="of no matter"
+        extractor, outputs=answers.shape[1], output=output, scale_source="of its own"
     )
-    return _Probed(extractor, answers, preprocessing, None, takes_examples=True)
+    return _Probed(extractor, answers, preprocessing, None, takes)
 
 
 def _noise(extractor: ExtractorSpec, images: int) -> np.ndarray:
@@ -187,25 +202,23 @@ def _call(loaded: Any, extractor: ExtractorSpec) -> tuple[ExtractorSpec, np.ndar
         }
     except MODEL_ERRORS as error:
         raise _failure(extractor, error) from error
+    output, answers = _choose(extractor, outputs, images)
+    return dataclasses.replace(extractor, outputs=answers.shape[1], output=output), answers
+
+
+def _choose(
+    extractor: ExtractorSpec, outputs: Mapping[str | None, np.ndarray], images: int
+) -> tuple[str | None, np.ndarray]:
+    """The name of the output to use, and its values, float32 ``[images, outputs]``."""
     try:
         output = signatures.choose_output(outputs, extractor.output, images)
     except OutputChoiceError as error:
         remedy = "name the one to use with {model_output}" if len(outputs) > 1 else ""
         raise _error(extractor.handle, str(error), remedy) from error
     answers = outputs[output].reshape(images, -1).astype(np.float32)
-    _check(extractor, answers, images)
-    return dataclasses.replace(extractor, outputs=answers.shape[1], output=output), answers
-
-
-def _check(extractor: ExtractorSpec, answers: np.ndarray, images: int) -> None:
-    if answers.ndim != 2 or len(answers) != images:
-        raise _error(
-            extractor.handle,
-            f"returns {answers.dtype} {list(answers.shape)} for a batch of {images} images; a "
-            "classifier returns float [N, classes], a feature extractor [N, features]",
-        )
     if not np.isfinite(answers).all():
         raise _error(extractor.handle, "returns numbers that are not finite")
+    return output, answers
 
 
 def _concrete(loaded: Any, extractor: ExtractorSpec, door: Door) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import Enum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,27 +15,23 @@ from pipeline.models.tensorflow_import import tf
 _USUAL = ("serving_default", "default", "image_classification", "serving_examples")
 
 
-class Takes(Enum):
-    """What a function takes a batch of."""
-
-    IMAGES = "images"
-    STRINGS = "strings"
-
-
 class Door(NamedTuple):
     """A function of a model that takes a batch.
 
     Attributes:
       signature: its name; None if it is the model itself that is called.
-      takes: images or strings.
       spec: of its input, as TensorFlow has it.
       channels_first: whether its images are ``[N, 3, height, width]``.
     """
 
     signature: str | None
-    takes: Takes
     spec: Any
     channels_first: bool = False
+
+    @property
+    def takes_strings(self) -> bool:
+        """Whether it takes strings instead of images: files, tf.Examples, or texts."""
+        return bool(self.spec.dtype == tf.string)
 
     @property
     def height(self) -> int | None:
@@ -66,19 +61,19 @@ def find_door(loaded: Any, wanted: str | None, takes_strings: bool) -> Door | No
         for name, function in loaded.signatures.items()
         if wanted in (None, name)
         and (door := _door(name, function.structured_input_signature[1])) is not None
-        and (takes_strings or door.takes is Takes.IMAGES)
+        and (takes_strings or not door.takes_strings)
     }
     for name in _USUAL:
         if name in doors:
             return doors[name]
-    images = [door for door in doors.values() if door.takes is Takes.IMAGES]
+    images = [door for door in doors.values() if not door.takes_strings]
     if len(images) == 1:
         return images[0]
     if wanted is None and callable(loaded):
         for function in getattr(loaded.__call__, "concrete_functions", ()):
             for spec in tf.nest.flatten(function.structured_input_signature):
                 door = _door(None, {"": spec})
-                if door is not None and door.takes is Takes.IMAGES:
+                if door is not None and not door.takes_strings:
                     return door
     return next(iter(doors.values())) if len(doors) == 1 else None
 
@@ -91,12 +86,12 @@ def _door(signature: str | None, inputs: Mapping[str, Any]) -> Door | None:
     if not isinstance(spec, tf.TensorSpec):
         return None
     if spec.dtype == tf.string and spec.shape.rank == 1:
-        return Door(signature, Takes.STRINGS, spec)
+        return Door(signature, spec)
     if not (spec.dtype.is_floating or spec.dtype == tf.uint8) or spec.shape.rank != 4:
         return None
     if spec.shape[3] == 3 or (spec.shape[3] is None and spec.shape[1] != 3):
-        return Door(signature, Takes.IMAGES, spec)
-    return Door(signature, Takes.IMAGES, spec, True) if spec.shape[1] == 3 else None
+        return Door(signature, spec)
+    return Door(signature, spec, True) if spec.shape[1] == 3 else None
 
 
 def describe(loaded: Any) -> dict[str, dict[str, str]]:
@@ -197,7 +192,10 @@ def _softmax(values: np.ndarray) -> np.ndarray:
 
 
 def _described(outputs: Mapping[Any, np.ndarray]) -> str:
-    described = {name: f"{values.dtype} {list(values.shape)}" for name, values in outputs.items()}
+    described = {
+        name: f"{'string' if values.dtype == object else values.dtype} {list(values.shape)}"
+        for name, values in outputs.items()
+    }
     if len(described) == 1:
         return next(iter(described.values()))
     return ", ".join(f"{name} {what}" for name, what in described.items()) or "nothing"

@@ -6,10 +6,19 @@ Free of TensorFlow, so that both can travel anywhere.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 # What a classifier returns for each class: numbers for softmax, probabilities that add up to 1, or
 # a probability of its own for each class.
 RETURNS = ("logits", "probabilities", "sigmoid")
+
+
+class Takes(Enum):
+    """What a model takes of each image; the values are for people."""
+
+    IMAGES = "pixels"
+    EXAMPLES = "tf.Examples"
+    FILES = "image files"
 
 
 @dataclass(frozen=True)
@@ -81,12 +90,20 @@ class ModelSpec(ExtractorSpec):
       labels: one name per class, in the order of the output. A model with one output has two
         classes; its number is for the second.
       returns: one of ``RETURNS``.
-      takes_examples: whether it takes serialized tf.Examples and runs through tfx-bsl.
+      takes: pixels, serialized tf.Examples with a file in them, or files.
       decodes: whether it is given the files as they are, since it was trained on its own way of
-        decoding them.
+        decoding them; else those with the decoded pixels, if it takes files at all.
     """
 
     labels: tuple[str, ...]
     returns: str
-    takes_examples: bool = False
+    takes: Takes = Takes.IMAGES
     decodes: bool = False
+
+    @property
+    def input_words(self) -> str:
+        """What it is given of each image, for people: "224×224 pixels"."""
+        if self.decodes:
+            return f"{self.takes.value}, decoded by the model"
+        size = f"{self.height}×{self.width} pixels"
+        return size if self.takes is Takes.IMAGES else f"{size} in {self.takes.value}"

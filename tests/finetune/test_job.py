@@ -19,7 +19,7 @@ from pipeline.__main__ import main
 from pipeline.finetune import export, features, job
 from pipeline.finetune.dataset import split_of
 from pipeline.models.probing import probe_classifier
-from pipeline.models.spec import Stated
+from pipeline.models.spec import Stated, Takes
 from pipeline.models.tensorflow_import import tf
 
 
@@ -105,7 +105,7 @@ def test_both_handlers_label_the_same(tmp_path, photos, extractor):
     assert finetune(input=photos, model=extractor, output=tmp_path / "out") == 0
     model = exported(tmp_path / "out")
     spec = probe_classifier(model, Stated(signature=export.EXAMPLES_SIGNATURE))
-    assert (spec.takes_examples, spec.output) == (True, "probabilities")
+    assert (spec.takes, spec.output) == (Takes.EXAMPLES, "probabilities")
     a = label(tmp_path / "a", input=photos, model=model)
     b = label(tmp_path / "b", input=photos, model=model, signature=export.EXAMPLES_SIGNATURE)
     scores = [{row["image"]: (row["label"], row["score"]) for row in rows} for rows in (a, b)]

@@ -10,11 +10,11 @@ from helpers.tfrecords import write_tfrecord
 
 from pipeline.__main__ import main
 from pipeline.errors import ImageError, ModelError
-from pipeline.models.examples import check_decodable, from_pixels, to_example
+from pipeline.models.examples import check_decodable, to_example, to_file
 from pipeline.models.loading import load_classifier
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.models.probing import probe_classifier
-from pipeline.models.spec import Stated
+from pipeline.models.spec import Stated, Takes
 from pipeline.models.tensorflow_import import tf
 
 
@@ -61,7 +61,7 @@ def example_model(tmp_path_factory):
 
 def test_a_model_of_examples_is_recognized(example_model):
     spec = probe_classifier(example_model)
-    assert (spec.signature, spec.takes_examples) == ("serving_default", True)
+    assert (spec.signature, spec.takes) == ("serving_default", Takes.EXAMPLES)
     assert spec.output == "scores"
     assert spec.labels == ("red", "green", "blue")
     assert spec.returns == "probabilities"
@@ -70,9 +70,9 @@ def test_a_model_of_examples_is_recognized(example_model):
 
 def test_images_are_preferred_and_the_other_can_be_asked_for(tmp_path):
     path = save_example_model(tmp_path, with_images=True)
-    assert not probe_classifier(path).takes_examples
+    assert probe_classifier(path).takes is Takes.IMAGES
     spec = probe_classifier(path, Stated(signature="serving_examples"))
-    assert (spec.signature, spec.takes_examples) == ("serving_examples", True)
+    assert (spec.signature, spec.takes) == ("serving_examples", Takes.EXAMPLES)
     with pytest.raises(ModelError, match="has no signature 'x'; it has serving_default, serving_"):
         probe_classifier(path, Stated(signature="x"))
 
@@ -88,7 +88,7 @@ def test_best_classes_first_with_probabilities(tmp_path, function):
 
 def test_pixels_arrive_as_they_are():
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
-    feature = tf.train.Example.FromString(from_pixels(pixels)).features.feature
+    feature = tf.train.Example.FromString(to_example(to_file(pixels))).features.feature
     data = feature["image/encoded"].bytes_list.value[0]
     np.testing.assert_array_equal(tf.io.decode_image(data, channels=3), pixels)
 

@@ -160,13 +160,6 @@ def test_a_model_of_something_else_than_images(tmp_path):
     assert "'images': 'int64 (None,)'" in message
 
 
-def test_a_model_of_examples_without_scores(tmp_path):
-    message = error_of(save_model(tmp_path / "1", lambda x: x, shape=(None,), dtype=tf.string))
-    assert "tfx-bsl cannot pass on the output 'output', strings [N]; export it as [N, 1]" in message
-    one = save_model(tmp_path / "2", lambda x: x[:, None], shape=(None,), dtype=tf.string)
-    assert "one output with a row of numbers for each image is needed" in error_of(one)
-
-
 def test_a_model_that_has_no_function(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path))
     assert "its signatures take nothing" in error_of(tmp_path)

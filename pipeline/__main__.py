@@ -98,7 +98,7 @@ def _interrupt(standard_error: int, number: int, _: object) -> NoReturn:
     # Older results have been handled already; the next attempt goes on with this one's rows.
     argv = without_flags(sys.orig_argv, re.compile("--if_exists"))
     command = shlex.join(without_secret_flags(argv))
-    say(f"interrupted{state}; to go on, give the same command again: {command}")
+    say(f"interrupted{state}; to resume, run the same command again: {command}")
     os._exit(128 + number)
 
 

@@ -109,7 +109,7 @@ def list_with_truth(source: Input) -> Iterator[ImageRef]:
             missing = f"row {number} has no {source.truth_column!r}"
             raise source.error(missing, columns.remedy(source))
         elif source.kind != FOLDER:
-            raise source.error(f"there is no class of {name_of(ref.uri)}")
+            raise source.error(f"{name_of(ref.uri)} has no class")
 
 
 def survey(inputs: Sequence[Input]) -> Survey:

@@ -178,7 +178,7 @@ class Phase:
         progress = self._progress
         if self._manager and self._manager.restore_or_initialize():
             console.say(
-                f"{self._name}: goes on in epoch {progress.epoch}, step {progress.step + 1}"
+                f"{self._name}: resumes in epoch {progress.epoch}, step {progress.step + 1}"
             )
         elif not progress.history.epochs:
             progress.best_loss = float("inf")
@@ -274,7 +274,7 @@ class Phase:
         if not np.isfinite(loss):
             raise RunError(
                 f"the training of the {self._name} diverges: in epoch {self._progress.epoch} the "
-                "loss is no number any more; give a smaller learning rate"
+                "loss is no longer a number; give a smaller learning rate"
             )
 
     def _log(self, step: int, values: dict[str, float]) -> None:

@@ -196,8 +196,8 @@ def load(
             _append(client, reference, shards, carried)
     except ERRORS as error:
         raise RunError(
-            f"the rows cannot be put into {table}: {first_line(error)}; give the same command "
-            "again to try just that again"
+            f"the rows cannot be put into {table}: {first_line(error)}; run the same command "
+            "again to retry only that"
         ) from error
 
 

@@ -63,5 +63,5 @@ def entry_uri(entry: str, list_uri: str) -> str:
 LIST = InputKind(
     recognize=_recognize,
     images=_images,
-    empty="no URIs found in this list (one a line)",
+    empty="no URIs found in this list (one per line)",
 )

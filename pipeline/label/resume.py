@@ -154,7 +154,7 @@ def _read(
         gzip.BadGzipFile,
     ) as error:
         raise RunError(
-            f"{path} is damaged: there is something in it that is no row ({error}); delete the "
+            f"{path} is damaged: it contains something that is not a row ({error}); delete the "
             "file, and its images are labeled again"
         ) from error
 

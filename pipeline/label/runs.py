@@ -282,7 +282,7 @@ def _increment(run: Run) -> Plan:
             return Plan(dataclasses.replace(run, folder=folder), note=note)
         else:
             console.say(
-                f"warning: {folder} stays unfinished: another command began it; give that again, "
+                f"warning: {folder} stays unfinished: another command began it; run that again, "
                 "or if_exists=overwrite to delete what is unfinished"
             )
     for second in itertools.count():  # a run may have begun in the same second
@@ -357,7 +357,7 @@ def _go_on(run: Run, note: dict[str, Any]) -> Run:
         storage.rename(path, part)
     storage.delete([path for path in shards if path not in taken])
     layout.remove_temporary_files(run.folder)
-    console.say(f"going on with the run of {note['started_at']} in {run.folder}")
+    console.say(f"resuming the run of {note['started_at']} in {run.folder}")
     globs = [storage.join(run.unfinished, f"{name}-*") for name in _ROWS]
     return dataclasses.replace(run, attempts=tuple(globs))
 
@@ -414,6 +414,6 @@ def _changed(
             short = all(isinstance(value, (int, str, type(None))) for value in (old, new))
             hashed = str(new).startswith("sha256:")
             changed.append(
-                f"{key} was {old}, is {new}" if short and not hashed else f"{key} is another"
+                f"{key} was {old}, is {new}" if short and not hashed else f"{key} has changed"
             )
     return ", ".join(changed) or None

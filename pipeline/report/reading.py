@@ -95,7 +95,7 @@ def _read(folder: str, name: str) -> Iterator[dict[str, Any]]:
         try:
             yield from read_rows(path)
         except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise OutputError(f"{path} has something in it that is no row: {error}") from error
+            raise OutputError(f"{path} contains something that is not a row: {error}") from error
 
 
 def _picture(row: dict[str, Any]) -> Picture:

@@ -215,7 +215,7 @@ def test_the_truth_of_a_query(service):
 
 def test_a_load_that_fails(service):
     service.refusals = ["Access Denied"]
-    with pytest.raises(RunError, match=r"Access Denied.* give the same command again"):
+    with pytest.raises(RunError, match=r"Access Denied.* run the same command again"):
         bigquery.load(TABLE, [], [], ["2026-11-24T02-00-00Z-1"])
 
 

@@ -343,7 +343,7 @@ def test_an_empty_list(content):
     Path("list.txt").write_text(content)
     with pytest.raises(InputError) as caught:
         understand("list.txt")
-    assert str(caught.value) == "input list.txt: no URIs found in this list (one a line)"
+    assert str(caught.value) == "input list.txt: no URIs found in this list (one per line)"
 
 
 def test_a_list_over_http():

@@ -184,7 +184,7 @@ def test_a_damaged_row_fails_the_run(tmp_path):
     (tmp_path / ".unfinished").mkdir()
     (tmp_path / ".unfinished" / "labels-1.jsonl").write_text(json.dumps({"image": "a"}) + "\n")
     with pytest.raises(
-        (RunError, RuntimeError), match=r"labels-1\.jsonl is damaged: there is something"
+        (RunError, RuntimeError), match=r"labels-1\.jsonl is damaged: it contains something"
     ):
         join(tmp_path, [ref("a")])(found=[], new=[], skipped=[], labeled=[], failed=[])
 

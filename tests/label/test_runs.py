@@ -42,7 +42,7 @@ def test_the_same_command_goes_on(tmp_path, flags, monkeypatch, capsys):
     capsys.readouterr()
     assert run(**flags) == 0
     console = capsys.readouterr()
-    assert "going on with the run of 20" in console.err
+    assert "resuming the run of 20" in console.err
     assert re.search(r"11 found = 9 labeled \+ 2 failed .*\n\d of them by earlier", console.out)
     assert comparable(out) == comparable(tmp_path / "unbroken")
     assert files(out) == WHOLE
@@ -210,9 +210,9 @@ def contents(folder):
         ({"top_k": 2}, "top_k was 5, is 2"),
         ({"resample": "bilinear"}, "resample was bicubic, is bilinear"),
         ({"max_image_pixels": 100}, "max_image_pixels was 89478485, is 100"),
-        ({"labels_file": "names.txt"}, "labels_file is another"),
-        ({"input": "sample"}, "input is another"),
-        ({"model": "sample"}, "model is another"),
+        ({"labels_file": "names.txt"}, "labels_file has changed"),
+        ({"input": "sample"}, "input has changed"),
+        ({"model": "sample"}, "model has changed"),
     ],
 )
 @pytest.mark.parametrize("whole", [True, False])
@@ -282,7 +282,7 @@ def test_a_damaged_row_is_told_in_a_line(flags, capsys):
     assert run(**flags) == 1
     error = capsys.readouterr().err
     assert re.search(
-        r"error: the run failed: \S+/labels-\w+\.jsonl is damaged: there is something", error
+        r"error: the run failed: \S+/labels-\w+\.jsonl is damaged: it contains something", error
     )
     assert "Traceback" not in error
 

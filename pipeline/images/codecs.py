@@ -19,15 +19,14 @@ from PIL import Image
 from pipeline.errors import ImageError
 from pipeline.records import Reason
 
-# Pillow loads its plugins when it meets the first file that needs them, which is no thing to do in
-# several threads at once.
+# Pillow loads its plugins at the first file that needs one, which is not safe in several threads.
 Image.init()
 
-# Pillow warns of odd metadata once per file; such a file is either labeled or a named failure.
+# Pillow warns about odd metadata once per file; such a file is labeled, or fails with a reason.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
-# Else Pillow would refuse what a larger limit allows; what it makes while it opens a file, before
-# the size is checked, is kept in bounds by pipeline.images.containers.
+# Otherwise Pillow would refuse what a larger limit allows. pipeline.images.containers bounds what it
+# allocates while it opens a file, before the size is checked.
 Image.MAX_IMAGE_PIXELS = None
 
 
@@ -58,7 +57,7 @@ def open_with_pillow(data: bytes, *, plugin: str) -> Opened:
 
 
 def open_image(image: Image.Image) -> Opened:
-    """Take an image that decodes itself when it is loaded."""
+    """Wrap an image that decodes itself when it is loaded."""
     pixels = image.width * image.height
     exif = image.info.get("exif", b"")
     return Opened(image.width, image.height, lambda _: _loaded(image), lambda _: pixels, exif)
@@ -70,10 +69,10 @@ def _loaded(image: Image.Image) -> Image.Image:
 
 
 def library(name: str, what: str) -> types.ModuleType:
-    """A library that not every platform has.
+    """Import a library that not every platform has.
 
     Raises:
-      ImageError: this one does not.
+      ImageError: this platform does not have it.
     """
     try:
         return importlib.import_module(name)
@@ -86,7 +85,7 @@ def library(name: str, what: str) -> types.ModuleType:
 
 
 def image_of(samples: np.ndarray, most: int, four: str) -> Image.Image:
-    """Decoded samples ``[height, width]`` or ``[height, width, channels]`` as an 8-bit image.
+    """Make an 8-bit image of samples ``[height, width]`` or ``[height, width, channels]``.
 
     Args:
       samples: uint8 or uint16, from 0 to ``most``; or floats, in which 1 is white.

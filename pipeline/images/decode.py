@@ -1,9 +1,8 @@
-"""Bytes of an image file → uint8 pixels at the model's size. No Beam, no TensorFlow.
+"""Decodes an image file into uint8 pixels at the model's size. No Beam, no TensorFlow.
 
-Training and labeling share this one decode, so that a model sees in production what it was
-trained on; ``pixels`` says what is done. What is known to be an everyday file, by its header, is
-decoded here; everything else in another process, which may crash, hang or take all the memory that
-it is given, and costs that one image then.
+Training and labeling share this decode, so a model sees in production what it was trained on;
+``pixels`` says what it does. A file whose header shows it to be an everyday one is decoded here,
+any other in another process, which may crash, hang or use up its memory; that costs one image.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pipeline.images.sandbox import Sandbox
 from pipeline.limits import DEFAULT_LIMITS
 from pipeline.records import Reason
 
-# One for all threads of a process.
+# One for all threads of this process.
 _sandbox = Sandbox()
 
 

@@ -1,4 +1,4 @@
-"""Reads and decodes images: with many threads, since most of them wait, and ahead of the model."""
+"""Reads and decodes images ahead of the model, with many threads, most of which wait."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ T = TypeVar("T")
 U = TypeVar("U")
 Key = TypeVar("Key")
 
-# From a URI or ``ImageRef`` to what a model takes; raises ``ImageError``.
+# Turns a URI or ``ImageRef`` into what a model takes; raises ``ImageError``.
 Decode = Callable[["str | ImageRef"], DecodedImage]
 
-# Threads that read and decode, for all of a process. Most of them wait: a store that takes 100 ms
-# for an object gives 640 a second to as many threads.
+# Threads that read and decode, per process. Most of them wait: at 100 ms per object, this many
+# threads read 640 objects per second.
 READ_THREADS = 64
 
 # Images read and decoded ahead of the model, for each bundle, or two batches if that is more. At
@@ -42,7 +42,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-# Held while decoding, by one thread for each core. More would not be faster, but take memory for
+# Held while decoding, by one thread per core. More would not be faster, but would take memory for
 # whole images, and time from the model.
 DECODING = threading.BoundedSemaphore(cores())
 
@@ -81,7 +81,7 @@ def read_and_decode(
       height: of the pixels.
       width: of the pixels.
       resample: the filter to resize with, a key of ``resizing.RESAMPLING``.
-      limits: what no image may take more of.
+      limits: of each image.
 
     Returns:
       What is known of the image, and its pixels, uint8 ``[height, width, 3]``.
@@ -113,7 +113,7 @@ def read_and_decode(
 
 
 def decode_or_fail(ref: str | ImageRef, *, decode: Decode, run_id: str) -> DecodedImage | Failure:
-    """Decode one image, or say why that cannot be done.
+    """Decode one image, or say why that is impossible.
 
     Args:
       ref: the image.
@@ -128,7 +128,7 @@ def decode_or_fail(ref: str | ImageRef, *, decode: Decode, run_id: str) -> Decod
 
 
 def failure_of(image: ImageRef | ImageInfo, reason: Reason, message: str, run_id: str) -> Failure:
-    """Make the row of an image that has failed, without the secrets of its URI and message."""
+    """Make the row of a failed image, without the secrets in its URI and message."""
     name = name_of(image.uri)
     return Failure(
         name, reason.stage, reason.value, redact(message), run_id, image.version, image.carried
@@ -136,14 +136,14 @@ def failure_of(image: ImageRef | ImageInfo, reason: Reason, message: str, run_id
 
 
 def read_ahead(batch_size: int) -> int:
-    """Choose how many images are read and decoded ahead of a model with such batches."""
+    """Choose how many images to read and decode ahead of a model with this batch size."""
     return max(READ_AHEAD, 2 * batch_size)
 
 
 class InFlight(Generic[Key, T, U]):
-    """Calls of a function that the threads are at work on; results come in the order of their ends.
+    """Calls of a function in the threads; results come in the order in which the calls end.
 
-    So a call that takes long holds up nothing but itself.
+    So a slow call holds up only itself.
 
     Args:
       function: what is called, with one value at a time.
@@ -159,7 +159,7 @@ class InFlight(Generic[Key, T, U]):
         return self._count
 
     def submit(self, key: Key, value: T) -> None:
-        """Call the function, as soon as a thread is free."""
+        """Call the function as soon as a thread is free."""
         future = _THREADS.submit(self._function, value)
         future.add_done_callback(lambda future: self._done.put((key, future)))
         self._count += 1
@@ -172,7 +172,7 @@ class InFlight(Generic[Key, T, U]):
 
 
 def in_threads(function: Callable[[T], U], values: Sequence[T]) -> list[U]:
-    """Call a function on each of some values, by the threads that read and decode.
+    """Call a function on each value, in the threads that read and decode.
 
     Returns:
       The results, in the order of the values.

@@ -1,4 +1,4 @@
-"""An image file → uint8 pixels at the model's size, in this process. No Beam, no TensorFlow.
+"""Decodes an image file into uint8 pixels in this process. No Beam, no TensorFlow.
 
 1. The first frame is decoded, JPEGs at the smallest scale that still leaves twice the model's size.
 2. Every color mode becomes 8-bit RGB. 16-bit samples are scaled; transparent pixels are
@@ -57,7 +57,7 @@ _DAMAGE = (
     zlib.error,
 )
 
-# Decoded one at a time, so that the memory of a few huge images does not add up.
+# Larger images are decoded one at a time, so that their memory does not add up.
 LARGE_PIXELS = 16_000_000
 _one_large_image = threading.Lock()
 
@@ -101,7 +101,7 @@ def large_ones_alone(pixels: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _named(row: ImageFormat, data: bytes) -> Iterator[None]:
-    """Name what decoders raise on damaged files.
+    """Turn what decoders raise on damaged files into an ``ImageError``.
 
     Raises:
       ImageError: instead of that.
@@ -117,7 +117,7 @@ def _named(row: ImageFormat, data: bytes) -> Iterator[None]:
 
 
 def reduce(row: ImageFormat, data: bytes, max_pixels: int) -> Essentials:
-    """What of a file of this format decides its first frame's pixels.
+    """Extract what decides the pixels of a file's first frame.
 
     Raises:
       ImageError: it cannot be decoded, or not in bounded time and memory.
@@ -188,7 +188,7 @@ def _to_pixels(image: Image.Image, target: Target, orientation: int) -> np.ndarr
 
 
 def _to_eight_bit(image: Image.Image) -> Image.Image:
-    """The image in a mode that resizes well: L, RGB, RGBA or CMYK."""
+    """Convert an image to a mode that resizes well: L, RGB, RGBA or CMYK."""
     if image.mode == "RGBA":  # also where Pillow would make a copy
         return image
     if image.mode in ("L", "RGB", "CMYK") and "transparency" not in image.info:

@@ -1,7 +1,7 @@
-"""The formats of images: a row for each says how a file is recognized, verified and decoded.
+"""Registers the image formats: a row says how a file is recognized, verified and decoded.
 
-Formats that people have but this package does not read have a row as well, so that a failure names
-them, and so that a folder's files of that name fail in sight and are not passed over.
+Common formats that this package does not read have a row as well, so that a failure names them, and
+so that a folder's files with their suffixes fail visibly and are not skipped.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ImageFormat:
     ends_early: Callable[[bytes], bool] = lambda data: False
 
     def matches(self, data: bytes) -> bool:
-        """Whether a file begins like one of this format."""
+        """Tell whether a file begins like one of this format."""
         return any(data.startswith(signature, offset) for offset, signature in self.signatures)
 
 
@@ -144,15 +144,15 @@ FORMATS = (
     ImageFormat("SVG", ((0, b"<svg"),), (".svg",)),
 )
 
-# What a folder's files must be named like to be taken for images.
+# Suffixes by which a folder's files are taken for images.
 SUFFIXES = tuple(sorted({suffix for row in FORMATS for suffix in row.suffixes}))
 
 
 def recognize(data: bytes) -> ImageFormat:
-    """The format of a file, by its first bytes.
+    """Find the format of a file by its first bytes.
 
     Raises:
-      ImageError: it is none of those that are read.
+      ImageError: the format is not read, or unknown.
     """
     for row in FORMATS:
         if row.matches(data):

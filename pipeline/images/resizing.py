@@ -32,7 +32,7 @@ if Resizer is not None:
 
 
 def resize(image: Image.Image, width: int, height: int, resample: str) -> Image.Image:
-    """The whole image at another size in pixels, its aspect not kept.
+    """Resize the whole image to a size in pixels, without keeping its aspect.
 
     Args:
       image: loaded, in any mode that Pillow resizes.

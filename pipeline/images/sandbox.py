@@ -1,4 +1,4 @@
-"""Processes that decode what may crash, hang or swallow memory.
+"""Decodes files in processes that may crash, hang or swallow memory.
 
 A process of a worker has a few of them, started when the first such file comes and used again. What
 ends one of them, by a signal, at its time limit or at its limit of memory, costs the image that it
@@ -68,10 +68,10 @@ _LITTLE_MEMORY = {
 
 
 class Sandbox:
-    """Decodes in other processes, as many as threads ask for it at once, but not more than cores.
+    """Decodes in other processes: as many as threads need at once, but at most one per core.
 
     Args:
-      seconds: that decoding an image may take.
+      seconds: time limit for decoding an image.
       prelude: Python that each process runs first; for tests.
     """
 
@@ -111,7 +111,7 @@ class Sandbox:
             return decoded
 
     def _take(self) -> _Process:
-        """A process that lives."""
+        """Take an idle process that is alive, or start one."""
         with contextlib.suppress(IndexError):
             while True:
                 process = self._idle.pop()
@@ -121,7 +121,7 @@ class Sandbox:
         return _Process(self._prelude)
 
     def close(self) -> None:
-        """End the processes that have nothing to do."""
+        """End the idle processes."""
         with contextlib.suppress(IndexError):
             while True:
                 self._idle.pop().end()
@@ -206,7 +206,7 @@ def serve(descriptor: int) -> None:
     connection = socket.socket(fileno=descriptor)
     _send(connection, {}, b"", None)
     with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)  # where libraries talk to nobody
+        os.dup2(nowhere.fileno(), 2)  # where libraries print to nobody
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             _serve_one(connection)
@@ -276,12 +276,12 @@ def _send(
 
 
 def _receive(connection: socket.socket, deadline: float | None) -> dict[str, Any]:
-    """A message's header.
+    """Receive a message's header.
 
     Raises:
       EOFError: the other side has ended.
-      TimeoutError: it says nothing.
-      ValueError: it talks nonsense.
+      TimeoutError: it sends nothing.
+      ValueError: it sends nonsense.
     """
     (size,) = struct.unpack(">I", _receive_bytes(connection, 4, deadline))
     if size > _MAX_HEADER:

@@ -1,7 +1,7 @@
-"""BMP files, and DIBs, which are BMPs without the 14 bytes in front.
+"""Decodes BMP files, and DIBs, which are BMPs without the first 14 bytes.
 
-They are decoded here, as Pillow reads run lengths of 4 bits as noise and knows but a few layouts of
-32-bit pixels. Undrawn pixels have the first color.
+They are decoded here, since Pillow reads run lengths of 4 bits as noise and knows only a few
+layouts of 32-bit pixels. Undrawn pixels have the first color.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Header(NamedTuple):
 
 
 def reduce_bmp(data: bytes, max_pixels: int) -> Essentials:
-    """The image of a BMP, to be decoded when it is loaded.
+    """Read a BMP into an image that is decoded when it is loaded.
 
     Raises:
       ImageError: its kind is not read, or its header is damaged.
@@ -75,7 +75,7 @@ def reduce_bmp(data: bytes, max_pixels: int) -> Essentials:
 
 
 def ends_early(data: bytes) -> bool:
-    """Whether there is less of the file than its header says."""
+    """Tell whether the file is shorter than its header says."""
     is_bmp = data.startswith(b"BM")
     return is_bmp and (len(data) < 54 or len(data) < struct.unpack_from("<I", data, 2)[0])
 
@@ -121,7 +121,7 @@ def _header(data: bytes, max_pixels: int) -> _Header:
 def _masks(
     data: bytes, at: int, size: int, bits: int, compression: int
 ) -> tuple[tuple[int, ...], int]:
-    """Where the colors are in a pixel's bits, and where the header ends, masks behind it included.
+    """Find the masks of the colors in a pixel, and the end of the header with its masks.
 
     Raises:
       ImageError: a mask has gaps, or is wider than a pixel.
@@ -147,7 +147,7 @@ def _refuse(bits: int, how: str) -> ImageError:
 
 
 def _decode_rows(header: _Header, data: bytes) -> Image.Image:
-    """Decode pixels that are not compressed."""
+    """Decode uncompressed pixels."""
     used = (header.width * header.bits + 7) // 8
     last = header.start + (header.height - 1) * header.row_bytes + used
     if last > len(data):
@@ -173,14 +173,14 @@ def _parts(header: _Header, stored: np.ndarray) -> list[tuple[int, np.ndarray]]:
 
 
 def _any_alpha(header: _Header, stored: np.ndarray) -> bool:
-    """Whether a pixel is opaque at all: programs reserve room for alpha and leave it empty."""
+    """Tell whether any pixel is opaque: programs reserve room for alpha and leave it empty."""
     return any(
         (_pixels(header, part) & header.masks[3]).any() for _, part in _parts(header, stored)
     )
 
 
 def _pixels(header: _Header, rows: np.ndarray) -> np.ndarray:
-    """Pixels of 16 to 32 bits as numbers: ``[rows, width]``."""
+    """Read pixels of 16 to 32 bits as numbers ``[rows, width]``."""
     size = header.bits // 8
     loose = np.zeros((len(rows), header.width, 4), np.uint8)
     loose[..., :size] = rows[:, : header.width * size].reshape(len(rows), header.width, size)
@@ -188,7 +188,7 @@ def _pixels(header: _Header, rows: np.ndarray) -> np.ndarray:
 
 
 def _colors(header: _Header, rows: np.ndarray) -> np.ndarray:
-    """Stored rows → uint8 ``[rows, width, 3 or 4]``."""
+    """Turn stored rows into uint8 ``[rows, width, 3 or 4]``."""
     if header.bits <= 8:
         return header.palette[_indices(header, rows)]
     if not header.masks:
@@ -211,7 +211,7 @@ def _colors(header: _Header, rows: np.ndarray) -> np.ndarray:
 
 
 def _indices(header: _Header, rows: np.ndarray) -> np.ndarray:
-    """Palette indices ``[rows, width]``."""
+    """Read palette indices ``[rows, width]``."""
     if header.bits == 8:
         return rows[:, : header.width]
     shifts = np.arange(8 - header.bits, -1, -header.bits, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Files made of boxes, each with its size and kind in front: HEIF, JPEG 2000, JPEG XL."""
+"""Reads files made of boxes, each with its size and kind in front: HEIF, JPEG 2000, JPEG XL."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Box(NamedTuple):
 
 
 def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
-    """The boxes between two places of a file, in order.
+    """Yield the boxes between two positions of a file, in order.
 
     Raises:
       ImageError: there are absurdly many.
@@ -37,7 +37,7 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
             (size,) = struct.unpack_from(">Q", data, content)
             content += 8
         following = start + size if size else end
-        if following < content:  # whatever this is, it is no box
+        if following < content:  # not a box
             return
         yield Box(kind, content, following)
         start = following

@@ -1,4 +1,4 @@
-"""What the formats' modules share: their result, the limit of sizes, EXIF orientation."""
+"""Defines what the formats' modules share: their result, the size limit, EXIF orientation."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def exif_orientation(exif: bytes) -> int:
-    """The orientation that EXIF data gives, 1 (upright) where it gives none.
+    """Read the orientation in EXIF data; 1 (upright) if it has none.
 
-    Only what is asked for is read: Pillow would read all of the directory, whose entries may each
+    This reads only the orientation. Pillow would read the whole directory, whose entries may each
     claim all of the data.
     """
     while exif.startswith(b"Exif\0\0"):
@@ -97,11 +97,11 @@ def exif_orientation(exif: bytes) -> int:
             if tag == ORIENTATION:
                 return inline_value(exif, order, kind, at + 8)
     except struct.error:
-        pass  # broken metadata does not make the pixels worse
+        pass  # broken metadata does not affect the pixels
     return 1
 
 
 def inline_value(data: bytes, order: str, kind: int, at: int) -> int:
-    """The one unsigned integer that is kept in a directory's entry itself; 0 for other types."""
+    """Read the unsigned integer that a directory's entry itself holds; 0 for other types."""
     formats = {1: "B", 3: "H", 4: "I", 16: "Q"}
     return struct.unpack_from(order + formats[kind], data, at)[0] if kind in formats else 0

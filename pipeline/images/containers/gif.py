@@ -1,4 +1,4 @@
-"""GIF files, animated ones among them."""
+"""Reduces GIF files, including animated ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_GIF_BLOCKS = 1_000_000
 
 
 def reduce_gif(data: bytes, max_pixels: int) -> Essentials:
-    """A GIF without comments, which Pillow would append block by block, or other extensions."""
+    """Remove comments, which Pillow would append block by block, and other extensions."""
     if len(data) < 13:
         return Essentials(data, 1)
     width, height, flags = struct.unpack_from("<HHB", data, 6)
@@ -36,7 +36,7 @@ def reduce_gif(data: bytes, max_pixels: int) -> Essentials:
             if kind == 0x3B:
                 break
             at += 1
-            if kind != 0x21:  # neither image nor extension: it is passed over
+            if kind != 0x21:  # neither image nor extension: skip it
                 continue
             if data[at] == 0xF9 and data[at + 1] >= 4:
                 # Without what to do after the frame, for which Pillow would fill an image.

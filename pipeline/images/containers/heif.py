@@ -1,4 +1,4 @@
-"""HEIF files: the HEIC of phones, and AVIF. ISO/IEC 23008-12."""
+"""Reads HEIF files: the HEIC of phones, and AVIF. ISO/IEC 23008-12."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _EXIF_ITEM = re.compile(rb"(infe\x02.{7}|infe\x03.{9})Exif", re.DOTALL)
 
 
 class Primary(NamedTuple):
-    """The one image of a file that is meant to be shown.
+    """The image in a file that viewers show.
 
     ``codec``: a key of ``CODECS``, or whatever else the file says. ``width`` and ``height`` are
     before ``crop``, which is None or ``(left, top, right, bottom)``; rotation and mirroring come
@@ -51,7 +51,7 @@ class Primary(NamedTuple):
 
 
 def reduce_heif(data: bytes, max_pixels: int) -> Essentials:
-    """A HEIF whose EXIF data is hidden: rotation and mirroring are properties of the format."""
+    """Hide the EXIF data of a HEIF: rotation and mirroring are properties of the format."""
     (size,) = struct.unpack_from(">I", data)
     brands = {data[at : at + 4] for at in (8, *range(16, min(size, len(data), 4096), 4))}
     if not brands & _IMAGE_BRANDS:
@@ -68,7 +68,7 @@ def reduce_heif(data: bytes, max_pixels: int) -> Essentials:
 
 
 def ends_early(data: bytes) -> bool:
-    """Whether the file lacks a part of one of its boxes."""
+    """Tell whether the file lacks a part of one of its boxes."""
     end = 0
     for box in boxes(data):
         end = box.end
@@ -76,11 +76,11 @@ def ends_early(data: bytes) -> bool:
 
 
 def primary_image(data: bytes) -> Primary | None:
-    """What the file says of the image that is meant to be shown; None if it names none.
+    """Read what the file says about its primary image; None if it names none.
 
     Raises:
       struct.error: it ends too early.
-      ImageError: what it says makes no sense.
+      ImageError: what it says is contradictory.
     """
     parts = {}
     for outer in boxes(data):
@@ -139,7 +139,7 @@ def _first_parts(data: bytes, start: int, end: int) -> dict[int, int]:
 
 
 def _properties(data: bytes, start: int, end: int, wanted: int) -> list[tuple[bytes, int]]:
-    """The kinds of an item's properties, and where their contents are."""
+    """Yield the kinds of an item's properties, and the positions of their contents."""
     known: list[tuple[bytes, int]] = []
     own: list[int] = []
     for outer in boxes(data, start, end):
@@ -160,7 +160,7 @@ def _properties(data: bytes, start: int, end: int, wanted: int) -> list[tuple[by
 
 
 def _crop(width: int, height: int, aperture: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """The pixels of a clean aperture: its size, and how far its center is from the image's."""
+    """Compute the box of a clean aperture from its size and its center's offset."""
     if 0 in aperture[1::2]:
         raise ImageError(Reason.CORRUPT, "its crop box is a fraction of zero")
     across, down, right, below = (
@@ -175,7 +175,7 @@ def _crop(width: int, height: int, aperture: tuple[int, ...]) -> tuple[int, int,
 
 
 def open_heif(data: bytes) -> Opened:
-    """Open the image of a HEIC or AVIF that is meant to be shown, cropped and turned as it says.
+    """Open the primary image of a HEIC or AVIF, cropped, rotated and mirrored as it says.
 
     Raises:
       ImageError: it is coded in a way that is not read.

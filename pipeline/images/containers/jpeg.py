@@ -1,4 +1,4 @@
-"""JPEG files, including the MPO files that many cameras write."""
+"""Reads JPEG files, including the MPO files that many cameras write."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ _NOT_IMPLEMENTED = ("nsupported", "not implemented", "not supported")
 
 
 def reduce_jpeg(data: bytes, max_pixels: int) -> Essentials:
-    """A JPEG without its metadata, previews and further images.
+    """Remove metadata, previews and further images from a JPEG.
 
-    Markers are looked for as libjpeg does it.
+    This looks for markers as libjpeg does.
     """
     kept: list[bytes | memoryview] = [b"\xff\xd8"]
     orientation = 1
@@ -69,7 +69,7 @@ def reduce_jpeg(data: bytes, max_pixels: int) -> Essentials:
         marker = data[at - 1]
         if 0xD0 <= marker <= 0xD8:  # restarts and starts have no content
             continue
-        if marker == 0xD9 or marker < 0xC0:  # the end, or what is no marker
+        if marker == 0xD9 or marker < 0xC0:  # the end, or not a marker
             return Essentials(b"".join([*kept, match.group()]), orientation)
         (length,) = struct.unpack_from(">H", data, at)
         if marker == 0xDA:
@@ -120,7 +120,7 @@ def _check_scans(data: bytes, at: int, pixels: int) -> None:
         most = max(_USUAL_SCANS, _MAX_PIXELS_TIMES_SCANS // pixels)
     if data.count(b"\xff\xda", at) <= most:
         return
-    # The two bytes may be elsewhere too, as in the film behind a photograph that moves.
+    # The two bytes may occur elsewhere, as in the film behind a moving photograph.
     scans = 0
     while match := _MARKER_IN_SCAN.search(data, at):
         at, marker = match.end(), data[match.end() - 1]
@@ -137,7 +137,7 @@ def _check_scans(data: bytes, at: int, pixels: int) -> None:
 
 
 class Kind(NamedTuple):
-    """What a JPEG's frame header says of how its pixels are coded.
+    """What a JPEG's frame header says about the coding of its pixels.
 
     ``name``: for people, with bits and components: "a lossless JPEG of 8 bits and 3 components".
 
@@ -157,7 +157,7 @@ class Kind(NamedTuple):
 
 
 def kind_of(data: bytes) -> Kind | None:
-    """The kind of a JPEG; None if it has no frame header before its first scan.
+    """Find the kind of a JPEG; None if it has no frame header before its first scan.
 
     Only the segments in front of the first scan are looked at, as libjpeg does it. A second frame
     header makes a file odd, whatever the first one says.
@@ -201,7 +201,7 @@ def kind_of(data: bytes) -> Kind | None:
 
 
 def ends_early(data: bytes) -> bool:
-    """Whether the marker that every JPEG ends with is missing; previews have one of their own."""
+    """Tell whether the marker that every JPEG ends with is missing; previews have their own."""
     return data.rfind(_END) <= data.rfind(_SCAN)
 
 

@@ -1,4 +1,4 @@
-"""JPEG 2000: codestreams, and JP2 files around them. ISO/IEC 15444-1."""
+"""Checks JPEG 2000 files: codestreams, and JP2 files around them. ISO/IEC 15444-1."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _MAX_PARTS = 500_000
 
 
 def reduce_jpeg_2000(data: bytes, max_pixels: int) -> Essentials:
-    """A JPEG 2000 up to its end, once it is known to be small enough and to have one.
+    """Cut a JPEG 2000 at its end, after checking that it is small enough and has one.
 
-    Where a file ends too early, its decoder would leave out details, and not say so.
+    If a file ends too early, its decoder would silently leave out details.
     """
     start = _codestream(data)
     if data[start : start + 4] != CODESTREAM_SIGNATURE:
@@ -38,7 +38,7 @@ def reduce_jpeg_2000(data: bytes, max_pixels: int) -> Essentials:
 
 
 def _end(data: bytes, start: int) -> int | None:
-    """Where the codestream that starts there ends; None if the file ends before."""
+    """Find the end of the codestream that starts there; None if the file ends before it."""
     at = start + 2
     for _ in range(_MAX_PARTS):
         marker = int.from_bytes(data[at : at + 2], "big")
@@ -58,7 +58,7 @@ def _end(data: bytes, start: int) -> int | None:
 
 
 def _codestream(data: bytes) -> int:
-    """Where the codestream begins."""
+    """Find the start of the codestream."""
     if not data.startswith(JP2_SIGNATURE):
         return 0
     return next((box.start for box in boxes(data) if box.kind == b"jp2c"), len(data))

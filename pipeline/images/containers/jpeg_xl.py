@@ -1,4 +1,4 @@
-"""JPEG XL: codestreams, and files around them. ISO/IEC 18181."""
+"""Checks JPEG XL files: codestreams, and files around them. ISO/IEC 18181."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _SIDE_BITS = (9, 13, 18, 30)
 
 
 def reduce_jpeg_xl(data: bytes, max_pixels: int) -> Essentials:
-    """A JPEG XL as it is, once it is known to be small enough; its decoder turns it upright."""
+    """Check that a JPEG XL is small enough; its decoder turns it upright."""
     check_size(*jpeg_xl_size(data), max_pixels)
     return Essentials(data, 1)
 
 
 def jpeg_xl_size(data: bytes) -> tuple[int, int]:
-    """Width and height in pixels, as displayed: its decoder turns the image upright.
+    """Read width and height in pixels, as displayed: the decoder turns the image upright.
 
     Raises:
       ImageError: there is no codestream, or it ends too early.
@@ -46,7 +46,7 @@ def jpeg_xl_size(data: bytes) -> tuple[int, int]:
 
 
 def _size(header: bytes) -> tuple[int, int]:
-    """Width and height that a codestream's header begins with, and what it says of turning them."""
+    """Read width, height and orientation, with which a codestream's header begins."""
     bits = int.from_bytes(header, "little")
 
     def take(count: int) -> int:

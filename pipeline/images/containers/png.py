@@ -1,4 +1,4 @@
-"""PNG files, animated ones among them."""
+"""Reduces PNG files, including animated ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16
 
 
 def reduce_png(data: bytes, max_pixels: int) -> Essentials:
-    """A PNG without metadata, whose text and profiles may be bombs, and without animation."""
+    """Remove metadata, whose text and profiles may be bombs, and animation from a PNG."""
     kept: list[bytes | memoryview] = [PNG_SIGNATURE]
     pixels: list[memoryview] = []
     exif = b""
@@ -83,5 +83,5 @@ def _transparent_color(chunk: bytes, bits: int, color: int) -> bytes:
 
 
 def ends_early(data: bytes) -> bool:
-    """Whether the chunk that every PNG ends with is missing."""
+    """Tell whether the chunk that every PNG ends with is missing."""
     return b"IEND" not in data[-64:]

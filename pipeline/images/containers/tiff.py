@@ -80,7 +80,7 @@ class _Directory(NamedTuple):
     following: int
 
     def numbers(self, tag: int, most: int = 64) -> tuple[float, ...]:
-        """The values of a tag; none if it is missing, or is of an unknown type.
+        """Read the values of a tag; none if it is missing, or is of an unknown type.
 
         Raises:
           ImageError: they are more than ``most``.
@@ -133,7 +133,7 @@ class _Directory(NamedTuple):
 
 
 def reduce_tiff(data: bytes, max_pixels: int) -> Essentials:
-    """The first image of full size in a TIFF, to be decoded when it is loaded.
+    """Find the first image of full size in a TIFF; it is decoded when it is loaded.
 
     Raises:
       ImageError: its kind is not read, it is a camera raw file, or it is damaged.
@@ -182,7 +182,7 @@ def _read(data: bytes, order: str, big: bool, start: int) -> _Directory:
 
 
 def _pages(data: bytes, order: str, big: bool, first: _Directory) -> Iterator[_Directory]:
-    """The first directory, those within it, and those after it, as far as they can be read."""
+    """Yield the first directory, those within it, and those after it, if they can be read."""
     yield first
     starts = [*first.integers(_SUB_DIRECTORIES, _MAX_DIRECTORIES), first.following]
     seen: set[int] = set()
@@ -215,7 +215,7 @@ def _refuse_raw(data: bytes, first: _Directory, pages: list[_Directory]) -> None
 
 
 def _layout(page: _Directory, max_pixels: int) -> Layout:
-    """What a directory says of its pixels, once it is known to be in bounds."""
+    """Read what a directory says about its pixels, and check that it is in bounds."""
     width, height = page.integer(_WIDTH, 0), page.integer(_HEIGHT, 0)
     check_size(width, height, max_pixels)
     if width <= 0 or height <= 0:
@@ -315,10 +315,10 @@ def _number(text: str) -> float | None:
 
 
 def _decode_file(layout: Layout, segment: bytes, height: int) -> np.ndarray:
-    """A segment that is an image file: samples ``[height, width, bands]``.
+    """Decode a segment that is an image file into samples ``[height, width, bands]``.
 
     Raises:
-      ImageError: it is none, or not of the segment's size.
+      ImageError: it is not an image, or not of the segment's size.
     """
     decode = _decode_webp if layout.compression == WEBP else _decode_jpeg
     return decode(layout, segment, height)[:height, : layout.segment_width]

@@ -1,4 +1,4 @@
-"""The samples of a TIFF → 8-bit gray, RGB, RGBA or CMYK."""
+"""Turns the samples of a TIFF into 8-bit gray, RGB, RGBA or CMYK."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _Scale = Callable[[np.ndarray], np.ndarray]
 
 
 def _scale(layout: Layout, parts: Parts) -> _Scale:
-    """How samples become 8-bit ones; all of an image are looked at where their range is open."""
+    """Choose how samples become 8-bit ones; if their range is open, look at all of them."""
     if layout.sample_format == UNSIGNED and layout.bits <= 16:
         return _by_table(layout.bits, inverted=layout.photometric == WHITE_IS_ZERO)
     low, high = _range(layout, parts)
@@ -83,7 +83,7 @@ def _by_table(bits: int, *, inverted: bool = False) -> _Scale:
 
 
 def _range(layout: Layout, parts: Parts) -> tuple[float, float]:
-    """The samples that are to become 0 and 255."""
+    """Find the samples that become 0 and 255."""
     low, high, lowest = np.inf, -np.inf, np.inf
     for _, samples in parts():
         colors = samples[..., :-1] if layout.alpha is not None else samples
@@ -166,7 +166,7 @@ _COLORS = {
 
 
 def _with_alpha(layout: Layout, colors: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Colors with alpha, which unlike them is never stretched: 8-bit RGBA."""
+    """Combine colors with alpha, which is never stretched, into 8-bit RGBA."""
     if layout.sample_format == UNSIGNED:
         opacity = _by_table(layout.bits)(alpha)
     else:

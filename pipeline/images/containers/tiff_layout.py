@@ -1,4 +1,4 @@
-"""How the pixels of a TIFF are laid out; which kinds are read, and the others' names."""
+"""Defines how the pixels of a TIFF are laid out, which kinds are read, and names for the others."""
 
 from __future__ import annotations
 
@@ -282,5 +282,5 @@ class Layout:
 
 
 def refuse(layout: Layout, why: str) -> ImageError:
-    """The error for a kind of TIFF that is not read."""
+    """Make the error for a kind of TIFF that is not read."""
     return ImageError(Reason.UNSUPPORTED_FORMAT, f"a TIFF of {layout.name}: {why}")

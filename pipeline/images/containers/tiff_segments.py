@@ -1,4 +1,4 @@
-"""The strips and tiles of a TIFF → its samples, some rows at a time.
+"""Reads the samples of a TIFF from its strips and tiles, some rows at a time.
 
 LZW, PackBits, LZMA, Zstandard and fax are decompressed by libtiff, through Pillow, which is shown a
 small TIFF of the same strips whose "pixels" are the bytes to come: it need not know what they mean.
@@ -40,7 +40,7 @@ DecodeFile = Callable[[Layout, bytes, int], np.ndarray]
 def samples_of(
     layout: Layout, data: bytes, decode_file: DecodeFile
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The samples of an image, from top to bottom.
+    """Yield the samples of an image, from top to bottom.
 
     Yields:
       The first row of a part, and its samples: ``[rows, width, bands]`` for ``layout.bands``.
@@ -125,7 +125,7 @@ def _parts(layout: Layout, planes: list[np.ndarray]) -> Iterator[tuple[int, list
 
 
 def _heights(layout: Layout, first: int, last: int, rows: int) -> list[int]:
-    """Of each row of segments from ``first`` to ``last``, which have ``rows`` together."""
+    """Return the heights of the rows of segments from ``first`` to ``last``, ``rows`` in all."""
     if layout.tiled:
         return [layout.segment_height] * (last - first)
     full = [layout.segment_height] * (last - first - 1)
@@ -136,7 +136,7 @@ def _heights(layout: Layout, first: int, last: int, rows: int) -> list[int]:
 
 
 def _segment(layout: Layout, data: bytes, number: int, size: int = 0) -> bytes | memoryview:
-    """The stored bytes of a segment: ``size``, or as many as the file says.
+    """Read the stored bytes of a segment: ``size``, or as many as the file says.
 
     Raises:
       ImageError: the file ends before they do.
@@ -155,7 +155,7 @@ def _segment(layout: Layout, data: bytes, number: int, size: int = 0) -> bytes |
 
 
 def _decompressed(layout: Layout, data: bytes, numbers: range, heights: list[int]) -> np.ndarray:
-    """The bytes of segments of so many stored rows each, one after the other."""
+    """Yield the bytes of segments of so many stored rows each, one after the other."""
     sizes = [height * layout.row_bytes for height in heights]
     parts: list[bytes | memoryview] = [b""] * len(numbers)
     for_libtiff: dict[int, bytes | memoryview] = {}
@@ -192,9 +192,9 @@ def _inflate(segment: bytes | memoryview, size: int) -> bytes:
 def _by_libtiff(
     layout: Layout, segments: Collection[bytes | memoryview], heights: list[int]
 ) -> np.ndarray:
-    """What libtiff makes of segments, as the strips of a TIFF of its own.
+    """Decompress segments with libtiff, as the strips of a small TIFF.
 
-    Tiles are strips, too: both are compressed alike.
+    This works for tiles as well, since both are compressed alike.
     """
     fax = layout.compression in FAX
     count = len(segments)
@@ -267,7 +267,7 @@ def _unpack(layout: Layout, raw: np.ndarray) -> np.ndarray:
 
 
 def _undo_float_differences(layout: Layout, raw: np.ndarray) -> np.ndarray:
-    """Rows of differences of bytes, the highest bytes of all samples first → big-endian rows."""
+    """Turn rows of byte differences, the highest bytes first, into big-endian rows."""
     size, bands = layout.bits // 8, layout.stored_bands
     differences = raw.reshape(*raw.shape[:2], -1, bands)
     planes = np.cumsum(differences, axis=2, dtype=np.uint8).reshape(*raw.shape[:2], size, -1)

@@ -8,7 +8,7 @@ from pipeline.images.containers.common import Essentials, check_size
 
 
 def reduce_webp(data: bytes, max_pixels: int) -> Essentials:
-    """A WebP as it is, once its canvas is known to be small enough."""
+    """Check that a WebP's canvas is small enough."""
     kind = data[12:16]
     if kind == b"VP8X" and len(data) >= 30:
         width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
@@ -17,5 +17,5 @@ def reduce_webp(data: bytes, max_pixels: int) -> Essentials:
 
 
 def ends_early(data: bytes) -> bool:
-    """Whether there is less of the file than its header says."""
+    """Tell whether the file is shorter than its header says."""
     return len(data) < 12 or len(data) < struct.unpack_from("<I", data, 4)[0] + 8

@@ -25,8 +25,8 @@ Image.init()
 # Pillow warns about odd metadata once per file; such a file is labeled, or fails with a reason.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
-# Otherwise Pillow would refuse what a larger limit allows. pipeline.images.containers bounds what it
-# allocates while it opens a file, before the size is checked.
+# Otherwise Pillow would refuse what a larger limit allows. pipeline.images.containers bounds what
+# it allocates while it opens a file, before the size is checked.
 Image.MAX_IMAGE_PIXELS = None
 
 

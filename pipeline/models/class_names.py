@@ -1,4 +1,4 @@
-"""Class names: from a label file, from the model's own assets, or ImageNet's public list."""
+"""Finds class names: in a label file, in the model's own assets, or in ImageNet's public list."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class _Source(NamedTuple):
 
 
 def _find(labels_file: str | None, model_dir: Path, classes: int) -> tuple[_Source, bytes]:
-    """Where the labels are from, and the file that has them."""
+    """Find the label file, and read it."""
     if labels_file is not None:
         given = _Source(labels_file, is_given=True)
         return given, _fetch(given)

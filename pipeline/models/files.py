@@ -1,4 +1,4 @@
-"""A model handle → a folder on this machine with a complete SavedModel, and its fingerprint."""
+"""Turns a model handle into a local folder with a complete SavedModel; computes its fingerprint."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _ARCHIVE_ERRORS = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, Val
 
 _TRY_AGAIN = "try again, or download the model and give its .tar.gz"
 
-# Seconds without progress after which another process's download is taken for abandoned; longer
-# than a download waits for a server that has fallen silent. Hub's own is ten minutes.
+# Seconds without progress after which another process's download counts as abandoned; longer than a
+# download waits for a silent server. Hub's own is ten minutes.
 _HUB_LOCK_TIMEOUT = 60
 
 
@@ -41,7 +41,7 @@ def resolve(handle: str) -> Path:
         any filesystem that Beam knows), or the http(s) handle of a TensorFlow Hub model.
 
     Raises:
-      ModelError: it is not there, cannot be fetched, or is not a complete SavedModel.
+      ModelError: it does not exist, cannot be fetched, or is not a complete SavedModel.
     """
     if handle in EMBEDDED:
         return EMBEDDED[handle]
@@ -85,7 +85,7 @@ def fingerprint(path: Path) -> str:
 
 
 def _missing(path: Path) -> str | None:
-    """The first file that a SavedModel has and this folder has not; None if it is whole."""
+    """Find the first file that a SavedModel has and this folder lacks; None if it is complete."""
     if not (path / "saved_model.pb").is_file():
         return "saved_model.pb"
     if not (path / "variables").is_dir():  # a model without variables
@@ -98,12 +98,12 @@ def _missing(path: Path) -> str | None:
 
 
 def _complete(handle: str, path: Path, cached: Path | None = None) -> Path:
-    """The path, if a SavedModel is whole there.
+    """Return the path if it has a complete SavedModel.
 
     Args:
-      handle: for the message.
-      path: where the model should be.
-      cached: the folder of the cache in which it is, if it is in one.
+      handle: of the model, for the message.
+      path: the expected folder of the model.
+      cached: its folder in the cache, if it is there.
     """
     missing = _missing(path)
     if missing is None:
@@ -119,7 +119,7 @@ def _error(handle: str, problem: str, remedy: str = "") -> ModelError:
 
 
 def _top(folder: Path) -> Path:
-    """Where the model is in an unpacked archive; ``tar czf m.tar.gz model/`` packs its folder."""
+    """Find the model in an unpacked archive; ``tar czf m.tar.gz model/`` packs its folder."""
     below = list(folder.glob("*/saved_model.pb"))
     if len(below) == 1 and not (folder / "saved_model.pb").is_file():
         return below[0].parent
@@ -127,10 +127,10 @@ def _top(folder: Path) -> Path:
 
 
 def _resolve_hub(handle: str) -> Path:
-    """What ``hub.resolve`` does, in the same cache, but an archive that was cut off is noticed.
+    """Do what ``hub.resolve`` does, in the same cache, but notice an archive that was cut off.
 
     Hub unpacks what has arrived and keeps it for good, since neither ``http.client`` nor
-    ``tarfile`` minds if a stream ends between two members.
+    ``tarfile`` notices a stream that ends between two members.
     """
     from pipeline.models.tensorflow_import import tf  # TensorFlow takes seconds to import
 
@@ -161,7 +161,7 @@ def _resolve_hub(handle: str) -> Path:
 
 
 def _unpack(handle: str, uri: str) -> Path:
-    """The content of an archive in the cache, under the checksum of its bytes."""
+    """Unpack an archive into the cache, under the checksum of its bytes."""
     with storage.open_file(uri) as file:
         checksum = hashlib.sha256()
         while chunk := file.read(2**20):
@@ -206,7 +206,7 @@ def _extract(handle: str, file: IO[bytes], folder: Path) -> None:
 
 
 def _copy(handle: str, uri: str) -> Path:
-    """A copy of a remote folder in the cache, under a checksum of its listing."""
+    """Copy a remote folder into the cache, under a checksum of its listing."""
     prefix = uri.rstrip("/") + "/"
     files = sorted(
         (file.path, file.size_in_bytes, file.last_updated_in_seconds)
@@ -214,7 +214,7 @@ def _copy(handle: str, uri: str) -> Path:
         if not file.path.endswith("/")
     )
     if not any(path == prefix + "saved_model.pb" for path, _, _ in files):
-        # Before anything is fetched: a mistyped path may hold a terabyte of something else.
+        # Check before fetching anything: a mistyped path may hold a terabyte of something else.
         raise _error(handle, f"is not a SavedModel: no {prefix}saved_model.pb")
     if any(".." in path.split("/") for path, _, _ in files):
         raise _error(handle, "has a file that leads out of its folder")
@@ -234,7 +234,7 @@ def _copy(handle: str, uri: str) -> Path:
 
 
 def _fill_once(folder: Path, fill: Callable[[Path], None]) -> Path:
-    """The folder, filled if it is not there yet; other processes see it whole or not at all."""
+    """Fill a folder unless it exists; other processes see it as a whole or not at all."""
     if not folder.is_dir():
         temporary = Path(tempfile.mkdtemp(dir=folder.parent))
         try:

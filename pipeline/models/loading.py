@@ -74,7 +74,7 @@ def load_anew(spec: ExtractorSpec) -> Any:
 
 
 def _resolve_probed(spec: ExtractorSpec) -> Path:
-    """The folder of a model that was probed, with the same model in it."""
+    """Find the folder of a probed model, and check that it has the same model."""
     path = files.resolve(spec.handle)
     fingerprint = files.fingerprint(path)
     if fingerprint != spec.fingerprint:

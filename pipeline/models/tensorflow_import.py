@@ -1,4 +1,4 @@
-"""Imports TensorFlow, in silence and without Keras: ``from … import tf``.
+"""Imports TensorFlow silently and without Keras: ``from … import tf``.
 
 Before its log is set up, TensorFlow 2.21 prints notes on absent GPUs and CPU features past
 ``TF_CPP_MIN_LOG_LEVEL``, nine lines in front of every run. They go straight to the process's
@@ -40,11 +40,11 @@ def _without_notes() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_keras() -> Iterator[None]:
-    """Keeps TensorFlow from importing Keras, and with it matplotlib and pandas, at once.
+    """Keep TensorFlow from importing Keras at once, and with it matplotlib and pandas.
 
-    It does so to register Keras' optimizers for SavedModels that hold one, which are loaded all
-    the same, and takes another second; where that fails it goes on without a word. ``tf.keras`` is
-    there as ever when it is first used.
+    TensorFlow imports Keras to register its optimizers for SavedModels that contain one, which load
+    anyway. That takes another second; if it fails, TensorFlow silently goes on. ``tf.keras`` is
+    still imported on first use.
     """
     if "tensorflow" in sys.modules or "keras.src.optimizers" in sys.modules:
         yield
@@ -59,9 +59,9 @@ def _without_keras() -> Iterator[None]:
 with _without_notes(), _without_keras():
     import tensorflow as tf
 
-    tf.config.list_physical_devices()  # sets the devices up, with the last of the notes
+    tf.config.list_physical_devices()  # sets up the devices, with the last of the notes
 
-# Left to itself TensorFlow takes a GPU's whole memory, and a second process gets nothing.
+# By default, TensorFlow takes a GPU's whole memory, and a second process gets none.
 for _gpu in tf.config.list_physical_devices("GPU"):
     tf.config.experimental.set_memory_growth(_gpu, True)
 
@@ -80,7 +80,7 @@ MODEL_ERRORS = (
 
 
 def what_failed(error: Exception) -> str:
-    """Pick the line of an error's message that says what went wrong; TensorFlow's have pages.
+    """Pick the line of an error's message that says what went wrong; TensorFlow's are pages long.
 
     A graph's error is told after where in the graph it was, and before the node's name in ``[[``.
     """

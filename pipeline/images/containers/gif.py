@@ -60,7 +60,7 @@ def reduce_gif(data: bytes, max_pixels: int) -> Essentials:
 
 
 def _placed(gif: bytes, canvas: tuple[int, int], place: tuple[int, int]) -> Image.Image:
-    """A frame on a white canvas, as what is around it is transparent."""
+    """Place a frame on a white canvas, since the area around it is transparent."""
     image = Image.new("RGB", canvas, (255, 255, 255))
     with Image.open(io.BytesIO(gif), formats=("GIF",)) as frame:
         colors = frame.convert("RGBA")

@@ -101,7 +101,7 @@ def reduce_jpeg(data: bytes, max_pixels: int) -> Essentials:
 
 
 def _without_oddities(header: bytes, components: int) -> bytes:
-    """A header in which libjpeg finds nothing to warn of that concerns no pixel.
+    """Remove from a header what libjpeg would warn about although it affects no pixel.
 
     That is, versions of JFIF that do not exist, and color transforms that Adobe's marker does not
     have for so many components: those are taken for what libjpeg takes them for.
@@ -257,7 +257,7 @@ def _load_jpeg(data: bytes, mode: str, width: int, height: int) -> Image.Image:
 
 
 def _is_harmless(said: str, data: bytes) -> bool:
-    """Whether what libjpeg says first of a file leaves its pixels what they are."""
+    """Tell whether libjpeg's first warning about a file does not affect its pixels."""
     extraneous = _EXTRANEOUS.search(said)
     if extraneous is not None:
         count = int(extraneous[1])

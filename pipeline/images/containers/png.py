@@ -63,7 +63,7 @@ def reduce_png(data: bytes, max_pixels: int) -> Essentials:
 
 
 def _transparent_color(chunk: bytes, bits: int, color: int) -> bytes:
-    """The chunk that says which color is transparent; of less than 8 bits, as one of 8.
+    """Rewrite the chunk that names the transparent color; fewer than 8 bits become 8.
 
     Pillow compares it with samples that have been made 8-bit ones.
 

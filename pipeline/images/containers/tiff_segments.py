@@ -82,7 +82,7 @@ def _plane(
     last: int,
     rows: int,
 ) -> np.ndarray:
-    """Rows of segments: stored ones ``[segments, rows, bytes]``, strips together as one segment.
+    """Yield rows of segments as stored, ``[segments, rows, bytes]``; strips become one segment.
 
     Those that are image files become samples: ``[rows, width, bands]``.
     """
@@ -103,7 +103,7 @@ def _plane(
 
 
 def _parts(layout: Layout, planes: list[np.ndarray]) -> Iterator[tuple[int, list[np.ndarray]]]:
-    """Planes as samples ``[rows, width, bands]``, in parts that are small enough to compute with.
+    """Yield planes as samples ``[rows, width, bands]``, in parts small enough for computing.
 
     Yields:
       The first row of a part, and its samples of each plane.

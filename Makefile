@@ -1,8 +1,8 @@
 # make demo   label the embedded sample with the embedded model, then train one and label with that
-# make test   pass the tests
-# make coverage pass them, and say which lines none of them runs: twice as slow on Python 3.11
+# make test   run the tests
+# make coverage run them, and show the lines that none of them reaches: twice as slow on Python 3.11
 # make prism  build Beam's own portable runner, for the tests that run on it; needs Go
-# make airflow an environment with Airflow, for the test of the nightly DAG; Python 3.11 or newer
+# make airflow make an environment with Airflow, for the test of the nightly DAG; Python 3.11 or newer
 # make lint   formatting, lint and types
 # make lock   write into the locks what setup.py and the requirements.in files ask for; other pins stay
 # make upgrade the same, with the newest versions of everything
@@ -32,7 +32,7 @@ demo: .venv/installed
 	$(BIN)/python -m pipeline label --input sample --model demo/trained/export/* \
 		--output demo/labeled-by-trained
 
-# Each worker gets neighbors, which share models and stores, and takes over from others once it has none left.
+# Each worker gets neighboring tests, which share models and stores, and takes over others' when it is done.
 PYTEST := $(BIN)/python -m pytest -n logical --dist worksteal
 
 test: .venv/installed-tests
@@ -43,7 +43,7 @@ coverage: .venv/installed-tests
 
 prism: $(BIN)/prism
 
-# Of the version of Beam that is installed. Without cgo, as it needs no compiler of C then.
+# The same version as the installed Beam. Without cgo, it needs no C compiler.
 $(BIN)/prism: .venv/installed
 	CGO_ENABLED=0 GOBIN="$(CURDIR)/$(BIN)" go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$$( \
 		$(BIN)/python -c "import apache_beam; print(apache_beam.__version__)")

@@ -1,6 +1,6 @@
-"""The package, with the ranges it works in; ``requirements.txt`` is a lock made from them.
+"""Defines the package and its dependencies; ``requirements.txt`` is a lock made from them.
 
-Also what Dataflow's ``--setup_file`` wants: it builds this and installs it on every worker.
+Dataflow's ``--setup_file`` takes this file as well, and installs the package on every worker.
 """
 
 import re
@@ -14,7 +14,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "pipeline/__init__.py").rea
 setup(
     name="image-labeling",
     version=VERSION,
-    description="Labels images at scale with TensorFlow Hub classifiers, on Apache Beam",
+    description="Label images at scale with TensorFlow Hub classifiers, on Apache Beam",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.10,<3.14",
@@ -31,10 +31,10 @@ setup(
         # need protobufs that exclude each other.
         'apache-beam[gcp,aws]>=2.77,<2.78; python_version >= "3.11"',
         'apache-beam[gcp,aws]>=2.75,<2.77; python_version < "3.11"',
-        # No wheels for ARM on Linux, where Pillow does its work.
+        # It has no wheels for ARM on Linux; Pillow is used there.
         'cykooz-resizer>=4,<5; platform_machine != "aarch64"',
         "google-cloud-bigquery>=3.30,<4",
-        # Its versions are dates, and the last for Python 3.10 is of 2025.
+        # Its versions are dates; the last one for Python 3.10 is from 2025.
         "imagecodecs>=2025.3.30",
         "jinja2>=3.1,<4",
         "matplotlib>=3.10,<4",

@@ -8,10 +8,10 @@ of its own that reads a list of JPEG files, labels them with MobileNetV2 and wri
 
 - the whole process, start-up included, in images per second;
 - the steady rate, from the end of the first batch to the end of the last;
-- CPU time of the whole machine, in ms an image: nothing else should run;
+- CPU time of the whole machine, in ms per image: nothing else should run;
 - peak memory of the process and all its children (proportional set size, so that what they share
   counts once), sampled once a second;
-- the part of the images whose label is that of the bound.
+- the fraction of the images with the bound's label.
 
 The table is printed, and written with the raw figures to ``results.json`` and ``results.png``.
 """
@@ -181,7 +181,7 @@ def _busy_seconds() -> float:
 
 def _steady(marks: Path) -> float:
     """Images per second between the end of the first batch and that of the last; NaN if unknown."""
-    if not marks.exists():  # processes that this package starts by itself leave none
+    if not marks.exists():  # processes that this package itself starts leave none
         return math.nan
     lines = sorted(line.split() for line in marks.read_text().splitlines())
     times = [float(when) for when, _ in lines]
@@ -190,7 +190,7 @@ def _steady(marks: Path) -> float:
 
 
 def compare(runs: dict[str, list[Run]], images: int) -> list[dict[str, Any]]:
-    """One row a contender, medians over its runs."""
+    """Make one row per contender, with medians over its runs."""
     reference = runs[BOUND.name][0].labels
     bound = statistics.median(run.steady_images_per_second for run in runs[BOUND.name])
     table = []

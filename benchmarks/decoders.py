@@ -1,4 +1,4 @@
-"""Which decoder, which resizer: CPU time an image, and whether the labels stay the same.
+"""Compares decoders and resizers: CPU time per image, and whether the labels stay the same.
 
     python benchmarks/decoders.py PHOTOS MODEL [RESULTS.json]
 
@@ -176,7 +176,7 @@ WAYS: dict[str, Way] = {
 
 
 def cpu_milliseconds(way: Way, files: list[bytes]) -> tuple[float, list[np.ndarray]]:
-    """CPU time an image, of the whole process, and what was decoded."""
+    """Measure the whole process's CPU time per image; return it and what was decoded."""
     started = time.process_time()
     decoded = [way(data) for data in files]
     return (time.process_time() - started) / len(files) * 1000, decoded

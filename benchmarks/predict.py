@@ -1,4 +1,4 @@
-"""How to call the model: batch sizes, precisions, XLA, XNNPACK, on this machine's processor.
+"""Compares ways to call the model: batch sizes, precisions, XLA, XNNPACK, on this processor.
 
     python benchmarks/predict.py PHOTOS MODEL [RESULTS.json]
 
@@ -82,7 +82,7 @@ def main() -> None:
     quality: dict[str, tuple[float, float]] = {}
     for round_ in range(ROUNDS):
         for name, (predict, size, count) in ways.items():
-            predict(pixels[:size])  # compiles what is to be compiled for this size
+            predict(pixels[:size])  # compiles for this size
             cpu, started = time.process_time(), time.perf_counter()
             starts = range(0, count, size)
             classes = np.concatenate([predict(pixels[at : min(at + size, count)]) for at in starts])

@@ -1,4 +1,4 @@
-"""What becomes of the rate and the memory with more images, a slow store, and more processes.
+"""Measures rate and memory with more images, a slow store, and more processes.
 
     python benchmarks/scaling.py [--fixtures FOLDER] [--rounds 3]
 

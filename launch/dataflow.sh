@@ -6,20 +6,20 @@
 #   launch/dataflow.sh label FLAGS             start a job from this machine, and wait for it
 #   launch/dataflow.sh start [--wait] FLAGS    start a job from the template; with --wait, wait for it
 #
-# FLAGS are those of "python -m pipeline label"; start takes them as --name=value. The python is the first
-# on PATH: that of .venv/bin, once that is activated.
+# FLAGS are those of "python -m pipeline label"; start takes them as --name=value. The first python on
+# PATH runs: activate .venv first.
 #
-# What is asked for in the environment:
+# Settings in the environment:
 #   PROJECT, REGION, BUCKET   where; BUCKET without gs://
 #   GPU                       empty for CPUs, or a type, such as nvidia-tesla-t4 or nvidia-l4
-#   MACHINE                   of the workers; n2-standard-4, with a GPU n1-standard-8 (g2-standard-8 for L4)
-#   MAX_WORKERS               20; the bill is at most theirs
-#   MODEL                     for image: a SavedModel folder in the repository, to be baked in as /model
-#   NO_PUBLIC_IPS             1 for workers without addresses of their own (needs Private Google Access)
-#   SUBNETWORK                regions/REGION/subnetworks/NAME, where it is not the default one
-#   JOB_NAME                  of the job; made of the output's, so that Dataflow refuses a second job on
-#                             an output while the first is at work
-#   SERVICE_ACCOUNT           that the workers run as, where it is not Compute Engine's own
+#   MACHINE                   type of the workers; n2-standard-4, with a GPU n1-standard-8 (L4: g2-standard-8)
+#   MAX_WORKERS               20; limits the bill
+#   MODEL                     for image: a SavedModel folder in the repository, which becomes /model
+#   NO_PUBLIC_IPS             1 for workers without public addresses (needs Private Google Access)
+#   SUBNETWORK                regions/REGION/subnetworks/NAME, if it is not the default one
+#   JOB_NAME                  name of the job; by default made from the output's, so that Dataflow refuses
+#                             a second job on an output while the first one runs
+#   SERVICE_ACCOUNT           account of the workers, if it is not Compute Engine's default
 set -eu
 
 : "${PROJECT:?is not set: the project that pays}"
@@ -39,7 +39,7 @@ IMAGE=${IMAGE:-$REGION-docker.pkg.dev/$PROJECT/image-labeling/$kind:latest}
 TEMPLATE=gs://$BUCKET/templates/image-labeling-$kind.json
 here=$(cd "$(dirname "$0")" && pwd)
 
-# What makes a worker right, as flags of Beam; one a line.
+# Beam's flags for the workers, one per line.
 worker_flags() {
     # The image has Python, every package and this one: nothing is installed when a worker starts.
     echo "--sdk_container_image=$IMAGE"
@@ -55,10 +55,10 @@ worker_flags() {
     # As many workers as keep up with the work, and no more than these.
     echo "--autoscaling_algorithm=THROUGHPUT_BASED"
     echo "--max_num_workers=$MAX_WORKERS"
-    # By which the bill tells these jobs from others.
+    # Tells these jobs from others on the bill.
     echo "--labels=app=image-labeling"
     if [ -n "$GPU" ]; then
-        # For the whole job: a hint at one step would tear decoding and predicting apart.
+        # For the whole job: a hint at one step would separate decoding and predicting.
         echo "--dataflow_service_options=worker_accelerator=type:$GPU;count:1;install-nvidia-driver"
     fi
     if [ -n "${NO_PUBLIC_IPS:-}" ]; then
@@ -73,7 +73,7 @@ worker_flags() {
 }
 
 build_image() {
-    # Cloud Build is given the Dockerfile's arguments by a configuration, which gcloud reads here.
+    # Cloud Build takes the Dockerfile's arguments from a configuration, which gcloud reads here.
     gcloud builds submit "$here/.." --project="$PROJECT" --region="$REGION" --config=/dev/stdin <<END
 steps:
   - name: gcr.io/cloud-builders/docker
@@ -88,7 +88,7 @@ publish_template() {
         --sdk-language=PYTHON --metadata-file="$here/flex_template.json"
 }
 
-# The folder that FLAGS name for the results; none if they are in a --config.
+# Print the output folder in FLAGS; nothing if it is in a --config.
 output_of() {
     output=
     while [ $# -gt 0 ]; do
@@ -101,7 +101,7 @@ output_of() {
     echo "${output%/}"
 }
 
-# A name for the job of FLAGS: the same for the same output.
+# Print a name for the job of FLAGS: the same for the same output.
 job_name() {
     output=$(output_of "$@")
     echo "${JOB_NAME:-label-$(printf %s "${output:-$*}" | cksum | cut -d ' ' -f 1)}"
@@ -109,7 +109,7 @@ job_name() {
 
 label() {
     job=$(job_name "$@")
-    # "$@" comes first, so that what is on the command line can be told from what is added.
+    # "$@" comes first, so that the command line's flags can be told from those added here.
     set -- "$@" --runner=DataflowRunner "--project=$PROJECT" "--region=$REGION" \
         "--job_name=$job" "--temp_location=gs://$BUCKET/tmp" \
         "--staging_location=gs://$BUCKET/staging"
@@ -124,7 +124,7 @@ END
     exec python -m pipeline label "$@"
 }
 
-# One flag, --name=value or --name, as the template's parameter name=value.
+# Turn a flag, --name=value or --name, into the template's parameter name=value.
 parameter() {
     case $1 in
         *"~"*)
@@ -170,7 +170,7 @@ start() {
     else
         added=--additional-experiments=no_use_multiple_sdk_containers
     fi
-    # Values may have commas in them, so parameters are told apart by tildes.
+    # Values may contain commas, so tildes separate parameters.
     set -- "$job" --project="$PROJECT" --region="$REGION" \
         --template-file-gcs-location="$TEMPLATE" --parameters="^~^$parameters" \
         --worker-machine-type="$MACHINE" --max-workers="$MAX_WORKERS" \
@@ -192,7 +192,7 @@ start() {
     fi
 }
 
-# Say how far the job is, every half a minute, until it ends; then what a run here ends with.
+# Report the job's progress every half a minute until it ends; then print a local run's last lines.
 wait_for() {
     echo "waiting; Ctrl-C does not stop the job, this does:" \
         "gcloud dataflow jobs cancel $1 --region=$REGION --project=$PROJECT" >&2

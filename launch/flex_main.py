@@ -1,4 +1,4 @@
-"""Runs the label command with the parameters of the flex template, in the template's launcher.
+"""Runs the label command with the flex template's parameters, in the template's launcher.
 
 A parameter that is true becomes a switch; one that is false or empty is left out.
 """
@@ -22,7 +22,7 @@ def arguments(parameters: list[str], image: str) -> list[str]:
         *label_arguments(parameters),
         f"--sdk_container_image={image}",
         "--sdk_location=container",
-        # The image, the model, and what is decoded ahead; gcloud has no flag for it.
+        # For the image, the model, and images decoded ahead; gcloud has no flag for it.
         "--disk_size_gb=50",
         # Bundles at a time: one predicts while others wait for images.
         "--number_of_worker_harness_threads=4",

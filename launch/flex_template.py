@@ -13,7 +13,7 @@ labeled or failed with a reason."""
 
 
 def metadata() -> dict:
-    """The content of ``flex_template.json``."""
+    """Make the content of ``flex_template.json``."""
     return {
         "name": "Image labeling",
         "description": DESCRIPTION,
@@ -22,7 +22,7 @@ def metadata() -> dict:
                 "name": flag.name,
                 "label": flag.name.replace("_", " ").capitalize(),
                 "helpText": flag.explanation,
-                "isOptional": True,  # as --config may have any of them
+                "isOptional": True,  # since --config may have any of them
                 "paramType": "TEXT",
                 **({"regexes": ["^(true|false)?$"]} if flag.is_switch else {}),
             }

@@ -1,1 +1,1 @@
-"""Scripts for those who work on this package; no worker gets them."""
+"""Scripts for developers of this package; workers do not get them."""

@@ -4,8 +4,8 @@ Every contender is a program of its own, in the environment of its own lock:
 
     CONTENDER.py LIST MODEL ROWS [FLAG …]
 
-``LIST`` is a text file with one path a line, ``MODEL`` the folder of a SavedModel; it writes
-``ROWS``, one ``{"image": path, "class_id": n}`` a line. Where the engine lets it, it decodes with
+``LIST`` is a text file with one path per line, ``MODEL`` the folder of a SavedModel; it writes
+``ROWS``, one ``{"image": path, "class_id": n}`` per line. Where the engine lets it, it decodes with
 ``decode`` and calls the model in batches of ``BATCH_SIZE`` through ``load``.
 """
 
@@ -35,7 +35,7 @@ def arguments() -> tuple[list[str], str, str]:
 
 
 def decode(path: str) -> np.ndarray:
-    """The pixels of a file, uint8 ``[224, 224, 3]``: the best that is to be had with Pillow.
+    """Decode a file to uint8 ``[224, 224, 3]``, in the best way with Pillow.
 
     Where the environment has ``BENCHMARK_DECODE=package``, this package's own, which gives the same
     labels in half the time.

@@ -3,8 +3,8 @@
 Only paths go in and rows come out of ``map_batches``. Within a call of 1,024 paths four threads
 decode two model batches ahead of the prediction, which TensorFlow spreads over both cores.
 
-Tried, one run each of 402 photographs on two cores that others used a little too, in seconds for
-the whole process and images a second after the first batch: this, 27.2 and 128; two threads and
+Tried, one run each of 402 photographs on two cores with a little other load, in seconds for
+the whole process and images per second after the first batch: this, 27.2 and 128; two threads and
 calls of 256, 26.7 and 94; two actors of one TensorFlow thread each, 34.3 and 78, as each imports
 TensorFlow and loads the model for itself. No prestarted workers: no gain. Two thirds of the time
 for 1,005 photographs pass before the first batch is done, in starting Ray and its workers.

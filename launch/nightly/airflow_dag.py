@@ -1,6 +1,6 @@
-"""Every night at two: labels what is new in a bucket, on Dataflow, from the flex template.
+"""Labels what is new in a bucket every night at two, on Dataflow, from the flex template.
 
-Airflow's variables, as JSON in ``image_labeling``, say where and what:
+The Airflow variable ``image_labeling`` has the settings, as JSON:
 
     {"project": "my-project", "region": "europe-west1", "bucket": "my-bucket",
      "input": "gs://my-bucket/photos", "model": "gs://my-bucket/models/mobilenet_v2",
@@ -20,12 +20,12 @@ SETTINGS = "var.json.image_labeling"
 
 
 def setting(name: str) -> str:
-    """A setting, looked up when the task runs."""
+    """Return a template for a setting, which is looked up when the task runs."""
     return f"{{{{ {SETTINGS}.{name} }}}}"
 
 
 def report_failure(context: dict[str, Any]) -> None:
-    """Say which night failed, and where its log is; put your pager's call here."""
+    """Log which night failed, and where its log is; call your pager here."""
     task = context["task_instance"]
     logging.getLogger(__name__).error(
         "labeling failed in the night of %s: %s", context.get("logical_date"), task.log_url
@@ -37,9 +37,9 @@ with DAG(
     description="Labels the images that are new since last night",
     schedule="0 2 * * *",
     start_date=datetime(2026, 1, 1),
-    # A night that was missed is made up for by the next: it labels all that is new.
+    # The next night makes up for a missed one: it labels all that is new.
     catchup=False,
-    # None begins while another is at work.
+    # No run begins while another one is running.
     max_active_runs=1,
     on_failure_callback=report_failure,
     tags=["labeling"],
@@ -48,10 +48,10 @@ with DAG(
         task_id="label",
         project_id=setting("project"),
         location=setting("region"),
-        # Dataflow refuses a second job of a name while the first is at work. So the name is the
-        # same every night, and nothing is put behind it.
+        # Dataflow refuses a second job of the same name while the first one runs. So the name is
+        # the same every night, without a suffix.
         append_job_name=False,
-        # What has been labeled before the failure is kept, and the next attempt goes on with it.
+        # What was labeled before the failure is kept, and the next attempt resumes it.
         retries=2,
         retry_delay=timedelta(minutes=10),
         wait_until_finished=True,
@@ -73,7 +73,7 @@ with DAG(
                     "tempLocation": f"gs://{setting('bucket')}/tmp",
                     "stagingLocation": f"gs://{setting('bucket')}/staging",
                     "serviceAccountEmail": setting("service_account"),
-                    # One process, and one model, on a worker.
+                    # One process and one model per worker.
                     "additionalExperiments": ["no_use_multiple_sdk_containers"],
                     "additionalUserLabels": {"app": "image-labeling"},
                 },

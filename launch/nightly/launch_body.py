@@ -1,8 +1,8 @@
-"""Prints what starts the flex template: the body of Dataflow's ``flexTemplates:launch``.
+"""Prints the body of Dataflow's ``flexTemplates:launch``, which starts the flex template.
 
     launch_body.py JOB_NAME --name=value …
 
-Where and on what is in the environment, as ``scheduler.sh`` says. Needs nothing but Python.
+The other settings are in the environment, as ``scheduler.sh`` says. This needs only Python.
 """
 
 import json
@@ -11,7 +11,7 @@ import sys
 
 
 def body(job: str, flags: list[str]) -> dict:
-    """The body, with ``--incremental`` added to the flags.
+    """Make the body, with ``--incremental`` added to the flags.
 
     Raises:
       SystemExit: a flag is not of the form ``--name=value`` or ``--name``, or is given twice.

@@ -1,24 +1,24 @@
 #!/bin/sh
 # Every night at two, on Google Cloud: Cloud Scheduler starts the flex template of launch/dataflow.sh.
 #
-#   launch/nightly/scheduler.sh apply FLAGS    create the schedule, or change it
+#   launch/nightly/scheduler.sh apply FLAGS    create or change the schedule
 #   launch/nightly/scheduler.sh run            start a night now
 #   launch/nightly/scheduler.sh delete         remove the schedule, if there is one
-#   launch/nightly/scheduler.sh alert          be told of nights that fail (CHANNEL); likewise
+#   launch/nightly/scheduler.sh alert          create or change the alert for failed nights (CHANNEL)
 #
 # FLAGS are those of "python -m pipeline label", as --name=value; --incremental is added.
 #
-# A second night does not begin while one is at work: Dataflow refuses a job whose name another has.
-# What a night leaves undone when it fails, the next one does.
+# A second night does not begin while one is running: Dataflow refuses a second job of the same name.
+# What a failed night leaves undone, the next one does.
 #
-# What is asked for in the environment: PROJECT, REGION, BUCKET, GPU, MACHINE, MAX_WORKERS,
+# Settings in the environment: PROJECT, REGION, BUCKET, GPU, MACHINE, MAX_WORKERS,
 # NO_PUBLIC_IPS, SUBNETWORK and SERVICE_ACCOUNT as in launch/dataflow.sh, and
-#   SCHEDULER_ACCOUNT   that starts the job; SERVICE_ACCOUNT, if it is not set
+#   SCHEDULER_ACCOUNT   account that starts the job; SERVICE_ACCOUNT by default
 #   SCHEDULE            '0 2 * * *'
 #   TIME_ZONE           Etc/UTC
-#   CHANNEL             of Cloud Monitoring, for alert: projects/PROJECT/notificationChannels/ID
+#   CHANNEL             for alert, in Cloud Monitoring: projects/PROJECT/notificationChannels/ID
 #
-# The least that the accounts need:
+# The minimal roles of the accounts:
 #   SCHEDULER_ACCOUNT   roles/dataflow.developer in the project, roles/iam.serviceAccountUser on
 #                       SERVICE_ACCOUNT, roles/storage.objectViewer on BUCKET (the template)
 #   SERVICE_ACCOUNT     roles/dataflow.worker in the project, roles/storage.objectViewer on the bucket of

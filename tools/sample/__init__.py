@@ -1,1 +1,1 @@
-"""What makes ``pipeline/sample``: the drawings, and the small models trained on them."""
+"""Makes ``pipeline/sample``: the drawings, and the small models trained on them."""

@@ -1,4 +1,4 @@
-"""Draws the sample's images: ten kinds of thing, never twice the same.
+"""Draws the sample's images: ten kinds of things, never the same twice.
 
 A drawing is made in a square of [-1, 1] × [-1, 1], y down, with flat colors and no outline, then
 scaled, turned, put somewhere on a busy background, and given a photograph's noise and blur.
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 Color = tuple[int, int, int]
 
-# Drawn at several times the size and reduced, since PIL's polygons have stairs for edges.
+# Drawn at several times the size and reduced, since PIL's polygons have jagged edges.
 _OVERSAMPLING = 3
 
 
@@ -59,7 +59,7 @@ class Pen:
 
 
 def draw(label: str, rng: np.random.Generator, size: int) -> Image.Image:
-    """A picture of something.
+    """Draw a picture of something.
 
     Args:
       label: a key of ``DRAWINGS``.
@@ -90,7 +90,7 @@ def draw(label: str, rng: np.random.Generator, size: int) -> Image.Image:
 
 
 def _background(rng: np.random.Generator, size: int) -> Image.Image:
-    """A gradient, perhaps with stripes or dots that belong to nothing."""
+    """Draw a gradient, perhaps with unrelated stripes or dots."""
     across, down = np.meshgrid(*[np.linspace(0, 1, size)] * 2)
     angle = rng.uniform(0, 2 * math.pi)
     ramp = across * math.cos(angle) + down * math.sin(angle)
@@ -115,7 +115,7 @@ def _background(rng: np.random.Generator, size: int) -> Image.Image:
 
 
 def _photographed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """With the light, blur and noise of a camera."""
+    """Add the light, blur and noise of a camera."""
     if rng.random() < 0.4:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.3) * image.width / 224))
     pixels = np.asarray(image, np.float32) * rng.uniform(0.7, 1.15) + rng.uniform(-15, 15)

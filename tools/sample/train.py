@@ -1,7 +1,7 @@
 """Trains the sample's model on drawn images and saves it: ``python -m tools.sample.train``.
 
 A network of depthwise separable convolutions as in MobileNet (arXiv:1704.04861), small enough to
-be part of the package. With the same packages on the same machine the result is the same.
+be part of the package. The same packages on the same machine give the same result.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.models.tensorflow_import import tf  # isort: split
 
-import tf_keras  # after TensorFlow, whose notes are kept off the console
+import tf_keras  # after TensorFlow, whose notes are suppressed
 from tf_keras import layers
 
 from pipeline.sample import FEATURES_DIR, MODEL_DIR
@@ -33,20 +33,20 @@ HELD_OUT_SEED = 1
 
 
 def draw_pixels(seed: tuple[int, int]) -> np.ndarray:
-    """One image, its class going round with the seed's second number; uint8 ``[SIZE, SIZE, 3]``."""
+    """Draw an image, uint8 ``[SIZE, SIZE, 3]``; its class cycles with the seed's second number."""
     label = LABELS[seed[1] % len(LABELS)]
     return np.asarray(draw(label, np.random.default_rng(seed), SIZE))
 
 
 def draw_all(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images, uint8 ``[count, SIZE, SIZE, 3]``, and their classes, int ``[count]``."""
+    """Draw images, uint8 ``[count, SIZE, SIZE, 3]``, and classes for them, int ``[count]``."""
     with multiprocessing.get_context("spawn").Pool() as pool:
         images = pool.map(draw_pixels, [(seed, n) for n in range(count)], chunksize=100)
     return np.stack(images), np.arange(count) % len(LABELS)
 
 
 def build() -> tf_keras.Model:
-    """The network: float32 ``[N, SIZE, SIZE, 3]`` in [0, 1] → logits ``[N, classes]``."""
+    """Make the network: float32 ``[N, SIZE, SIZE, 3]`` in [0, 1] → logits ``[N, classes]``."""
     images = tf_keras.Input((SIZE, SIZE, 3))
     x = images
     for filters in (16, 32, 64, 96, 128):
@@ -71,7 +71,7 @@ def save(model: tf_keras.Model) -> None:
 
 
 def _save(folder: Path, model: tf_keras.Model, output: str) -> None:
-    """Write a SavedModel as TensorFlow Hub has them: callable, trainable, with one signature."""
+    """Write a SavedModel like TensorFlow Hub's: callable, trainable, with one signature."""
     module = tf.train.Checkpoint(
         variables=model.variables,
         trainable_variables=model.trainable_variables,
@@ -91,11 +91,11 @@ def _save(folder: Path, model: tf_keras.Model, output: str) -> None:
         signatures=signature,
         options=tf.saved_model.SaveOptions(save_debug_info=False),
     )
-    (folder / "fingerprint.pb").unlink(missing_ok=True)  # TensorFlow's own, a new one each time
+    (folder / "fingerprint.pb").unlink(missing_ok=True)  # TensorFlow's, new each time
 
 
 def main() -> None:
-    """Draw, train, say how good it is, save."""
+    """Draw, train, report the accuracy, and save."""
     tf_keras.utils.set_random_seed(0)
     tf.config.experimental.enable_op_determinism()
     print(f"drawing {TRAIN_IMAGES + HELD_OUT_IMAGES} images")

@@ -1,7 +1,7 @@
 """Writes the sample's images: ``python -m tools.sample.write_images``.
 
-Class folders with drawings that the model has not seen, in all sizes and formats, and three files
-as every large collection has them: empty, cut off, and a web page under an image's name.
+Class folders with drawings that the model has not seen, in all sizes and formats, and three bad
+files as in every large collection: empty, cut off, and a web page under an image's name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FORMATS = {"png": {"optimize": True}, "webp": {"quality": 80}, "gif": {}, "jpg":
 
 
 def encode(label: str, number: int) -> tuple[str, bytes]:
-    """The suffix and content of an image file."""
+    """Make the suffix and content of an image file."""
     rng = np.random.default_rng((SEED, LABELS.index(label), number))
     suffix = [*FORMATS][min(number, len(FORMATS) - 1)]
     size = 128 if suffix in ("png", "gif") else int(rng.integers(180, 300))  # noise packs badly

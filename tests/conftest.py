@@ -12,7 +12,7 @@ os.environ["TF_ONEDNN_USE_SYSTEM_ALLOCATOR"] = "1"
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_cache_of_the_users(tmp_path_factory):
-    """No test reads or changes what the person who runs it has in the cache."""
+    """Keep tests from reading or changing the cache of the person who runs them."""
     patch = pytest.MonkeyPatch()
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     patch.delenv("TFHUB_CACHE_DIR", raising=False)
@@ -22,7 +22,7 @@ def _no_cache_of_the_users(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def fixtures():
-    """The folder with real weights and photographs, where there is one."""
+    """The folder with real weights and photographs, if there is one."""
     folder = Path(os.environ.get("LABELING_FIXTURES") or ROOT.parent / "shared" / "fixtures")
     if not (folder / "photos" / "truth.csv").is_file():
         pytest.skip(f"real weights and photographs are not in LABELING_FIXTURES ({folder})")

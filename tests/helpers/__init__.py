@@ -1,4 +1,4 @@
-"""What tests of several rooms need: models, images, servers, stores, and runs of the jobs."""
+"""What tests of several rooms share: models, images, servers, stores, and runs of the jobs."""
 
 from pathlib import Path
 

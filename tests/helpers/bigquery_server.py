@@ -1,6 +1,6 @@
-"""What of BigQuery's REST interface the client calls here: it records, and answers by the book.
+"""The part of BigQuery's REST interface that the client calls here: it records and answers calls.
 
-It is no BigQuery: it reads no SQL, and knows of values only what their columns' types say.
+It is not BigQuery: it reads no SQL, and checks values only against their columns' types.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def table(name: str, fields: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _check(row: dict[str, Any], fields: list[dict[str, Any]]) -> None:
-    """As a load does: no column that the schema lacks, and no value of another type."""
+    """Check rows as a load does: no column that the schema lacks, no value of another type."""
     types = {field["name"]: field for field in fields}
     assert row.keys() <= types.keys()
     for name, value in row.items():
@@ -143,7 +143,7 @@ def _check(row: dict[str, Any], fields: list[dict[str, Any]]) -> None:
 
 @contextlib.contextmanager
 def bigquery_server() -> Iterator[BigQuery]:
-    """While in here, Google's client talks to what this yields."""
+    """While in this context, Google's client talks to what this yields."""
     service = BigQuery()
     server = Server(("127.0.0.1", 0), _handler(service))
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))

@@ -1,4 +1,4 @@
-"""Emulated object stores of Google and Amazon, and a proxy that makes them bad."""
+"""Emulated object stores of Google and Amazon, and a proxy that makes them fail."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class Emulator:
 
     @contextlib.contextmanager
     def reached_at(self, url: str) -> Iterator[list[str]]:
-        """While in here, Beam looks for the store at ``url``, given the flags that this yields."""
+        """While in this context, Beam finds the store at ``url``, with the flags that this yields."""
         with pytest.MonkeyPatch.context() as patch:
             if self.scheme == "gs":
                 patch.setenv("STORAGE_EMULATOR_HOST", url)
-                # Beam asks for credentials once a process, for half a minute if there are none.
+                # Beam asks for credentials once per process, for half a minute if there are none.
                 patch.setattr(auth._Credentials, "_credentials_init", True)
                 patch.setattr(auth._Credentials, "_credentials", None)
                 yield []

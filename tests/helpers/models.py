@@ -1,4 +1,4 @@
-"""Small real SavedModels, whose answers can be foretold."""
+"""Small real SavedModels with predictable answers."""
 
 from __future__ import annotations
 

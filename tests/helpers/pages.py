@@ -1,4 +1,4 @@
-"""The pages of both jobs, taken apart; and runs that were never run, for the page to be made of."""
+"""Parses the pages of both jobs, and makes up runs from which a page can be made."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Runs of the label job, and what they have written."""
+"""Runs of the label job, and what they write."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ def summary(output):
 
 
 def write_colors(folder, count=3):
-    """Images of one color each, in turn; their number is returned."""
+    """Write images of one color each, in turn; return their number."""
     folder.mkdir(parents=True, exist_ok=True)
     for n in range(count):
         color = list(COLORS)[n % 3]

@@ -21,7 +21,7 @@ from pipeline.storage.read import read_bytes
 
 
 def make(folder, *names):
-    """Empty files below a folder, which is made, too, and returned."""
+    """Make empty files below a folder, and the folder; return it."""
     folder.mkdir(exist_ok=True)
     for name in names:
         path = folder / name

@@ -108,7 +108,7 @@ def test_columns_of_a_list_are_carried_into_the_rows(tmp_path, color_model):
     assert labeled == {"red": ("000", "0"), "green": ("001", "1"), "blue": ("002", "0")}
     [failed] = rows(tmp_path / "out", "failures")
     assert (failed["reason"], failed["id"]) == ("not_found", "007")
-    # The rows of a list are an --input, too: here those that failed.
+    # The rows of a run are also an --input: here the failed ones.
     again = tmp_path / "out" / "failures-00000-of-00001.jsonl"
     assert run(input=again, model=color_model, output=tmp_path / "again", carry="id") == 1
     assert rows(tmp_path / "again", "failures")[0]["id"] == "007"
@@ -255,7 +255,7 @@ def test_columns_that_would_be_others_in_a_tf_example(capsys, name):
 
 
 def mistakes(tmp_path, color_model):
-    """Wrong arguments, and what is to be said of them."""
+    """Wrong arguments, and the messages about them."""
     photos = write_colors(tmp_path / "p")
     (tmp_path / "none").mkdir()
     (tmp_path / "used").mkdir()

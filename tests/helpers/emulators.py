@@ -58,7 +58,7 @@ class Emulator:
 
     @contextlib.contextmanager
     def reached_at(self, url: str) -> Iterator[list[str]]:
-        """While in this context, Beam finds the store at ``url``, with the flags that this yields."""
+        """In this context, Beam finds the store at ``url``, with the flags that this yields."""
         with pytest.MonkeyPatch.context() as patch:
             if self.scheme == "gs":
                 patch.setenv("STORAGE_EMULATOR_HOST", url)

@@ -18,13 +18,38 @@ from typing import Any
 import numpy as np
 
 import pipeline
-from pipeline.errors import RunError
+from pipeline.errors import InputError, ModelError, RunError
 from pipeline.finetune.networks import Head
+from pipeline.models.label_files import format_labels
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.models.spec import ExtractorSpec
 from pipeline.models.tensorflow_import import tf
 
 EXAMPLES_SIGNATURE = "serving_examples"
+
+
+def check(labels: Sequence[str], spec: ExtractorSpec) -> None:
+    """Refuse what could be trained, but not exported.
+
+    Args:
+      labels: names of the classes.
+      spec: of the extractor.
+
+    Raises:
+      InputError: a class has a name that ``label`` would not read back.
+      ModelError: the extractor takes batches of one size only.
+    """
+    try:
+        format_labels(labels)
+    except ValueError as error:
+        raise InputError(str(error), subject="input", remedy="rename the class") from error
+    if spec.batch is not None:
+        raise ModelError(
+            f"takes batches of {spec.batch} images and no others, and so would the export",
+            subject="model",
+            given=spec.handle,
+            remedy="give one that takes any number of images",
+        )
 
 
 class Classifier(tf.Module):
@@ -90,10 +115,31 @@ def save(classifier: Classifier, folder: Path, labels: Sequence[str], spec: Extr
         options=tf.saved_model.SaveOptions(save_debug_info=False),
     )
     (folder / "fingerprint.pb").unlink(missing_ok=True)  # TensorFlow's, new each time
+    _rename_assets(folder, ("labels.txt", "preprocessing.json"))
     assets = folder / "assets"
     assets.mkdir(exist_ok=True)
-    (assets / "labels.txt").write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+    (assets / "labels.txt").write_bytes(format_labels(labels))
     Preprocessing(spec.height, spec.width, spec.resample, "probabilities").write(folder)
+
+
+def _rename_assets(folder: Path, reserved: Sequence[str]) -> None:
+    """Give assets of the base model other names, where the export has files of its own.
+
+    A table of the base's, say, is filled from its ``labels.txt`` whenever the export is loaded.
+    """
+    # Not before ``tensorflow_import``, which sees to TensorFlow's notes.
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    path = folder / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for asset in model.meta_graphs[0].asset_file_def:
+        if asset.filename in reserved:
+            old = folder / "assets" / asset.filename
+            new = old.with_name(f"base_{old.name}")
+            while new.exists():
+                new = new.with_name(f"base_{new.name}")
+            asset.filename = old.rename(new).name
+    path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 class Verifier:

@@ -147,6 +147,7 @@ def check(config: FinetuneConfig) -> Run:
             f"warning: --model {config.model} looks like a classifier; it works, but a model's "
             "feature vector is a better base than its classes"
         )
+    export.check(survey.labels, spec)
     if config.unfreeze:
         WholeNetwork(spec, Head(spec.outputs, len(survey.labels)))  # raises if it cannot be trained
     return Run(config, inputs, survey, spec, output, new_run_id(started), started)

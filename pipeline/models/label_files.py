@@ -15,6 +15,7 @@ it is refused: the right number of lines is not the right names.
 from __future__ import annotations
 
 import ast
+import contextlib
 import csv
 import io
 import json
@@ -55,6 +56,33 @@ def parse_labels(data: bytes) -> tuple[str, ...]:
         if "\n" in name.strip() or "\r" in name.strip():
             raise ValueError(f"the name of class {number} has a line break in it: {name!r}")
     return tuple(name.strip() for name in names)
+
+
+def format_labels(names: Sequence[str]) -> bytes:
+    """Write class names as a file that ``parse_labels`` reads back exactly.
+
+    They are one per line, as everything reads them, unless they look like another format then, as
+    "0: cat" does; those are a JSON list.
+
+    Args:
+      names: in the order of their indices.
+
+    Raises:
+      ValueError: no such file has these names; the message says which one is wrong.
+    """
+    for name in names:
+        if name != name.strip() or not name:
+            raise ValueError(f"the class name {name!r} is empty, or has spaces around it")
+        if "\n" in name or "\r" in name:
+            raise ValueError(f"the class name {name!r} has a line break in it")
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            raise ValueError(f"the class name {name!r} cannot be written as UTF-8")
+    for text in ("\n".join(names), json.dumps(names, ensure_ascii=False)):
+        data = f"{text}\n".encode()
+        with contextlib.suppress(ValueError):
+            if parse_labels(data) == tuple(names):
+                return data
+    raise ValueError(f"the class names {', '.join(map(repr, names[:3]))} … cannot be read back")
 
 
 def _decode(data: bytes) -> str:

@@ -1,8 +1,11 @@
 import json
+import re
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from pipeline.models.label_files import parse_labels
+from pipeline.models.label_files import format_labels, parse_labels
 
 NAMES = ("tench, Tinca tinca", "goldfish", "crane", "crane", "maillot: tank suit", "l'été")
 
@@ -93,6 +96,48 @@ def test_an_empty_line_in_the_middle_stays_a_class():
 def test_what_does_not_hold_to_its_format_is_refused(content, problem):
     with pytest.raises(ValueError, match=problem):
         parse_labels(content.encode())
+
+
+@given(st.lists(st.text(st.characters()), min_size=2))
+@example(["0: cat", "1: dog"])
+@example(['["a"', "b"])
+@example(["n01440764 x", "n01440765 y"])
+@example(["\ufeffa", "b"])
+@example(["a", "b\x1a"])
+@example(["\udc80", "a"])
+@example(["id,name", "0,a"])
+@example(["names: [a", "b]"])
+@example(["'a',", "'b',"])
+@example(["item {", "name: 'x'"])
+def test_what_is_written_is_read_back_or_refused(names):
+    try:
+        data = format_labels(names)
+    except ValueError:
+        assert any(name != name.strip() or not name for name in names) or re.search(
+            "[\n\r\ud800-\udfff]", "".join(names)
+        )
+    else:
+        assert parse_labels(data) == tuple(names)
+
+
+def test_names_that_look_like_no_format_are_written_one_per_line():
+    names = ("n01440764", "tench, Tinca tinca", "l'été", "maillot: tank suit")
+    assert format_labels(names).decode() == "".join(f"{name}\n" for name in names)
+    assert format_labels(["0: cat", "1: dog"]) == b'["0: cat", "1: dog"]\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("", "'' is empty, or has spaces around it"),
+        (" a", "' a' is empty, or has spaces around it"),
+        ("a\nb", r"'a\\nb' has a line break in it"),
+        ("\udc80", r"'\\udc80' cannot be written as UTF-8"),
+    ],
+)
+def test_names_that_would_not_be_read_back(name, problem):
+    with pytest.raises(ValueError, match=problem):
+        format_labels(["b", name])
 
 
 def test_a_file_without_names():

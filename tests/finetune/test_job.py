@@ -319,7 +319,7 @@ def test_mistakes_are_one_line_before_anything_is_computed(
         ({"input": tmp_path / "few"}, "only the class 'red' found"),
         ({"input": tmp_path / "absent"}, "there is no such file or folder"),
         ({"model": tmp_path / "absent"}, "there is no such folder"),
-        ({"model": no_model}, "a feature extractor [2, features]"),
+        ({"model": no_model}, "a feature extractor float [N, features]"),
         ({"output": tmp_path / "used"}, "already has results of a run"),
         ({"min_accuracy": 2}, "--min_accuracy: 2 is not between 0 and 1"),
         ({"learning_rate": 0}, "--learning_rate: 0 is not between 0 and 1"),

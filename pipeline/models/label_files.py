@@ -1,4 +1,4 @@
-"""Files of class names, in the formats that people have; without TensorFlow and Beam.
+"""Parses files of class names in the common formats. No TensorFlow, no Beam.
 
     tench                            one name per line
     0:tench · 0,tench · 0 tench      an index and a name per line, in any order
@@ -8,8 +8,8 @@
     id,name                          CSV or TSV with a header
     names: [tench, …]                YAML, as trainers of detectors have it
 
-The format is told by the content, not by its suffix. What looks like a format but does not hold to
-it is refused: the right number of lines is not the right names.
+The content decides the format, not the suffix. A file that looks like a format but breaks its rules
+is refused: the right number of lines does not mean the right names.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _LABEL_MAP = re.compile(r"item\s*\{.*\b(name|display_name|id)\s*:", re.DOTALL)
 
 
 def parse_labels(data: bytes) -> tuple[str, ...]:
-    """Class names in the order of their indices.
+    """Parse class names, in the order of their indices.
 
     Args:
       data: the content of a file.
 
     Raises:
-      ValueError: it is in no format that is known, or not as its format has it; the message says
-        which format was seen, and what is wrong.
+      ValueError: it is in no known format, or breaks the rules of its format; the message says
+        which format it seems to be, and what is wrong.
     """
     text = _decode(data).strip("\n\r\t\f\v \x1a")
     if not text:
@@ -100,7 +100,7 @@ def _decode(data: bytes) -> str:
 
 
 def _from_literal(text: str) -> list[str] | None:
-    """Names in JSON or in Python's notation; None if the text is in neither."""
+    """Parse names in JSON or Python's notation; return None if the text is in neither."""
     if text[0] not in "[{":
         return None
     try:
@@ -151,7 +151,7 @@ def _from_objects(values: Sequence[Mapping[str, Any]], format_: str) -> list[str
 
 
 def _name(value: Any, format_: str) -> str:
-    """A name, or the last of an id and a name, as Keras' list of ImageNet's classes has them."""
+    """Return a name, or the last of an id and a name, as in Keras' list of ImageNet's classes."""
     if isinstance(value, (list, tuple)) and value and all(isinstance(x, str) for x in value):
         value = value[-1]
     if isinstance(value, bool) or not isinstance(value, (str, int)):
@@ -167,10 +167,10 @@ def _index(value: Any) -> int | None:
 
 
 def _in_order(indices: Sequence[int | None], names: Sequence[str], format_: str) -> list[str]:
-    """Names sorted by indices, which count from 0 or from 1.
+    """Sort names by indices, which count from 0 or from 1.
 
     Raises:
-      ValueError: there are gaps between them, or doubles.
+      ValueError: the indices have gaps or duplicates.
     """
     pairs = sorted(
         (index, name) for index, name in zip(indices, names, strict=True) if index is not None
@@ -222,7 +222,7 @@ def _from_yaml(text: str) -> list[str]:
 
 
 def _from_table(lines: Sequence[str]) -> list[str] | None:
-    """Names in a table with a header that says which column has them; None if it is no table."""
+    """Parse names in a table whose header says which column has them; None if it is no table."""
     for delimiter in (",", "\t", ";"):
         rows = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter))
         header = [cell.strip().lower() for cell in rows[0]]

@@ -241,7 +241,7 @@ def _call(
     images: Sequence[np.ndarray] | np.ndarray,
     batch: int | None,
 ) -> list[np.ndarray]:
-    """The outputs of a function for some images, the first of them checked.
+    """Call a function on some images; check its first output.
 
     Args:
       function: from an array of N images to tensors.
@@ -266,7 +266,7 @@ def _call(
 
 
 def _checked(answers: Sequence[np.ndarray] | np.ndarray, images: int) -> np.ndarray:
-    """A model's answers to a batch, if they are one row of finite numbers for each image.
+    """Check that a model's answers to a batch are one row of finite numbers per image.
 
     Raises:
       PredictionError: they are not.

@@ -1,4 +1,4 @@
-"""Which function of a SavedModel to call, and which of its outputs to use."""
+"""Chooses which function of a SavedModel to call, and which of its outputs to use."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def find_door(loaded: Any, wanted: str | None, takes_strings: bool) -> Door | No
 
 
 def _door(signature: str | None, inputs: Mapping[str, Any]) -> Door | None:
-    """The door to a function with these inputs; None if it takes something else."""
+    """Make the door to a function with these inputs; None if it takes something else."""
     if len(inputs) != 1:
         return None
     (spec,) = inputs.values()
@@ -142,7 +142,7 @@ def choose_output(outputs: Mapping[Any, np.ndarray], wanted: str | None, images:
       The name.
 
     Raises:
-      OutputChoiceError: there is none of that name, or it has no such rows; or there are several.
+      OutputChoiceError: no output has that name or such rows, or several have.
     """
     if wanted is not None and wanted not in outputs:
         raise OutputChoiceError(f"has no output {wanted!r}; it has {_described(outputs)}")
@@ -166,7 +166,7 @@ def choose_output(outputs: Mapping[Any, np.ndarray], wanted: str | None, images:
 
 
 def _say_the_same(values: np.ndarray, others: np.ndarray) -> bool:
-    """Whether two outputs are equal, or the first is the softmax of the second."""
+    """Tell whether two outputs are equal, or the first is the softmax of the second."""
     return values.shape == others.shape and (
         np.array_equal(values, others) or np.allclose(values, _softmax(others), atol=1e-4)
     )
@@ -177,7 +177,7 @@ class OutputChoiceError(ValueError):
 
 
 def _is_row_for_each(values: np.ndarray, images: int) -> bool:
-    """Whether it is ``[N, outputs]``, or ``[N, 1, 1, outputs]`` as networks without a head have."""
+    """Tell whether it is ``[N, outputs]``, or ``[N, 1, 1, outputs]``, as without a head."""
     return (
         np.issubdtype(values.dtype, np.floating)
         and values.ndim >= 2

@@ -35,6 +35,12 @@ def find_labels(labels_file: str | None, model_dir: Path, classes: int) -> tuple
     labels = _parse(source, data)
     if len(labels) == classes:
         return labels
+    if (len(labels), classes) == (1, 2):
+        raise source.error(
+            "has 1 label, but the model has two classes; where it returns one number, that is the "
+            "score of the second",
+            remedy="give a file with both names with {labels_file}, that of low scores first",
+        )
     hint = ""
     if (len(labels), classes) == (IMAGENET_CLASSES - 1, IMAGENET_CLASSES):
         hint = " (Hub classifiers have the class 'background' before ImageNet's 1000)"

@@ -266,6 +266,13 @@ def _returns(handle: str, stated: Stated, probed: _Probed) -> str:
       ModelError: it has to be stated.
     """
     if stated.returns is not None:
+        low, high = float(probed.answers.min()), float(probed.answers.max())
+        if stated.returns != "logits" and (low < -_ROUNDING or high > 1 + _ROUNDING):
+            raise _error(
+                handle,
+                f"returns numbers from {low:.3g} to {high:.3g}, which are no probabilities",
+                remedy="leave {returns} out, or give {returns} logits",
+            )
         return stated.returns
     if probed.preprocessing is not None:
         return probed.preprocessing.returns
@@ -273,22 +280,29 @@ def _returns(handle: str, stated: Stated, probed: _Probed) -> str:
     if answers.shape[1] > 1:
         if answers.min() < 0 or answers.max() > 1:
             return "logits"
-        if _are_probabilities(answers):
+        # The answers to noise of a model of several labels may add up to 1 by chance.
+        if _are_probabilities(answers) and _by_graph(probed) != "sigmoid":
             return "probabilities"
-    if probed.function is not None:
-        try:
-            returns = Graph(probed.function).returns()
-        except GraphError:
-            returns = None
-        # Several numbers from 0 to 1 may be logits only by chance.
-        if returns in ("probabilities", "sigmoid") or (returns and answers.shape[1] == 1):
-            return returns
+    returns = _by_graph(probed)
+    # Several numbers from 0 to 1 may be logits only by chance.
+    if returns in ("probabilities", "sigmoid") or (returns and answers.shape[1] == 1):
+        return returns
     raise _error(
         handle,
         "returns numbers from 0 to 1 that do not add up to 1, as models do that give an image "
         "several labels",
         remedy="give {returns} sigmoid for such a model, else {returns} probabilities or logits",
     )
+
+
+def _by_graph(probed: _Probed) -> str | None:
+    """What the graph's last operation says that a model returns, if there is such a graph."""
+    if probed.function is None:
+        return None
+    try:
+        return Graph(probed.function).returns()
+    except GraphError:
+        return None
 
 
 def _are_probabilities(answers: np.ndarray) -> bool:

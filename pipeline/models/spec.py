@@ -107,3 +107,11 @@ class ModelSpec(ExtractorSpec):
             return f"{self.takes.value}, decoded by the model"
         size = f"{self.height}×{self.width} pixels"
         return size if self.takes is Takes.IMAGES else f"{size} in {self.takes.value}"
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether it gives an image several labels: each class has a probability of its own.
+
+        One number is the probability of the second of two classes, of which an image has one.
+        """
+        return self.returns == "sigmoid" and self.outputs > 1

@@ -173,6 +173,15 @@ def test_a_wrong_answer_is_not_kept(model, monkeypatch, wrong, message):
         assert find_labels(None, model, 1001) == tuple(IMAGENET)
 
 
+def test_one_name_for_two_classes(tmp_path, model):
+    """A file that only names the class that a single number is for."""
+    path = tmp_path / "labels.txt"
+    path.write_text("dog\n")
+    assert "has 1 label, but the model has two classes" in error_of(str(path), model, 2)
+    path.write_text("no dog\ndog\n")
+    assert find_labels(str(path), model, 2) == ("no dog", "dog")
+
+
 def test_without_network_the_error_names_the_flag(model, monkeypatch):
     monkeypatch.setattr(class_names, "IMAGENET_LABELS_URL", unused_url("/ImageNetLabels.txt"))
     message = error_of(None, model, 1001)

@@ -151,6 +151,30 @@ def test_a_model_of_several_labels_an_image(tmp_path):
     assert "returns numbers from 0 to 1 that do not add up to 1" in error_of(path)
     assert "give returns sigmoid" in error_of(path)
     assert probe_classifier(path, Stated(returns="sigmoid")).returns == "sigmoid"
+    path = save_model(tmp_path / "3", lambda images: tf.sigmoid(0.0 * color_logits(images) - 0.69))
+    assert probe_classifier(path).returns == "sigmoid"  # though three thirds add up to 1
+
+
+def test_what_is_no_probability_is_not_taken_for_one(tmp_path):
+    path = save_model(tmp_path)
+    for returns in ("sigmoid", "probabilities"):
+        with pytest.raises(ModelError, match="which are no probabilities; leave returns out"):
+            probe_classifier(path, Stated(returns=returns))
+
+
+def test_which_models_give_an_image_several_labels(tmp_path):
+    def sigmoid(images):
+        return tf.sigmoid(color_logits(images))
+
+    assert probe_classifier(save_model(tmp_path / "1", sigmoid)).is_multi_label
+    assert not probe_classifier(save_model(tmp_path / "2")).is_multi_label
+    # One number is the probability of the second of two classes.
+    binary = save_model(
+        tmp_path / "3",
+        lambda images: tf.sigmoid(color_logits(images)[:, :1]),
+        labels=("other", "red"),
+    )
+    assert not probe_classifier(binary).is_multi_label
 
 
 def test_a_model_of_something_else_than_images(tmp_path):

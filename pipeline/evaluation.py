@@ -154,8 +154,9 @@ def calibration_error(right: Sequence[float], confidence: Sequence[float], image
 
 def class_scores(label: str, of_it: int, predicted_as_it: int, hits: int) -> ClassScores:
     """Make the scores of a class from the numbers of images of it, predicted as it, and both."""
-    return ClassScores(label, of_it, _share(hits, predicted_as_it), _share(hits, of_it))
+    return ClassScores(label, of_it, share_of(hits, predicted_as_it), share_of(hits, of_it))
 
 
-def _share(part: int, whole: int) -> float | None:
+def share_of(part: int, whole: int) -> float | None:
+    """Divide a number by that of which it is a part; None if that is 0."""
     return part / whole if whole else None

@@ -24,6 +24,9 @@ TIME_IN_NAMES = "%Y-%m-%dT%H-%M-%SZ"
 # A time in the former format.
 Timestamp = NewType("Timestamp", str)
 
+# Separates the names of several classes in a truth that is not a list.
+CLASS_DELIMITER = "|"
+
 # Columns of a table that are carried along with its images, with JSON's values.
 Carried = Mapping[str, Any]
 _NOTHING: Carried = {}
@@ -182,7 +185,7 @@ class TopK(NamedTuple):
     """A model's answer for one image: its best classes, best first.
 
     ``class_ids``: int ``[k]``, indices into the model's output. ``scores``: float ``[k]``,
-    softmax probabilities in [0, 1].
+    probabilities in [0, 1]: softmax's, or each class's own.
     """
 
     class_ids: tuple[int, ...]
@@ -201,7 +204,7 @@ class Answer(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """One class of an answer. ``score``: softmax probability in [0, 1]."""
+    """One class of an answer. ``score``: its probability in [0, 1], see ``TopK``."""
 
     class_id: int
     label: str
@@ -213,9 +216,11 @@ class Labeled(NamedTuple):
 
     ``predictions`` holds the best classes, best first; ``label``, ``class_id`` and ``score`` repeat
     the first of them, but ``label`` and ``class_id`` are None if the score is below a threshold.
+    If a model gives an image several labels, ``predictions`` holds only classes that reach the
+    threshold, possibly none; ``score`` is still that of the best class.
     ``labeled_at`` is UTC. ``version`` is the file's, see ``ImageRef``. ``truth`` is the true class,
-    if it is known. ``carried`` values are written as columns of their own. ``seconds`` is not
-    written.
+    if it is known, or a JSON list if there may be several. ``carried`` values are written as
+    columns of their own. ``seconds`` is not written.
     """
 
     image: str
@@ -250,6 +255,18 @@ class Labeled(NamedTuple):
         if self.score < threshold:
             return self._replace(label=None, class_id=None)
         return self._replace(label=best.label, class_id=best.class_id)
+
+    def with_labels(self, threshold: float, most: int) -> Labeled:
+        """The same with only the predictions whose own score is not below the threshold.
+
+        Args:
+          threshold: in [0, 1].
+          most: the number of predictions that are kept at most, the best ones.
+        """
+        above = tuple(one for one in self.predictions[:most] if one.score >= threshold)
+        if not above:
+            return self._replace(label=None, class_id=None, predictions=())
+        return self._replace(label=above[0].label, class_id=above[0].class_id, predictions=above)
 
 
 class Failure(NamedTuple):
@@ -340,3 +357,29 @@ def from_json(line: str) -> Labeled | Failure:
       ValueError, TypeError or KeyError: the line is not such a row.
     """
     return from_row(json.loads(line))
+
+
+def classes_in(truth: str) -> list[str]:
+    """List the classes that a truth names, each once, in alphabetical order.
+
+    Args:
+      truth: a JSON list of names, ``["cat", "dog"]``, which may be empty; or names with ``|``
+        between them, ``cat|dog``.
+    """
+    names = _list_in(truth)
+    if names is None:
+        names = [name.strip() for name in truth.split(CLASS_DELIMITER)]
+    return sorted({name for name in names if name})
+
+
+def _list_in(truth: str) -> list[str] | None:
+    """The names in a JSON list of texts or numbers; None for any other text."""
+    if not truth.lstrip().startswith("["):
+        return None
+    try:
+        found = json.loads(truth)
+    except (ValueError, RecursionError):
+        return None
+    if not all(isinstance(name, (str, int)) for name in found):
+        return None
+    return [str(name) for name in found]

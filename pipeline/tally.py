@@ -24,7 +24,7 @@ class Tally:
       checksum: sum of the 64-bit hashes of their URIs, modulo 2^64. Unlike the count, it shows if
         one image was lost and another one doubled.
       reasons: failures by reason.
-      labels: labeled images by label.
+      labels: labeled images by label; one with several labels counts for each of them.
       below_threshold: labeled images without a label.
       seconds: what the labeled images cost, by stage.
     """
@@ -36,8 +36,13 @@ class Tally:
     below_threshold: int = 0
     seconds: StageSeconds = field(default_factory=StageSeconds)
 
-    def add(self, record: ImageRef | Labeled | Failure) -> Tally:
-        """Count one more record, in place."""
+    def add(self, record: ImageRef | Labeled | Failure, multi_label: bool = False) -> Tally:
+        """Count one more record, in place.
+
+        Args:
+          record: what to count.
+          multi_label: whether all predictions of a row are labels.
+        """
         self.images += 1
         self.checksum = (self.checksum + hash_of(_uri(record))) % 2**64
         if isinstance(record, Failure):
@@ -45,6 +50,8 @@ class Tally:
         elif isinstance(record, Labeled):
             if record.label is None:
                 self.below_threshold += 1
+            elif multi_label:
+                self.labels.update({prediction.label for prediction in record.predictions})
             else:
                 self.labels[record.label] += 1
             self.seconds = _sum(self.seconds, record.seconds)
@@ -62,13 +69,21 @@ class Tally:
 
 
 class CountRecords(beam.CombineFn):
-    """``ImageRef``, ``Labeled`` or ``Failure`` records → one ``Tally``."""
+    """``ImageRef``, ``Labeled`` or ``Failure`` records → one ``Tally``.
+
+    Args:
+      multi_label: whether all predictions of a row are labels.
+    """
+
+    def __init__(self, multi_label: bool = False):
+        super().__init__()
+        self._multi_label = multi_label
 
     def create_accumulator(self) -> Tally:  # noqa: D102
         return Tally()
 
     def add_input(self, tally: Tally, record: ImageRef | Labeled | Failure) -> Tally:  # noqa: D102
-        return tally.add(record)
+        return tally.add(record, self._multi_label)
 
     def merge_accumulators(self, tallies: Iterable[Tally]) -> Tally:  # noqa: D102
         merged = Tally()

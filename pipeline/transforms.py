@@ -62,7 +62,8 @@ class LabelImages(beam.PTransform):
         with a handle.
       channels_first: whether images may be transposed to ``[N, 3, height, width]``; only with a
         handle.
-      top_k: number of predictions in each row.
+      top_k: number of predictions in each row. ``Labeled.with_labels`` applies a threshold to those
+        of a model that gives an image several labels.
       batch_size: images per model call.
       execution: the device and the arithmetic.
       limits: of each image.

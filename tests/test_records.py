@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ImageError
-from pipeline.records import Failure, Labeled, Prediction, Reason, StageSeconds, from_json
+from pipeline.records import (
+    Failure,
+    Labeled,
+    Prediction,
+    Reason,
+    StageSeconds,
+    classes_in,
+    from_json,
+)
 
 
 def test_a_label_row():
@@ -119,3 +127,35 @@ def test_the_documentation_has_every_reason_as_it_is():
 def test_an_image_error_reads_as_reason_and_message():
     error = ImageError(Reason.CORRUPT, "bad checksum")
     assert str(error) == "corrupt: bad checksum"
+
+
+@pytest.mark.parametrize(
+    ("truth", "classes"),
+    [
+        ("cat", ["cat"]),
+        ("dog|cat", ["cat", "dog"]),
+        (" dog | cat |", ["cat", "dog"]),
+        ('["dog", "cat", "dog"]', ["cat", "dog"]),
+        ('["a|b"]', ["a|b"]),
+        ("[7, 12]", ["12", "7"]),
+        ("[]", []),
+        ("[cat]", ["[cat]"]),  # no JSON
+        ('[["cat"]]', ['[["cat"]]']),  # no list of names
+        ("[" * 100_000, ["[" * 100_000]),
+    ],
+)
+def test_the_classes_that_a_truth_names(truth, classes):
+    assert classes_in(truth) == classes
+
+
+def test_labels_are_what_is_not_below_the_threshold():
+    predictions = (Prediction(2, "a", 0.9), Prediction(0, "b", 0.5), Prediction(1, "c", 0.1))
+    row = Labeled("i", "a", 2, 0.9, predictions, 1, 1, "m", "f", "r", "t")
+    assert row.with_labels(0.5, 5) == row._replace(predictions=predictions[:2])
+    assert row.with_labels(0.5, 1) == row._replace(predictions=predictions[:1])
+    assert row.with_labels(0.0, 5) == row
+    none = row.with_labels(0.91, 5)
+    assert none == row._replace(label=None, class_id=None, predictions=())
+    assert none.score == 0.9
+    assert from_json(none.to_json()) == none
+    assert none.with_labels(0.91, 5) == none  # as a row that is taken over

@@ -228,13 +228,16 @@ class LabelConfig(JobConfig):
         rows=Rows.SAME,
         help="images per model call",
     )
-    threshold: float = flag(
-        0.0,
+    threshold: float | None = flag(
+        None,
         type=values.ratio,
         metavar="R",
         group=Group.LABELING,
-        rows=Rows.SAME,  # an attempt applies its own to the rows of earlier ones
-        help="an image whose best score is lower gets predictions, but no label",
+        # An attempt applies its own to the rows of earlier ones; see also runs._settings.
+        rows=Rows.SAME,
+        help="an image whose best score is lower gets predictions, but no label; a model that "
+        "gives an image several labels gives it those whose own score is not lower",
+        unset="0, or 0.5 for a model that gives an image several labels",
     )
     output_format: tuple[str, ...] = flag(
         ("jsonl",),

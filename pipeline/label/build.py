@@ -19,13 +19,16 @@ from pipeline.inputs import find, tfrecords
 from pipeline.inputs.truth import PARENT
 from pipeline.label import runs
 from pipeline.label.costs import bottleneck, per_million
+from pipeline.label.evaluate import EvaluateLabels
 from pipeline.label.resume import SetAsideDone
 from pipeline.label.runs import Run
+from pipeline.models.answers import decide
 from pipeline.outputs import layout
 from pipeline.outputs.copies import CopyByLabel
 from pipeline.outputs.rows import KeepRows, WriteRows
-from pipeline.records import TIME, Labeled
+from pipeline.records import TIME
 from pipeline.redaction import name_of
+from pipeline.report.multi_label import MultiLabelCounts
 from pipeline.runner import (
     is_only_described,
     runs_in_one_process,
@@ -33,6 +36,12 @@ from pipeline.runner import (
 )
 from pipeline.tally import CountRecords, Tally, reconcile
 from pipeline.transforms import LabelImages
+
+# Beyond this many classes, the rows that a killed run leaves would be too large with all scores.
+MOST_CLASSES = 2000
+
+# A worker that keeps the scores of all classes holds so many before it saves their rows.
+MOST_PREDICTIONS = 200_000
 
 
 def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
@@ -53,21 +62,38 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
             folder_is_truth=config.truth == PARENT,
         )
         | "SetAsideDone"
-        >> SetAsideDone(run.attempts, run.earlier_runs, run.truth, run.same_versions)
+        >> SetAsideDone(
+            run.attempts,
+            run.earlier_runs,
+            run.truth,
+            run.same_versions,
+            run.spec.is_multi_label,
+        )
     )
+    predictions, every = _predictions(run), config.checkpoint_every
+    if predictions > config.top_k:
+        every = min(every, MOST_PREDICTIONS // predictions)
     loaded = new | "Load" >> tfrecords.LoadRecords()
     labeled, failures = loaded | "LabelImages" >> LabelImages(
         run.spec,
-        top_k=config.top_k,
+        top_k=predictions,
         batch_size=config.batch_size,
         execution=run.execution,
         limits=config.limits,
         run_id=run.run_id,
         spread=False,
-        keep=KeepRows(run.unfinished, config.checkpoint_every),
+        keep=KeepRows(run.unfinished, every),
     )
+    evaluated: list[Any] = [None, None]
+    if run.spec.is_multi_label and config.truth is not None:
+        evaluate = EvaluateLabels(run.spec.labels, run.threshold, config.top_k)
+        # Each on its own: a Flatten would hold all rows with all their predictions in memory.
+        evaluated = [
+            AsSingleton(rows | f"Evaluate_{name}" >> beam.CombineGlobally(evaluate))
+            for name, rows in (("labeled", labeled), ("labeled_before", labeled_before))
+        ]
     labeled, labeled_before = (
-        rows | name >> beam.Map(Labeled.with_threshold, config.threshold)
+        rows | name >> beam.Map(decide, spec=run.spec, threshold=run.threshold, top_k=config.top_k)
         for name, rows in (("Threshold", labeled), ("ThresholdBefore", labeled_before))
     )
     tallies = {
@@ -79,7 +105,9 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         "failed_before": failed_before,
     }
     counts = {
-        name: AsSingleton(records | f"Count_{name}" >> beam.CombineGlobally(CountRecords()))
+        name: AsSingleton(
+            records | f"Count_{name}" >> beam.CombineGlobally(CountRecords(run.spec.is_multi_label))
+        )
         for name, records in tallies.items()
     }
     if run.attempts:  # else there are none, and the rows need not be held until all are there
@@ -105,6 +133,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
             started,
             AsIter(files | beam.Flatten()),
             copied,
+            *evaluated,
             **counts,
         )
     )
@@ -112,6 +141,17 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         # Then no process waits for the job and could say it. If this step is tried again, the
         # summary must not be made again.
         _ = summary | "Summarized" >> beam.Reshuffle() | "Judge" >> beam.Map(judge, config)
+
+
+def _predictions(run: Run) -> int:
+    """How many predictions a row has before it is decided which are labels.
+
+    The average precision needs the scores of all classes.
+    """
+    classes = len(run.spec.labels)
+    if run.spec.is_multi_label and run.config.truth is not None and classes <= MOST_CLASSES:
+        return max(classes, run.config.top_k)
+    return run.config.top_k
 
 
 def judge(summary: Mapping[str, Any], config: LabelConfig) -> None:
@@ -137,7 +177,13 @@ def too_many_failed(summary: Mapping[str, Any], max_failure_ratio: float) -> str
 
 
 def finish(
-    run: Run, started: datetime, files: Iterable[str], copied: Mapping[bool, int], **counts: Tally
+    run: Run,
+    started: datetime,
+    files: Iterable[str],
+    copied: Mapping[bool, int],
+    evaluated: MultiLabelCounts | None,
+    evaluated_before: MultiLabelCounts | None,
+    **counts: Tally,
 ) -> dict[str, Any]:
     """Reconcile the counts, put the rows into a table, write ``summary.json``, and tidy up.
 
@@ -146,6 +192,8 @@ def finish(
       started: start of this attempt, UTC.
       files: paths of the shards.
       copied: number of images that could be copied (True) and that could not (False).
+      evaluated: comparison of this attempt's labels with the truth; None if images have only one.
+      evaluated_before: the same of earlier attempts of this run.
       **counts: as ``summarize`` takes them.
 
     Returns:
@@ -156,6 +204,10 @@ def finish(
       RunError: the table does not take the rows; no summary is written.
     """
     summary = summarize(run, started, **counts)
+    if evaluated is not None and evaluated_before is not None:
+        evaluated_before.merge(evaluated)
+        evaluation = evaluated_before.evaluation()
+        summary |= {} if evaluation is None else {"evaluation": evaluation.to_json()}
     if run.config.copy_to is not None:
         summary |= {"copied": copied.get(True, 0), "not_copied": copied.get(False, 0)}
     if run.config.output_table is not None:
@@ -238,6 +290,7 @@ def summarize(
             "height": run.spec.height,
             "width": run.spec.width,
             "classes": len(run.spec.labels),
+            **({"multi_label": True} if run.spec.is_multi_label else {}),
         },
         "settings": run.settings,
         "options": written(run.config),

@@ -23,7 +23,7 @@ from pipeline.label import lock, runs, trial
 from pipeline.label.costs import per_million
 from pipeline.label.runs import Plan
 from pipeline.label.trial import SAMPLE_SIZE, Counted, Sampled
-from pipeline.label.validation import validate
+from pipeline.label.validation import several_labels, validate
 from pipeline.models.probing import probe_classifier
 from pipeline.models.spec import ModelSpec
 from pipeline.progress import in_words
@@ -55,7 +55,7 @@ def run(config: LabelConfig) -> int:
     spec = probe_classifier(config.model, config.stated)
     plan = runs.plan(config, checked, spec, datetime.now(timezone.utc))
     startup += time.perf_counter() - started
-    print(f"model    {spec.input_words}, {len(spec.labels)} classes")
+    print(f"model    {spec.input_words}, {len(spec.labels)} classes{several_labels(plan.run)}")
     print(f"output   {_standing(plan)}")
     counted = trial.count(checked.inputs)
     sampled = trial.label_sample(counted, spec, config, checked.execution)

@@ -11,7 +11,7 @@ from pipeline.config.options import LabelConfig
 from pipeline.formats.registry import FORMATS
 from pipeline.label import lock, runs
 from pipeline.label.build import build, too_many_failed
-from pipeline.label.validation import validate
+from pipeline.label.validation import several_labels, validate
 from pipeline.models.probing import probe_classifier
 from pipeline.outputs import layout
 from pipeline.report import job as report
@@ -38,7 +38,10 @@ def run(config: LabelConfig) -> int:
     with lock.held(checked.output):
         spec = probe_classifier(config.model, config.stated)
         run = runs.begin(runs.plan(config, checked, spec, started))
-        console.say(f"labeling with {config.model}, {spec.input_words}, {len(spec.labels)} classes")
+        console.say(
+            f"labeling with {config.model}, {spec.input_words}, {len(spec.labels)} classes"
+            f"{several_labels(run)}"
+        )
         build(pipeline, run, started)
         if not run_pipeline(pipeline):
             return 0  # others start the job from its description

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import json
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -21,7 +22,15 @@ from pipeline.formats.registry import suffix_of
 from pipeline.formats.shards import read_rows
 from pipeline.inputs.find import distinct, list_images
 from pipeline.inputs.kinds import Input
-from pipeline.records import Failure, ImageRef, Labeled, Reason, from_json, from_row
+from pipeline.records import (
+    Failure,
+    ImageRef,
+    Labeled,
+    Reason,
+    classes_in,
+    from_json,
+    from_row,
+)
 from pipeline.redaction import name_of
 
 
@@ -52,6 +61,7 @@ class SetAsideDone(beam.PTransform):
       earlier_runs: globs of files with the rows of runs whose images need not be labeled again.
       truth: a table with the true classes of images, if there is one.
       same_versions: the ids of those of the runs that had the same versions.
+      multi_label: whether an image may have several classes, in one row of that table or in many.
     """
 
     def __init__(
@@ -60,12 +70,14 @@ class SetAsideDone(beam.PTransform):
         earlier_runs: Sequence[str],
         truth: Input | None = None,
         same_versions: Collection[str] = (),
+        multi_label: bool = False,
     ):
         super().__init__()
         self._attempts = attempts
         self._earlier_runs = earlier_runs
         self._truth = truth
         self._same_versions = frozenset(same_versions)
+        self._multi_label = multi_label
 
     def expand(self, refs: beam.PCollection[ImageRef]) -> SortedImages:
         """Join by the images' names; the shuffle also spreads the images over the workers."""
@@ -87,7 +99,7 @@ class SetAsideDone(beam.PTransform):
             sources
             | "Join" >> beam.CoGroupByKey()
             | "Sort"
-            >> beam.FlatMap(_tag_sorted).with_outputs(
+            >> beam.FlatMap(_tag_sorted, self._multi_label).with_outputs(
                 "new", "skipped", "labeled", "failed", main="found"
             )
         )
@@ -159,9 +171,11 @@ def _read(
         ) from error
 
 
-def _tag_sorted(group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
+def _tag_sorted(group: tuple[str, dict[str, Iterable[Any]]], multi_label: bool) -> Iterator[Any]:
     name, values = group
     truths = {truth for truth in values.get("truth", ()) if truth}
+    if multi_label and truths:
+        truths = {json.dumps(sorted({one for truth in truths for one in classes_in(truth)}))}
     if len(truths) > 1 and values["found"]:
         raise InputError(
             f"{name} has several classes: {', '.join(sorted(truths))}", subject="truth"

@@ -31,6 +31,7 @@ from pipeline.config.options import LabelConfig
 from pipeline.errors import OutputError, StoreError
 from pipeline.formats.registry import fastest, in_one_format, suffix_of
 from pipeline.inputs.kinds import Input
+from pipeline.models.answers import threshold_for
 from pipeline.models.devices import Execution
 from pipeline.models.spec import ModelSpec
 from pipeline.outputs import layout
@@ -47,7 +48,10 @@ _ROWS = (layout.LABELS, layout.FAILURES)
 _REST = (f"{UNFINISHED}/*", yaml_file.NAME, layout.REPORT)
 
 # Settings with which the same images get other rows.
-_MAKE_OTHER_ROWS = [flag.name for flag in flags_of(LabelConfig) if flag.rows is Rows.OTHER_VALUES]
+_MAKE_OTHER_ROWS = [
+    *(flag.name for flag in flags_of(LabelConfig) if flag.rows is Rows.OTHER_VALUES),
+    "threshold",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Run:
     """A run that has been checked and may begin.
 
     Attributes:
-      config: the command line.
+      config: the command line, with the threshold that fits the model.
       inputs: its ``--input``s.
       truth: the table with the true classes, if there is one.
       execution: where the model runs.
@@ -84,6 +88,11 @@ class Run:
     earlier_runs: tuple[str, ...] = ()
     same_versions: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
+
+    @property
+    def threshold(self) -> float:
+        """The score in [0, 1] that a label has at least."""
+        return threshold_for(self.spec, self.config.threshold)
 
     @property
     def unfinished(self) -> str:
@@ -131,6 +140,7 @@ def plan(config: LabelConfig, checked: Checked, spec: ModelSpec, started: dateti
     Raises:
       OutputError: the output has something that ``--if_exists`` does not allow touching.
     """
+    config = dataclasses.replace(config, threshold=threshold_for(spec, config.threshold))
     run = Run(
         config=config,
         inputs=checked.inputs,
@@ -181,7 +191,7 @@ def complete(run: Run) -> None:
 
 def _settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> dict[str, Any]:
     """Collect the flags that change rows; for some, their meaning counts, not their spelling."""
-    settings = {
+    settings: dict[str, Any] = {
         "input": sorted(name_of(source.uri) for source in inputs),
         "model": spec.fingerprint,
         "labels_file": f"sha256:{hashlib.sha256(json.dumps(spec.labels).encode()).hexdigest()}",
@@ -192,6 +202,8 @@ def _settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> 
         "channels_first": spec.channels_first,
         "returns": spec.returns,
     }
+    if spec.is_multi_label:  # then no row has what is below
+        settings["threshold"] = config.threshold
     for flag in flags_of(type(config)):
         if flag.rows is not Rows.SAME and flag.name not in settings:
             settings[flag.name] = getattr(config, flag.name)
@@ -407,11 +419,11 @@ def _changed(
 ) -> str | None:
     """List the settings that have changed, in words."""
     changed = []
-    for key in now if keys is None else keys:
+    for key in now if keys is None else [key for key in keys if key in now]:
         # A run of a version that had no such setting was made as that version did it.
         old, new = before.get(key, _BEFORE.get(key, now[key])), now[key]
         if old != new:
-            short = all(isinstance(value, (int, str, type(None))) for value in (old, new))
+            short = all(isinstance(value, (int, float, str, type(None))) for value in (old, new))
             hashed = str(new).startswith("sha256:")
             changed.append(
                 f"{key} was {old}, is {new}" if short and not hashed else f"{key} has changed"

@@ -9,7 +9,7 @@ from pipeline.formats import bigquery
 from pipeline.formats.registry import table_suffixes
 from pipeline.inputs import find, folders
 from pipeline.inputs.truth import PARENT
-from pipeline.label.runs import Checked
+from pipeline.label.runs import Checked, Run
 from pipeline.models import devices
 from pipeline.models.devices import Execution
 from pipeline.outputs import layout
@@ -59,3 +59,13 @@ def validate(config: LabelConfig, keep_output: bool = True) -> Checked:
                 )
         layout.prepare(config.copy_to, keep_output, "copy_to")
     return Checked(inputs, truth, execution, layout.prepare(config.output, keep_output))
+
+
+def several_labels(run: Run) -> str:
+    """Say of a model that gives an image several labels that it does; of others, nothing."""
+    if not run.spec.is_multi_label:
+        return ""
+    return (
+        f"; an image gets several labels, those with a score of {run.threshold:g} or more "
+        f"(--threshold), at most {run.config.top_k} (--top_k)"
+    )

@@ -1,7 +1,8 @@
-"""Makes rows of a model's answers."""
+"""Makes rows of a model's answers, and decides what labels they get."""
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timezone
 
 from pipeline.images.loading import failure_of
@@ -16,8 +17,37 @@ from pipeline.records import (
     Reason,
     Timestamp,
     TopK,
+    classes_in,
 )
 from pipeline.redaction import name_of
+
+# What a class's own probability must reach, where nothing else is said.
+_THRESHOLD = 0.5
+
+
+def threshold_for(spec: ModelSpec, given: float | None) -> float:
+    """Return the threshold that was given, in [0, 1]; else the one that fits the model."""
+    if given is not None:
+        return given
+    return _THRESHOLD if spec.is_multi_label else 0.0
+
+
+def decide(row: Labeled, *, spec: ModelSpec, threshold: float, top_k: int) -> Labeled:
+    """Give a row the labels that a threshold allows.
+
+    Args:
+      row: with all predictions that are known, or as an earlier call returned it.
+      spec: of the model.
+      threshold: in [0, 1].
+      top_k: how many labels an image has at most, if the model gives it several.
+
+    Returns:
+      The row. If the model gives several labels, its truth is a list in JSON.
+    """
+    if not spec.is_multi_label:
+        return row.with_threshold(threshold)
+    truth = None if row.truth is None else json.dumps(classes_in(row.truth))
+    return row.with_labels(threshold, top_k)._replace(truth=truth)
 
 
 def label_image(

@@ -12,9 +12,10 @@ from pipeline.report.truth import Judged
 class Picture(NamedTuple):
     """A labeled image that may be shown.
 
-    ``label``: None below the threshold. ``others``: labels and scores of the next best classes.
-    ``width``, ``height``: of the original, in pixels. ``version``: of the file that was labeled.
-    ``truth``: its true class, None if unknown.
+    ``label``: None below the threshold. ``others``: labels and scores of the next best classes, or
+    the image's other labels if it may have several. ``width``, ``height``: of the original, in
+    pixels. ``version``: of the file that was labeled. ``truth``: its true class or classes, None if
+    unknown.
     """
 
     image: str
@@ -54,7 +55,7 @@ class Aggregates:
       unlabeled: a random sample of the images below the threshold.
       uncertain: the images with the lowest scores, lowest first.
       mistakes: the wrongly labeled images with the highest scores, highest first.
-      judged: all labels compared with the truth.
+      judged: all labels compared with the truth, if an image has only one.
       failures: the reasons, each with a random sample of its failures.
     """
 

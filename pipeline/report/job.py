@@ -9,6 +9,7 @@ from pipeline.config.options import ReportConfig
 from pipeline.errors import OutputError, StoreError
 from pipeline.outputs import layout
 from pipeline.report.mix import class_mix
+from pipeline.report.multi_label import in_words as multi_label_in_words
 from pipeline.report.page import render_page
 from pipeline.report.reading import aggregate_rows, previous_run, read_summary
 from pipeline.report.thumbnails import load_thumbnails
@@ -82,13 +83,19 @@ def make(folder: str) -> list[str]:
       OutputError: the folder does not hold a complete run.
     """
     summary = read_summary(folder)
-    rows = aggregate_rows(folder, summary["labels"])
+    multi_label = bool(summary["model"].get("multi_label"))
+    rows = aggregate_rows(folder, summary["labels"], multi_label)
     pictures = [*rows.mistakes, *rows.uncertain, *rows.unlabeled]
     pictures += (one for some in rows.by_label.values() for one in some)
     found = quality(rows.judged)
     previous = previous_run(folder)
-    mix = class_mix(summary["labels"], previous and previous[1]["labels"])
+    images = summary["labeled"], previous[1]["labeled"] if previous else 0
+    mix = class_mix(
+        summary["labels"], previous and previous[1]["labels"], images if multi_label else None
+    )
     page = render_page(summary, rows, found, load_thumbnails(pictures), mix, previous)
     path = storage.join(folder, layout.REPORT)
     storage.write_file(path, page.encode(), mime_type="text/html")
+    if summary.get("evaluation"):
+        return [multi_label_in_words(summary["evaluation"]), path]
     return [path] if found is None else [in_words(found), path]

@@ -53,34 +53,40 @@ class Mix(NamedTuple):
     most_changed: list[Share]
 
 
-def class_mix(now: Mapping[str, int], before: Mapping[str, int] | None) -> Mix:
+def class_mix(
+    now: Mapping[str, int],
+    before: Mapping[str, int] | None,
+    images: tuple[int, int] | None = None,
+) -> Mix:
     """Compare the labels of a run with those of the previous one.
 
     Args:
       now: numbers of images by label.
       before: the same of the previous run; None if there is none.
+      images: numbers of images of both runs, if an image may have several labels. The shares are
+        then of these images. They do not add up to 1, so ``rest`` and ``moved`` are None.
     """
     ordered = sorted(now, key=lambda label: (-now[label], label))
     top, rest = ordered[:TOP], ordered[TOP:]
     past = before or {}
-    sums = sum(now.values()), sum(past.values())
+    sums = images or (sum(now.values()), sum(past.values()))
     shares = {
         label: _share(label, now.get(label, 0), past.get(label, 0), *sums)
         for label in {*now, *past}
     }
     rest_share = None
-    if rest or set(past) - set(top):
+    if images is None and (rest or set(past) - set(top)):
         images_before = sums[1] - sum(past.get(label, 0) for label in top)
-        images = sum(now[label] for label in rest)
+        images_now = sum(now[label] for label in rest)
         # Its share has fallen wherever the top labels were chosen because theirs has grown.
-        rest_share = _share("", images, images_before, *sums)._replace(stands_out=False)
+        rest_share = _share("", images_now, images_before, *sums)._replace(stands_out=False)
     changes = {label: abs(share.change or 0.0) for label, share in shares.items()}
     most = sorted((label for label in changes if changes[label]), key=lambda x: (-changes[x], x))
     return Mix(
         top=[shares[label] for label in top],
         rest=rest_share,
         rest_labels=len(rest),
-        moved=sum(changes.values()) / 2 if all(sums) else None,
+        moved=sum(changes.values()) / 2 if all(sums) and images is None else None,
         most_changed=[shares[label] for label in most[:MOST_CHANGED]] if all(sums) else [],
     )
 

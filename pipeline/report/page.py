@@ -10,7 +10,8 @@ from pipeline import html
 from pipeline.report import calibration, histogram, texts
 from pipeline.report.aggregates import Aggregates, Picture, Thumbnail
 from pipeline.report.mix import Mix
-from pipeline.report.truth import Quality
+from pipeline.report.multi_label import worst_classes
+from pipeline.report.truth import CLASSES_IN_TABLE, Quality
 
 
 def render_page(
@@ -31,6 +32,7 @@ def render_page(
       mix: its labels, compared with the previous run's.
       previous: the name and summary of that run; None if there is none.
     """
+    evaluation = summary.get("evaluation")
     return html.render(
         Path(__file__).parent / "report.html.jinja",
         texts=texts,
@@ -49,6 +51,9 @@ def render_page(
         unlabeled=[_figure(picture, thumbnails) for picture in rows.unlabeled],
         below_threshold=summary.get("below_threshold") or 0,
         quality=quality,
+        multi_label=bool(summary["model"].get("multi_label")),
+        evaluation=evaluation,
+        worst=worst_classes(evaluation, CLASSES_IN_TABLE) if evaluation else [],
         calibration=calibration.points(quality.judged) if quality else [],
         square=calibration.SIDE,
         mistakes=[_figure(picture, thumbnails) for picture in rows.mistakes],
@@ -108,6 +113,7 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{texts.number(model.get('width'))} × {texts.number(model.get('height'))} pixels",
         ),
         ("It knows", f"{texts.number(model.get('classes'))} classes"),
+        ("It gives an image", _several(summary)),
         ("Input", ", ".join(inputs[:5]) + more),
         ("Precision", texts.text(settings.get("precision", ""))),
         ("Begun", texts.time(summary.get("started_at"))),
@@ -121,6 +127,13 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Versions", texts.text(", ".join(f"{x} {versions[x]}" for x in versions), 300)),
     ]
     return [(name, value) for name, value in facts if value and value != "0 images"]
+
+
+def _several(summary: Mapping[str, Any]) -> str:
+    if not summary["model"].get("multi_label"):
+        return ""
+    threshold = (summary.get("settings") or {}).get("threshold")
+    return f"several labels, with a score of {texts.text(threshold)} or more each"
 
 
 def _cost(summary: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from pipeline.errors import OutputError, StoreError
 from pipeline.formats.registry import in_one_format
 from pipeline.formats.shards import read_rows
 from pipeline.outputs.layout import FAILURES, LABELS, RUN_FOLDER, SUMMARY, find_shards
+from pipeline.records import classes_in
 from pipeline.report.aggregates import Aggregates, Failed, Picture
 from pipeline.report.histogram import SCORE_BINS
 from pipeline.report.sampling import Least
@@ -26,6 +27,9 @@ MOST_LABELS = 32
 IMAGES_OF_A_LABEL = 6
 FAILURES_OF_A_REASON = 5
 
+# Of what else an image is labeled, where it may have several labels.
+OTHER_LABELS = 4
+
 
 def shares_of_labels(counts: Mapping[str, int]) -> dict[str, int]:
     """Divide the page among the labels: the most frequent get images first, until it is full."""
@@ -38,23 +42,27 @@ def shares_of_labels(counts: Mapping[str, int]) -> dict[str, int]:
     return shares
 
 
-def aggregate_rows(folder: str, label_counts: Mapping[str, int]) -> Aggregates:
+def aggregate_rows(
+    folder: str, label_counts: Mapping[str, int], multi_label: bool = False
+) -> Aggregates:
     """Read all rows of a run once; memory does not depend on their number.
 
     Args:
       folder: the run's.
       label_counts: numbers of its images by label, from the summary.
+      multi_label: whether all predictions of a row are labels. An image is then shown with each
+        of them, and is not judged.
 
     Raises:
       OutputError: the rows contain something else.
     """
     try:
-        return _sample(folder, label_counts)
+        return _sample(folder, label_counts, multi_label)
     except (KeyError, TypeError, ValueError) as error:
         raise OutputError(f"{folder} has a row that is not of a label run: {error!r}") from error
 
 
-def _sample(folder: str, label_counts: Mapping[str, int]) -> Aggregates:
+def _sample(folder: str, label_counts: Mapping[str, int], multi_label: bool) -> Aggregates:
     rows = Aggregates()
     by_label: dict[str | None, Least[Picture]] = {
         label: Least(images) for label, images in shares_of_labels(label_counts).items()
@@ -65,19 +73,27 @@ def _sample(folder: str, label_counts: Mapping[str, int]) -> Aggregates:
     failures: dict[str, Least[Failed]] = {}
     for row in _read(folder, LABELS):
         rows.labeled += 1
-        label, score = row["label"], row["score"]
+        score = row["score"]
         rows.scores[min(int(score * SCORE_BINS), SCORE_BINS - 1)] += 1
-        sample = by_label.get(label)
-        if sample is not None:
-            key = hash_of(row["image"])
-            if sample.wants(key):
-                sample.offer(key, _picture(row))
+        picture = _picture_of_several if multi_label else _picture
+        for at, label in _labels(row) if multi_label else [(0, row["label"])]:
+            sample = by_label.get(label)
+            if sample is not None:
+                key = hash_of(row["image"])
+                if sample.wants(key):
+                    sample.offer(key, picture(row, at))
         if uncertain.wants((score, -1)):  # for equal scores, the hash decides
-            uncertain.offer((score, hash_of(row["image"])), _picture(row))
-        rows.judged.add(row)
-        is_wrong = row.get("truth") not in (None, row["predictions"][0]["label"])
-        if is_wrong and mistakes.wants((-score, -1)):
-            mistakes.offer((-score, hash_of(row["image"])), _picture(row))
+            uncertain.offer((score, hash_of(row["image"])), picture(row, 0))
+        if multi_label:
+            wrong = _mistake(row)
+        else:
+            rows.judged.add(row)
+            is_wrong = row.get("truth") not in (None, row["predictions"][0]["label"])
+            wrong = 0 if is_wrong else None
+        if wrong is not None:
+            score = row["predictions"][wrong]["score"]
+            if mistakes.wants((-score, -1)):
+                mistakes.offer((-score, hash_of(row["image"])), picture(row, wrong))
     for row in _read(folder, FAILURES):
         rows.failed += 1
         failed = failures.setdefault(row["reason"], Least(FAILURES_OF_A_REASON))
@@ -98,7 +114,37 @@ def _read(folder: str, name: str) -> Iterator[dict[str, Any]]:
             raise OutputError(f"{path} contains something that is not a row: {error}") from error
 
 
-def _picture(row: dict[str, Any]) -> Picture:
+def _labels(row: dict[str, Any]) -> list[tuple[int, str | None]]:
+    """The labels of a row that may have several, with the places of their predictions."""
+    places: dict[str | None, int] = {}
+    for at, prediction in enumerate(row["predictions"]):
+        places.setdefault(prediction["label"], at)
+    return [(at, label) for label, at in places.items()] or [(0, None)]
+
+
+def _mistake(row: dict[str, Any]) -> int | None:
+    """The place of the first prediction that the truth does not name; None without one."""
+    if row.get("truth") is None:
+        return None
+    true = classes_in(row["truth"])
+    labels = [prediction["label"] for prediction in row["predictions"]]
+    return next((at for at, label in enumerate(labels) if label not in true), None)
+
+
+def _picture_of_several(row: dict[str, Any], at: int) -> Picture:
+    """An image as one of those with the label in a place of its predictions."""
+    labels = [(one["label"], one["score"]) for one in row["predictions"]]
+    label, score = labels.pop(at) if labels else (None, row["score"])
+    truth = row.get("truth")
+    return _picture(row, at)._replace(
+        label=label,
+        score=score,
+        others=tuple(labels[:OTHER_LABELS]),
+        truth=None if truth is None else ", ".join(classes_in(truth)) or "none of the classes",
+    )
+
+
+def _picture(row: dict[str, Any], at: int) -> Picture:
     first = 0 if row["label"] is None else 1
     others = tuple(
         (other["label"], other["score"]) for other in row["predictions"][first : first + 2]

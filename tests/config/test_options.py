@@ -29,7 +29,7 @@ def test_the_defaults():
         labels_file=None,
         signature=None,
         top_k=5,
-        threshold=0.0,
+        threshold=None,
         output_format=("jsonl",),
         gzip=False,
         output_table=None,

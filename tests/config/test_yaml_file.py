@@ -135,6 +135,7 @@ OTHERS = {
     "--carry": ["sku,price"],
     "--output_format": ["csv,parquet"],
     "--output_table": ["p:d.t"],
+    "--threshold": ["0.25"],
 }
 
 

@@ -43,6 +43,13 @@ ROWS = [
     )
     for n in range(3)
 ]
+# Of a model that gives an image several labels: one without any, and one with several.
+ROWS += [
+    ROWS[0]._replace(
+        image="gs://b/none.jpg", label=None, class_id=None, predictions=(), truth="[]"
+    ),
+    ROWS[2]._replace(image="gs://b/several.jpg", truth='["a \\"quoted\\", one", "d\u00f6g"]'),
+]
 CARRIED = ("id", "price")
 
 

@@ -145,7 +145,8 @@ def check(config: FinetuneConfig) -> Run:
     if classifies:
         console.say(
             f"warning: --model {config.model} looks like a classifier; it works, but a model's "
-            "feature vector is a better base than its classes"
+            "feature vector is a better base than its classes; to label with the classes that it "
+            f"has: python -m pipeline label --model {config.model} --input … --output …"
         )
     export.check(survey.labels, spec)
     if config.unfreeze:

@@ -18,6 +18,9 @@ IMAGENET_LABELS_URL = (
 )
 IMAGENET_CLASSES = 1001
 
+# In a model's folder.
+_OWN = "assets/labels.txt"
+
 
 def find_labels(labels_file: str | None, model_dir: Path, classes: int) -> tuple[str, ...]:
     """Find the names of a model's classes, in the order of its output.
@@ -50,6 +53,11 @@ def find_labels(labels_file: str | None, model_dir: Path, classes: int) -> tuple
     )
 
 
+def has_labels(model_dir: Path) -> bool:
+    """Tell whether a model has class names of its own."""
+    return (model_dir / _OWN).is_file()
+
+
 class _Source(NamedTuple):
     """Where labels are from: a path or URI, and whether the user has given it."""
 
@@ -67,9 +75,9 @@ def _find(labels_file: str | None, model_dir: Path, classes: int) -> tuple[_Sour
     if labels_file is not None:
         given = _Source(labels_file, is_given=True)
         return given, _fetch(given)
-    own = model_dir / "assets" / "labels.txt"
-    if own.is_file():
-        return _Source(str(own)), _fetch(_Source(str(own)))
+    if has_labels(model_dir):
+        own = _Source(str(model_dir / _OWN))
+        return own, _fetch(own)
     if classes == IMAGENET_CLASSES:
         return _Source(IMAGENET_LABELS_URL), _fetch_imagenet_labels()
     raise LabelsError(

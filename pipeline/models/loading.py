@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError
-from pipeline.models import files
+from pipeline.models import files, meta_graphs
 from pipeline.models.devices import DEFAULT_EXECUTION, Execution, require_device
 from pipeline.models.predictors import (
     ExampleClassifier,
@@ -96,15 +96,16 @@ def load_saved_model(path: Path, fingerprint: str) -> Any:
       fingerprint: tells the model from another that was in the same folder before.
 
     Raises:
-      ModelError: TensorFlow cannot load it.
+      ModelError: TensorFlow cannot load it, or it has no graph for serving.
     """
     del fingerprint
     return _read(path)
 
 
 def _read(path: Path) -> Any:
+    tags = meta_graphs.tags_of(path)
     try:
-        return tf.saved_model.load(str(path))
+        return tf.saved_model.load(str(path), tags)
     except MODEL_ERRORS as error:
         raise ModelError(
             f"the SavedModel in {path} cannot be loaded; it may be incomplete or need "

@@ -8,6 +8,7 @@ feature extractor ``[N, features]``. Which values it takes for a pixel is what i
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.errors import ModelError
-from pipeline.models import files, signatures
-from pipeline.models.class_names import IMAGENET_CLASSES, find_labels
+from pipeline.models import files, handles, signatures
+from pipeline.models.class_names import IMAGENET_CLASSES, find_labels, has_labels
 from pipeline.models.devices import set_precision
 from pipeline.models.examples import call_with_images
 from pipeline.models.graph import Graph, GraphError
@@ -26,13 +27,15 @@ from pipeline.models.scaling import SCALES
 from pipeline.models.signatures import Door, OutputChoiceError
 from pipeline.models.spec import NOTHING_STATED, ExtractorSpec, ModelSpec, Stated, Takes
 from pipeline.models.tensorflow_import import MODEL_ERRORS, tf, what_failed
-from pipeline.storage.uris import is_http
 
 # Where a model leaves its input's height and width open; the size of Hub's ImageNet classifiers.
 DEFAULT_SIZE = 224
 
 # By how much probabilities may miss 1 in all: those of float16 and of 8 bits are rounded.
 _ROUNDING = 0.02
+
+# So many numbers that none of them is negative by chance.
+_MANY = 64
 
 
 def probe_classifier(handle: str, stated: Stated = NOTHING_STATED) -> ModelSpec:
@@ -47,8 +50,16 @@ def probe_classifier(handle: str, stated: Stated = NOTHING_STATED) -> ModelSpec:
         known of it; the message says why, and what to state.
       LabelsError: there are no labels that fit it.
     """
+    handle = files.newest_version(handle)
     path = files.resolve(handle)
     probed = _probe(handle, path, stated, takes_strings=True)
+    if stated.labels_file is None and not has_labels(path) and _are_features(probed):
+        raise _error(
+            handle,
+            f"returns {probed.extractor.outputs} features for each image, not classes",
+            "python -m pipeline finetune makes a classifier of it, with the same {model}; if they "
+            "are classes all the same, name them with {labels_file}",
+        )
     classes = max(probed.extractor.outputs, 2)
     return ModelSpec(
         **dataclasses.asdict(probed.extractor),
@@ -72,10 +83,11 @@ def probe_extractor(handle: str, stated: Stated = NOTHING_STATED) -> tuple[Extra
     Raises:
       ModelError: it is not a model of images that works here; the message says why.
     """
+    handle = files.newest_version(handle)
     path = files.resolve(handle)
     probed = _probe(handle, path, stated, takes_strings=False)
     classifies = (
-        (path / "assets" / "labels.txt").is_file()
+        has_labels(path)
         or probed.extractor.outputs in (IMAGENET_CLASSES - 1, IMAGENET_CLASSES)
         or _are_probabilities(probed.answers)
     )
@@ -150,6 +162,8 @@ def _probe(handle: str, path: Path, stated: Stated, takes_strings: bool) -> _Pro
     function = _concrete(loaded, extractor, door)
     scale, source = _scale(handle, stated, preprocessing, door, function)
     extractor = dataclasses.replace(extractor, scale=scale, scale_source=source)
+    if scale != "unit":  # what it was called with
+        extractor, answers = _call(loaded, extractor)
     return _Probed(extractor, answers, preprocessing, function)
 
 
@@ -191,7 +205,7 @@ def _call(loaded: Any, extractor: ExtractorSpec) -> tuple[ExtractorSpec, np.ndar
     """Call a model of images with noise: what is known then, and the answers."""
     images = extractor.batch or 2
     pixels = _noise(extractor, images)
-    given = pixels if extractor.input_type == "uint8" else pixels / np.float32(255)
+    given = SCALES[extractor.scale].values(pixels) if extractor.input_type != "uint8" else pixels
     given = given.transpose(0, 3, 1, 2) if extractor.channels_first else given
     try:
         batch = tf.constant(given, extractor.input_type)
@@ -254,7 +268,7 @@ def _scale(
         scale = None
     if scale is not None:
         return scale, "read from its graph"
-    if is_http(handle):
+    if handles.is_hub(handle):
         return "unit", "the convention of TensorFlow Hub"
     return "unit", ""
 
@@ -308,6 +322,20 @@ def _by_graph(probed: _Probed) -> str | None:
 def _are_probabilities(answers: np.ndarray) -> bool:
     """Whether rows ``[N, classes]`` are distributions; the answer to noise tells them apart."""
     return bool((answers >= 0).all() and np.allclose(answers.sum(axis=1), 1.0, atol=_ROUNDING))
+
+
+def _are_features(probed: _Probed) -> bool:
+    """Tell whether outputs are certainly not classes: by their names, or as they are rectified."""
+    answers = probed.answers
+    if answers.shape[1] == IMAGENET_CLASSES:
+        return False
+    names = f"{probed.extractor.signature} {probed.extractor.output}"
+    if handles.is_hub(probed.extractor.handle):
+        names += f" {probed.extractor.handle}"
+    if re.search(r"feature[-_]?vector|\b(features|embeddings?)\b", names, re.IGNORECASE):
+        return True
+    # Of many logits, some are negative; and no probability is more than 1.
+    return answers.shape[1] >= _MANY and answers.min() >= 0 and answers.max() > 1
 
 
 def _failure(extractor: ExtractorSpec, error: Exception) -> ModelError:

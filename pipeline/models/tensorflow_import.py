@@ -58,6 +58,8 @@ def _without_keras() -> Iterator[None]:
 
 with _without_notes(), _without_keras():
     import tensorflow as tf
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     tf.config.list_physical_devices()  # sets up the devices, with the last of the notes
 
@@ -65,7 +67,7 @@ with _without_notes(), _without_keras():
 for _gpu in tf.config.list_physical_devices("GPU"):
     tf.config.experimental.set_memory_growth(_gpu, True)
 
-__all__ = ["MODEL_ERRORS", "tf", "what_failed"]
+__all__ = ["MODEL_ERRORS", "DecodeError", "SavedModel", "tf", "what_failed"]
 
 # What TensorFlow raises for a model that it cannot load or run; LookupError where the variables'
 # file is too short.

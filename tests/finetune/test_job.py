@@ -249,9 +249,9 @@ def test_a_class_without_a_single_good_image(tmp_path, extractor, capsys):
 
 def test_a_classifier_works_with_a_warning(tmp_path, photos, color_model, capsys):
     assert finetune(input=photos, model=color_model, output=tmp_path / "out") == 0
-    assert f"warning: --model {color_model} looks like a classifier; it works, but" in (
-        capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert f"warning: --model {color_model} looks like a classifier; it works, but" in said
+    assert f"python -m pipeline label --model {color_model} --input … --output …\n" in said
 
 
 def test_min_accuracy_that_is_not_reached(tmp_path, extractor, capsys):

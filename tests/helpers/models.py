@@ -108,3 +108,60 @@ def write_class_folders(folder: Path, count=40, classes=tuple(COLORS), size=(40,
             noise = rng.integers(0, 100, (*size[::-1], 3)) + np.array(COLORS[name]) // 4
             Image.fromarray(noise.astype(np.uint8)).save(folder / name / f"{n:03}.png")
     return str(folder)
+
+
+def _color_network():
+    """A network of TensorFlow 1: mean colors times weights, for 32 × 32."""
+    v1 = tf.compat.v1
+    images = v1.placeholder(tf.float32, [None, 32, 32, 3], "images")
+    with v1.variable_scope("head", reuse=v1.AUTO_REUSE):
+        initial = v1.constant_initializer(np.eye(3, dtype=np.float32) * 10)
+        weights = v1.get_variable("weights", [3, 3], initializer=initial)
+    return images, tf.matmul(tf.reduce_mean(images, [1, 2]), weights, name="logits")
+
+
+def save_graphs(folder: Path, *tag_sets: tuple[str, ...], noisy: tuple[str, ...] = ()) -> str:
+    """Save a model of TensorFlow 1 with a graph for each set of tags.
+
+    Args:
+      folder: where to.
+      tag_sets: of the graphs; ``()`` for no tags.
+      noisy: the tags of the graph that answers otherwise, as one for training does.
+    """
+    v1 = tf.compat.v1
+    builder = v1.saved_model.Builder(str(folder))
+    for number, tags in enumerate(tag_sets):
+        with tf.Graph().as_default(), v1.Session() as session:
+            images, logits = _color_network()
+            logits = -logits if noisy and tags == noisy else logits
+            session.run(v1.global_variables_initializer())
+            info = v1.saved_model.utils.build_tensor_info
+            signature = v1.saved_model.signature_def_utils.build_signature_def(
+                {"images": info(images)}, {"default": info(logits)}, "tensorflow/serving/predict"
+            )
+            signatures = {"default": signature, "image_classification": signature}
+            if number:
+                builder.add_meta_graph(tags, signatures)
+            else:
+                builder.add_meta_graph_and_variables(session, tags, signatures)
+    builder.save()
+    return str(folder)
+
+
+def save_frozen(folder: Path) -> str:
+    """Save a model of TensorFlow 1 whose variables have become constants; ``variables/`` is empty.
+
+    The frozen graph itself is beside it, with ``.pb`` added to the folder's name.
+    """
+    v1 = tf.compat.v1
+    with tf.Graph().as_default() as graph, v1.Session() as session:
+        _color_network()
+        session.run(v1.global_variables_initializer())
+        frozen = v1.graph_util.convert_variables_to_constants(
+            session, graph.as_graph_def(), ["logits"]
+        )
+    folder.with_name(f"{folder.name}.pb").write_bytes(frozen.SerializeToString())
+    with tf.Graph().as_default(), v1.Session() as session:
+        images, logits = v1.import_graph_def(frozen, return_elements=["images:0", "logits:0"])
+        v1.saved_model.simple_save(session, str(folder), {"image": images}, {"scores": logits})
+    return str(folder)

@@ -15,7 +15,7 @@ from helpers.stores import ERRORS, OPENED, memory_store, public_folder, unprivil
 from pipeline import sample
 from pipeline.errors import ModelError, UsageError
 from pipeline.models import files as model_files
-from pipeline.models.files import fingerprint, resolve
+from pipeline.models.files import fingerprint, newest_version, resolve
 from pipeline.storage import http
 
 # Not a real SavedModel: nothing here loads it.
@@ -113,7 +113,7 @@ def test_handles_that_lead_nowhere(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "folder.tar.gz").mkdir()
     assert "there is no such folder; give a SavedModel folder" in error_of(tmp_path / "absent")
-    assert "there is no such folder" in error_of(tmp_path / "file")
+    assert error_of(tmp_path / "file").endswith("is a file; give a SavedModel folder")
     assert "No such file" in error_of(tmp_path / "absent.tar.gz")
     assert "Is a directory" in error_of(tmp_path / "folder.tar.gz")
     assert "Not a directory" in error_of(tmp_path / "file" / "model.tar.gz")
@@ -368,9 +368,15 @@ def test_a_download_that_is_cut_off(cache, mode, claims_the_whole):
     ("answer", "message"),
     [
         (Answer(status=403), "the download failed or is truncated: 403 "),
+        (Answer(status=403), "open the model's page in a browser, sign in if it asks, download"),
         (Answer(status=404), "the download failed or is truncated: 404 "),
+        (Answer(status=404), "download its .tar.gz, and give model the path of that"),
+        (Answer(status=410), "the download failed or is truncated: 410 "),
         (Answer(status=500), "the download failed or is truncated: 500 "),
         (Answer(b"<html>please log in</html>"), "truncated or no .tar.gz archive"),
+        (Answer(b"<!DOCTYPE html>\n<html>"), "truncated or no .tar.gz archive: it is a web page"),
+        (Answer(b"\x89HDF\r\n\x1a\n" * 99), "no .tar.gz archive: it is a Keras file"),
+        (Answer(b"PK\x03\x04" * 99), "it is an archive of another kind than .tar.gz"),
         (redirect("file:///etc/passwd"), "the download failed"),
         (packed({"readme.md": b"nothing"}), "has no complete SavedModel in it: no saved_model.pb"),
         (hostile("file", "../evil"), "no .tar.gz archive"),
@@ -423,6 +429,101 @@ def test_an_unwritable_hub_cache(monkeypatch):
             assert "Permission denied" in error_of(server.url("/model"))
 
 
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        (
+            "model.keras",
+            "is a Keras file, not a SavedModel; export it with keras.models.load_model(",
+        ),
+        ("model.weights.h5", "is a file of Keras weights"),
+        ("model.tflite?download=true", "is a TensorFlow Lite model"),
+        ("m/saved_model.pb", "is a file of a SavedModel; give the folder that it is in"),
+    ],
+)
+def test_a_url_of_another_kind_of_file_is_not_fetched(name, what):
+    with HttpServer() as server:
+        assert what in error_of(server.url(f"/{name}"))
+        assert server.requests == {}
+
+
+# Kaggle
+
+DOWNLOAD = "/api/v1/models/google/mobilenet-v2/tensorFlow2/100-224-classification/2/download"
+
+
+@pytest.fixture
+def kaggle(monkeypatch):
+    """Stands for Kaggle, as a proxy for all http URLs."""
+    with HttpServer({DOWNLOAD: packed(prefix="./")}) as server:
+        monkeypatch.setenv("http_proxy", server.url())
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        yield server
+
+
+def test_kaggles_handles_as_a_browser_shows_them(kaggle):
+    page = "http://www.kaggle.com/models/google/mobilenet-v2/TensorFlow2/100-224-classification/2"
+    model = resolve(page)
+    assert read_model(model) == MODEL
+    assert kaggle.requests == {DOWNLOAD: 1}
+    assert kaggle.queries == [""]
+    older = (
+        "google/mobilenet-v2/frameworks/tensorFlow2/variations/100-224-classification/versions/2"
+    )
+    for other in (
+        f"{page}?tfhub-redirect=true",
+        f"{page}/#files",
+        f"http://kaggle.com/models/{older}",
+    ):
+        assert resolve(other) == model
+    assert kaggle.requests == {DOWNLOAD: 1}
+
+
+def test_a_model_on_kaggle_that_needs_a_signature(kaggle):
+    kaggle.answers[DOWNLOAD] = Answer(status=403)
+    message = error_of(
+        "http://www.kaggle.com/models/google/mobilenet-v2/tensorFlow2/100-224-classification/2"
+    )
+    assert "403 " in message
+    assert "open the model's page in a browser, sign in if it asks" in message
+
+
+def test_kaggles_form_without_a_scheme():
+    message = error_of("google/mobilenet-v2/tensorFlow2/100-224-classification/2")
+    assert (
+        "there is no such folder; Kaggle has https://www.kaggle.com/models/google/mobil" in message
+    )
+
+
+# Versions
+
+
+def test_the_newest_version_is_taken_and_said(tmp_path, capsys):
+    for version in ("9", "10", "11-draft"):
+        write_model(tmp_path / "export" / version)
+    (tmp_path / "export" / "12").mkdir()  # not whole yet
+    assert newest_version(f"{tmp_path}/export/") == f"{tmp_path}/export/10"
+    said = capsys.readouterr().err
+    assert said == f"{tmp_path}/export/ has versions of a model: taking 10, the newest\n"
+    for handle in (f"{tmp_path}/export/9", f"{tmp_path}/absent", "sample", unused_url("/m")):
+        assert newest_version(handle) == handle
+    assert capsys.readouterr().err == ""
+
+
+def test_the_newest_version_in_a_bucket():
+    models = bucket(prefix="mem://bucket/export/9/") | bucket(prefix="mem://bucket/export/10/")
+    with memory_store(models):
+        assert newest_version("mem://bucket/export") == "mem://bucket/export/10"
+        assert newest_version("mem://bucket/export/9") == "mem://bucket/export/9"
+        assert newest_version("mem://bucket/absent") == "mem://bucket/absent"
+
+
+def test_an_archive_of_one_version(tmp_path):
+    (tmp_path / "m.tar.gz").write_bytes(packed(prefix="export/1795/"))
+    assert read_model(resolve(f"{tmp_path}/m.tar.gz")) == MODEL
+
+
 # Folders in buckets
 
 
@@ -460,6 +561,12 @@ def test_a_bucket_with_something_else_is_not_copied(cache):
         assert "no mem://bucket/photos/saved_model.pb" in error_of("mem://bucket/photos")
         assert "no mem://bucket/absent/saved_model.pb" in error_of("mem://bucket/absent")
         assert OPENED == []
+
+
+def test_a_file_in_a_bucket_that_is_no_model():
+    with memory_store({"mem://bucket/m.keras": b"PK", "mem://bucket/n.onnx": b""}):
+        assert 'load_model("m.keras").export("m")' in error_of("mem://bucket/m.keras")
+        assert "is an ONNX model; convert it" in error_of("mem://bucket/n.onnx")
 
 
 def test_a_copy_that_fails_is_not_kept(cache):

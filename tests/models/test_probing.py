@@ -1,16 +1,22 @@
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.models import color_logits, color_probabilities, save_model
+from helpers.models import (
+    color_logits,
+    color_probabilities,
+    save_extractor,
+    save_model,
+)
 
 from pipeline import sample
 from pipeline.errors import LabelsError, ModelError
 from pipeline.models.files import fingerprint
 from pipeline.models.loading import load_classifier
 from pipeline.models.preprocessing import Preprocessing
-from pipeline.models.probing import probe_classifier
+from pipeline.models.probing import probe_classifier, probe_extractor
 from pipeline.models.spec import ModelSpec, Stated
 from pipeline.models.tensorflow_import import tf
 
@@ -76,7 +82,9 @@ def test_a_keras_3_export_which_is_not_callable(tmp_path):
 def test_a_keras_2_model_as_hub_has_them(tmp_path):
     import tf_keras
 
-    layers = [tf_keras.layers.GlobalAveragePooling2D(), tf_keras.layers.Dense(3)]
+    # Weights by chance could make numbers from 0 to 1, which may be anything.
+    dense = tf_keras.layers.Dense(3, kernel_initializer=tf_keras.initializers.Identity(10.0))
+    layers = [tf_keras.layers.GlobalAveragePooling2D(), dense]
     network = tf_keras.Sequential([tf_keras.Input((32, 32, 3)), *layers])
     network.save(tmp_path / "m", save_format="tf")
     (tmp_path / "labels.txt").write_text("a\nb\nc\n")
@@ -211,3 +219,67 @@ def test_variables_that_are_cut_off(tmp_path):
     (data,) = (tmp_path / "m" / "variables").glob("variables.data-*")
     data.write_bytes(data.read_bytes()[:1000])
     assert "cannot be loaded" in error_of(tmp_path / "m")
+
+
+# Feature vectors
+
+
+def test_features_are_not_taken_for_classes(tmp_path, fixtures):
+    """By their name, or since none of a thousand is negative."""
+    with tarfile.open(fixtures / "models" / "mobilenet_v2_feature_vector.tar.gz") as packed:
+        packed.extractall(tmp_path / "real", filter="data")
+    for path, count in (
+        (str(tmp_path / "real"), 1280),
+        (save_extractor(tmp_path / "named"), 3),
+        (save_model(tmp_path / "m", rectified, labels=None), 300),
+    ):
+        message = error_of(path)
+        assert f"returns {count} features for each image, not classes; python -m pipeline fine" in (
+            message
+        )
+        assert probe_extractor(path)[0].outputs == count
+
+
+def rectified(images):
+    """Like the features of a network, float32 ``[N, 300]``."""
+    return tf.repeat(tf.nn.relu(color_logits(images)), 100, 1)
+
+
+def test_features_with_names_are_classes(tmp_path):
+    names = [str(number) for number in range(300)]
+    assert probe_classifier(save_model(tmp_path / "m", rectified, labels=names)).outputs == 300
+    path = save_model(tmp_path / "n", rectified, labels=None)
+    (tmp_path / "names").write_text("\n".join(names))
+    assert len(probe_classifier(path, Stated(str(tmp_path / "names"))).labels) == 300
+
+
+def test_logits_without_names_are_not_taken_for_features(tmp_path):
+    path = save_model(
+        tmp_path, lambda images: tf.repeat(color_logits(images) - 5.0, 100, 1), labels=None
+    )
+    with pytest.raises(LabelsError, match="the model has 300 classes and no assets/labels"):
+        probe_classifier(path)
+
+
+def test_a_model_is_called_in_the_scale_that_it_takes(tmp_path):
+    """In another scale this one's logits are all from 0 to 1, like those of several labels."""
+
+    def function(images):
+        filters = tf.reshape(tf.eye(3), [1, 1, 3, 3])
+        return 10.0 * tf.reduce_mean(tf.nn.conv2d(images / 255.0, filters, 1, "SAME"), [1, 2])
+
+    spec = probe_classifier(save_model(tmp_path, function))
+    assert (spec.scale, spec.returns) == ("byte", "logits")
+
+
+# Versions
+
+
+def test_a_folder_of_versions_stands_for_its_newest(tmp_path):
+    save_model(tmp_path / "export" / "9", color_probabilities)
+    newest = save_model(tmp_path / "export" / "10")
+    spec = probe_classifier(str(tmp_path / "export"))
+    assert (spec.handle, spec.returns) == (newest, "logits")
+    # A worker that comes later takes the same one.
+    save_model(tmp_path / "export" / "11", color_probabilities)
+    assert load_classifier(spec, 1)(batch((255, 0, 0)))[0].class_ids == (0,)

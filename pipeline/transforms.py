@@ -62,6 +62,8 @@ class LabelImages(beam.PTransform):
         with a handle.
       channels_first: whether images may be transposed to ``[N, 3, height, width]``; only with a
         handle.
+      model_fingerprint: of the only model to use, None for whichever the handle leads to; only with
+        a handle.
       top_k: number of predictions in each row. ``Labeled.with_labels`` applies a threshold to those
         of a model that gives an image several labels.
       batch_size: images per model call.
@@ -86,6 +88,7 @@ class LabelImages(beam.PTransform):
         scale: str | None = None,
         returns: str | None = None,
         channels_first: bool = False,
+        model_fingerprint: str | None = None,
         top_k: int = 5,
         batch_size: int = 64,
         execution: Execution = DEFAULT_EXECUTION,
@@ -104,7 +107,14 @@ class LabelImages(beam.PTransform):
                 raise ValueError(f"{name} is {value!r}, expected {' or '.join(known)}")
         self._model = model
         self._stated = Stated(
-            labels_file, resample, signature, model_output, scale, returns, channels_first
+            labels_file,
+            resample,
+            signature,
+            model_output,
+            scale,
+            returns,
+            channels_first,
+            model_fingerprint,
         )
         self._top_k = top_k
         self._batch_size = batch_size

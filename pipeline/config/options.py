@@ -145,12 +145,22 @@ class JobConfig:
         rows=Rows.OTHER_VALUES,
         help="transpose images for a model that takes [N, 3, height, width]",
     )
+    model_fingerprint: str | None = flag(
+        None,
+        type=values.fingerprint,
+        metavar="sha256:…",
+        group=Group.MODEL,
+        rows=Rows.SAME,  # the model has the same one, or is refused
+        help="fingerprint of the only model to use, as rows have it; any other is refused",
+        unset="any model",
+    )
     beam_args: tuple[str, ...] = ()
 
     @property
     def stated(self) -> Stated:
         """What the flags say of the model."""
         return Stated(
+            fingerprint=self.model_fingerprint,
             resample=self.resample,
             output=self.model_output,
             scale=self.scale,
@@ -173,7 +183,7 @@ class LabelConfig(JobConfig):
         "or 'bigquery:SELECT …'"
     )
     model: str = _model(
-        "SavedModel folder, .tar.gz of one, bucket path, http(s) TensorFlow Hub handle, or 'sample'"
+        "SavedModel folder, .tar.gz of one, bucket path, TensorFlow Hub or Kaggle URL, or 'sample'"
     )
     uri_column: str = _uri_column()
     carry: tuple[str, ...] = flag(
@@ -357,7 +367,7 @@ class FinetuneConfig(JobConfig):
     )
     model: str = _model(
         "feature vector that the head is put on: SavedModel folder, .tar.gz of one, bucket path, "
-        "http(s) TensorFlow Hub handle, or 'sample'"
+        "TensorFlow Hub or Kaggle URL, or 'sample'"
     )
     uri_column: str = _uri_column(old_name="image_column")
     truth_column: str = _truth_column("column with the images' classes", old_name="label_column")

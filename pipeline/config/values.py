@@ -6,6 +6,7 @@ Each function takes what the user wrote, and returns the value or raises ``Argum
 from __future__ import annotations
 
 import math
+import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 
@@ -29,6 +30,13 @@ def utf8(text: str) -> str:
     except UnicodeEncodeError as error:
         raise ArgumentTypeError(f"{text!r} is not UTF-8") from error
     return not_empty(text)
+
+
+def fingerprint(text: str) -> str:
+    """Read the fingerprint of a model."""
+    if not re.fullmatch("sha256:[0-9a-f]{64}", text.lower()):
+        raise ArgumentTypeError(f"{text!r} is not sha256: and 64 hexadecimal digits")
+    return text.lower()
 
 
 def one_of(*choices: str) -> Callable[[str], str]:

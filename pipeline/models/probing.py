@@ -111,6 +111,13 @@ class _Probed(NamedTuple):
 def _probe(handle: str, path: Path, stated: Stated, takes_strings: bool) -> _Probed:
     """Load a model and call it."""
     fingerprint = files.fingerprint(path)
+    if stated.fingerprint not in (None, fingerprint):
+        raise _error(
+            handle,
+            f"is {fingerprint}, not {stated.fingerprint}",
+            "use that model, or give the fingerprint of this one with {model_fingerprint}, if you "
+            "trust it",
+        )
     preprocessing = Preprocessing.read(path)
     set_precision("float32")  # whatever an earlier run in this process had
     loaded = load_saved_model(path, fingerprint)

@@ -33,6 +33,7 @@ class Stated:
       scale: the values that a pixel has, a key of ``scaling.SCALES``.
       returns: one of ``RETURNS``.
       channels_first: whether images may be transposed to ``[N, 3, height, width]``.
+      fingerprint: of the only model that may be used, as ``files.fingerprint`` returns it.
     """
 
     labels_file: str | None = None
@@ -42,6 +43,7 @@ class Stated:
     scale: str | None = None
     returns: str | None = None
     channels_first: bool = False
+    fingerprint: str | None = None
 
 
 NOTHING_STATED = Stated()

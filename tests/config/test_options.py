@@ -65,6 +65,12 @@ def test_input_may_be_repeated():
     )
 
 
+def test_a_fingerprint_may_have_capitals():
+    for command in (LABEL, CHECK, FINETUNE):
+        config = command.parse([*REQUIRED, f"--model_fingerprint=SHA256:{'AB' * 32}"])
+        assert config.stated.fingerprint == f"sha256:{'ab' * 32}"
+
+
 def test_old_names_work_for_one_version(capsys, tmp_path):
     argv = [*REQUIRED, "--image_column=file", "--label_column", "class"]
     config = FINETUNE.parse(argv)
@@ -130,6 +136,8 @@ def test_required_flags(flag):
         (["--checkpoint_every", "0"], "--checkpoint_every: 0 is not a positive number"),
         (["--max_image_pixels", "-5"], "--max_image_pixels: -5 is not a positive number"),
         (["--read_timeout_seconds", "0"], "--read_timeout_seconds: 0 is not a positive number of"),
+        (["--model_fingerprint", "sha256:12"], "'sha256:12' is not sha256: and 64 hexadecimal d"),
+        (["--model_fingerprint", "0" * 64], "is not sha256: and 64 hexadecimal digits"),
         (["--read_timeout_seconds", "inf"], "inf is not a positive number of seconds"),
     ],
 )

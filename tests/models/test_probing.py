@@ -9,9 +9,11 @@ from helpers.models import (
     color_probabilities,
     save_extractor,
     save_model,
+    write_class_folders,
 )
 
 from pipeline import sample
+from pipeline.__main__ import main
 from pipeline.errors import LabelsError, ModelError
 from pipeline.models.files import fingerprint
 from pipeline.models.loading import load_classifier
@@ -272,7 +274,38 @@ def test_a_model_is_called_in_the_scale_that_it_takes(tmp_path):
     assert (spec.scale, spec.returns) == ("byte", "logits")
 
 
-# Versions
+# Fingerprints and versions
+
+
+def test_no_other_model_than_the_one_with_the_fingerprint(tmp_path, color_model):
+    right = fingerprint(Path(color_model))
+    assert probe_classifier(color_model, Stated(fingerprint=right)).fingerprint == right
+    other = save_model(tmp_path / "m", color_probabilities)
+    for probe in (probe_classifier, probe_extractor):
+        with pytest.raises(ModelError) as caught:
+            probe(other, Stated(fingerprint=right))
+        message = f"model {other}: is {fingerprint(Path(other))}, not {right}; use that model, or"
+        assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("command", ["label", "check", "finetune"])
+def test_every_command_refuses_another_model(tmp_path, color_model, capsys, command):
+    wrong = f"sha256:{'0' * 64}"
+    argv = [command, "--input", write_class_folders(tmp_path / "photos", count=20)]
+    argv += ["--model", color_model, f"--output={tmp_path}/out", "--model_fingerprint", wrong]
+    assert main(argv) == 2
+    assert (
+        f"error: --model {color_model}: is {fingerprint(Path(color_model))}, not {wrong}; use that "
+        "model, or give the fingerprint of this one with --model_fingerprint, if you trust it\n"
+    ) in capsys.readouterr().err
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+
+
+def test_another_model_is_not_even_loaded(tmp_path, color_model):
+    path = shutil.copytree(color_model, tmp_path / "m")
+    (path / "saved_model.pb").write_bytes(b"garbage")
+    with pytest.raises(ModelError, match=r"is sha256:\w+, not sha256:\w+;"):
+        probe_classifier(str(path), Stated(fingerprint=fingerprint(Path(color_model))))
 
 
 def test_a_folder_of_versions_stands_for_its_newest(tmp_path):

@@ -9,13 +9,15 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.bigquery import SchemaField
 from helpers.bigquery_server import PROJECT, bigquery_server, table
-from helpers.models import image_file
+from helpers.models import image_file, save_model
 from helpers.runs import rows, run, summary, write_colors
+from PIL import Image
 
 from pipeline.errors import InputError, OutputError, RunError
 from pipeline.formats import bigquery
 from pipeline.inputs import find
 from pipeline.inputs.queries import QUERY as QUERY_KIND
+from pipeline.models.tensorflow_import import tf
 
 TABLE = f"{PROJECT}:dataset.labels"
 
@@ -81,6 +83,20 @@ def test_a_run_puts_its_labels_into_a_table(tmp_path, color_model, service, caps
         "tableId": "labels",
     }
     assert service.loaded["labels"] == rows(tmp_path / "out", "labels")
+
+
+def test_an_image_has_any_number_of_labels(tmp_path, service):
+    model = save_model(
+        tmp_path / "model", lambda x: tf.sigmoid(10.0 * (tf.reduce_mean(x, [1, 2]) - 0.5))
+    )
+    write_colors(tmp_path / "p", 1)
+    Image.new("RGB", (9, 9)).save(tmp_path / "p" / "black.png")
+    Image.new("RGB", (9, 9), (255, 255, 255)).save(tmp_path / "p" / "white.png")
+    flags = {"input": tmp_path / "p", "model": model, "output_table": TABLE}
+    assert run(**flags, output=tmp_path / "out") == 0
+    loaded = service.loaded["labels"]
+    assert sorted(len(row["predictions"]) for row in loaded) == [0, 1, 3]
+    assert loaded == rows(tmp_path / "out", "labels")
 
 
 def test_the_same_run_again_replaces_its_rows_and_no_others(tmp_path, color_model, service):

@@ -30,6 +30,7 @@ from pipeline.finetune.training import History, Part, Phase, adam, class_weights
 from pipeline.inputs.kinds import Input
 from pipeline.models.loading import load_probed
 from pipeline.models.probing import probe_extractor
+from pipeline.models.scaling import SCALES
 from pipeline.models.signatures import as_unit_function
 from pipeline.models.spec import ExtractorSpec
 from pipeline.models.tensorflow_import import tf
@@ -142,6 +143,12 @@ def check(config: FinetuneConfig) -> Run:
     layout.refuse_results(output)
     handle = "sample_features" if config.model == "sample" else config.model
     spec, classifies = probe_extractor(handle, config.stated)
+    if not spec.scale_source:
+        console.say(
+            f"warning: nothing in the model {config.model} tells which values it takes for a "
+            f"pixel; {SCALES[spec.scale].words} is assumed; if it takes others, give --scale"
+        )
+    console.say(f"the model takes {spec.scale_words}")
     if classifies:
         console.say(
             f"warning: --model {config.model} looks like a classifier; it works, but a model's "

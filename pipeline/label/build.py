@@ -290,6 +290,8 @@ def summarize(
             "height": run.spec.height,
             "width": run.spec.width,
             "classes": len(run.spec.labels),
+            "takes": run.spec.scale_words,
+            "returns": run.spec.returns,
             **({"multi_label": True} if run.spec.is_multi_label else {}),
         },
         "settings": run.settings,

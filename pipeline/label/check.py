@@ -23,8 +23,9 @@ from pipeline.label import lock, runs, trial
 from pipeline.label.costs import per_million
 from pipeline.label.runs import Plan
 from pipeline.label.trial import SAMPLE_SIZE, Counted, Sampled
-from pipeline.label.validation import several_labels, validate
+from pipeline.label.validation import first_pixels, several_labels, validate
 from pipeline.models.probing import probe_classifier
+from pipeline.models.scale_trial import settle_scale
 from pipeline.models.spec import ModelSpec
 from pipeline.progress import in_words
 from pipeline.runner import new_pipeline, runs_here, runs_in_one_process
@@ -53,9 +54,11 @@ def run(config: LabelConfig) -> int:
     checked = validate(config, keep_output=False)
     lock.refuse_held(checked.output)
     spec = probe_classifier(config.model, config.stated)
+    spec = settle_scale(spec, first_pixels(checked.inputs, spec, config.limits))
     plan = runs.plan(config, checked, spec, datetime.now(timezone.utc))
     startup += time.perf_counter() - started
     print(f"model    {spec.input_words}, {len(spec.labels)} classes{several_labels(plan.run)}")
+    print(f"         takes {spec.scale_words}, and returns {spec.returns}")
     print(f"output   {_standing(plan)}")
     counted = trial.count(checked.inputs)
     sampled = trial.label_sample(counted, spec, config, checked.execution)

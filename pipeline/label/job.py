@@ -11,8 +11,9 @@ from pipeline.config.options import LabelConfig
 from pipeline.formats.registry import FORMATS
 from pipeline.label import lock, runs
 from pipeline.label.build import build, too_many_failed
-from pipeline.label.validation import several_labels, validate
+from pipeline.label.validation import first_pixels, several_labels, validate
 from pipeline.models.probing import probe_classifier
+from pipeline.models.scale_trial import settle_scale
 from pipeline.outputs import layout
 from pipeline.report import job as report
 from pipeline.runner import (
@@ -37,11 +38,13 @@ def run(config: LabelConfig) -> int:
     checked = validate(config)
     with lock.held(checked.output):
         spec = probe_classifier(config.model, config.stated)
+        spec = settle_scale(spec, first_pixels(checked.inputs, spec, config.limits))
         run = runs.begin(runs.plan(config, checked, spec, started))
         console.say(
             f"labeling with {config.model}, {spec.input_words}, {len(spec.labels)} classes"
             f"{several_labels(run)}"
         )
+        console.say(f"the model takes {spec.scale_words}, and returns {spec.returns}")
         build(pipeline, run, started)
         if not run_pipeline(pipeline):
             return 0  # others start the job from its description

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
 from pipeline import storage
 from pipeline.config.options import LabelConfig
 from pipeline.errors import InputError, OutputError
 from pipeline.formats import bigquery
 from pipeline.formats.registry import table_suffixes
+from pipeline.images.loading import decode_or_fail, in_threads
 from pipeline.inputs import find, folders
+from pipeline.inputs.kinds import Input
 from pipeline.inputs.truth import PARENT
 from pipeline.label.runs import Checked, Run
+from pipeline.limits import Limits
 from pipeline.models import devices
+from pipeline.models.decoding import pixel_decoder_for
 from pipeline.models.devices import Execution
+from pipeline.models.scaling import TRIED_IMAGES
+from pipeline.models.spec import ModelSpec
 from pipeline.outputs import layout
+from pipeline.records import DecodedImage
 from pipeline.runner import (
     beam_options,
     runs_here,
@@ -69,3 +82,24 @@ def several_labels(run: Run) -> str:
         f"; an image gets several labels, those with a score of {run.threshold:g} or more "
         f"(--threshold), at most {run.config.top_k} (--top_k)"
     )
+
+
+def first_pixels(inputs: Sequence[Input], spec: ModelSpec, limits: Limits) -> np.ndarray:
+    """Decode the first images of the inputs, where a model has to be tried on some.
+
+    Args:
+      inputs: of the run.
+      spec: of the model; if its scale is known, none are needed.
+      limits: for reading and decoding.
+
+    Returns:
+      Uint8 ``[N, height, width, 3]``; those that fail are left out, and so are records.
+    """
+    if spec.scale_source:
+        return np.empty((0, spec.height, spec.width, 3), np.uint8)
+    listed = itertools.chain.from_iterable(map(find.list_images, inputs))
+    refs = list(itertools.islice((ref for ref in listed if ref.place is None), TRIED_IMAGES))
+    decode = pixel_decoder_for(spec, limits)
+    results = in_threads(functools.partial(decode_or_fail, decode=decode, run_id=""), refs)
+    pixels = [image.pixels for image in results if isinstance(image, DecodedImage)]
+    return np.array(pixels, np.uint8).reshape(-1, spec.height, spec.width, 3)

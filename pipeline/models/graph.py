@@ -29,12 +29,12 @@ _LINEAR = frozenset(
 )  # fmt: skip
 _IGNORED = frozenset({"Shape", "Rank", "Size", "NoOp", "Assert"})
 
-# Operations at the end that leave the kind of the numbers as it is, and those that make logits.
+# Operations at the end that leave the kind of the numbers as it is; and layers, which make logits.
 _TRANSPARENT = frozenset(
     {"Identity", "Cast", "Reshape", "Squeeze", "EnsureShape", "FakeQuantWithMinMaxArgs",
      "FakeQuantWithMinMaxVars", "StopGradient"}
 )  # fmt: skip
-_OF_LOGITS = frozenset({"MatMul", "BatchMatMulV2", "BiasAdd", "Add", "AddV2", "Conv2D", "Mean"})
+_LAYERS = frozenset({"MatMul", "BatchMatMulV2", "BiasAdd", "Conv2D", "Einsum"})
 
 # The side of the probe where the model leaves it open, in pixels.
 _OPEN_SIDE = 64
@@ -101,9 +101,12 @@ class Graph:
         operation = self._frozen.outputs[0].op
         while operation.type in _TRANSPARENT and operation.inputs:
             operation = operation.inputs[0].op
-        return {"Softmax": "probabilities", "Sigmoid": "sigmoid"}.get(
-            operation.type, "logits" if operation.type in _OF_LOGITS else None
-        )
+        if operation.type in ("Add", "AddV2"):  # a bias
+            layers = [tensor.op for tensor in operation.inputs if tensor.op.type in _LAYERS]
+            operation = layers[0] if layers else operation
+        if operation.type in _LAYERS:
+            return "logits"
+        return {"Softmax": "probabilities", "Sigmoid": "sigmoid"}.get(operation.type)
 
 
 class GraphError(Exception):

@@ -8,8 +8,9 @@ feature extractor ``[N, features]``. Which values it takes for a pixel is what i
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,17 +95,20 @@ def probe_extractor(handle: str, stated: Stated = NOTHING_STATED) -> tuple[Extra
     return probed.extractor, classifies
 
 
+_GetGraph = Callable[[], Graph | None]
+
+
 class _Probed(NamedTuple):
     """What one call has shown.
 
-    ``answers``: to images of noise, float ``[N, outputs]``. ``graph``: that of its function, if
-    it was needed. ``takes``: see ``ModelSpec``.
+    ``answers``: to images of noise, float ``[N, outputs]``. ``graph``: gets that of its function,
+    None if there is none that can be read. ``takes``: see ``ModelSpec``.
     """
 
     extractor: ExtractorSpec
     answers: np.ndarray
     preprocessing: Preprocessing | None
-    function: Any
+    graph: _GetGraph
     takes: Takes = Takes.IMAGES
 
 
@@ -166,12 +170,12 @@ def _probe(handle: str, path: Path, stated: Stated, takes_strings: bool) -> _Pro
         batch=door.spec.shape[0],
     )
     extractor, answers = _call(loaded, extractor)
-    function = _concrete(loaded, extractor, door)
-    scale, source = _scale(handle, stated, preprocessing, door, function)
+    graph = functools.cache(lambda: _read_graph(loaded, extractor, door))  # it takes its time
+    scale, source = _scale(handle, stated, preprocessing, door, graph)
     extractor = dataclasses.replace(extractor, scale=scale, scale_source=source)
     if scale != "unit":  # what it was called with
         extractor, answers = _call(loaded, extractor)
-    return _Probed(extractor, answers, preprocessing, function)
+    return _Probed(extractor, answers, preprocessing, graph)
 
 
 def _probe_strings(
@@ -199,7 +203,7 @@ def _probe_strings(
     extractor = dataclasses.replace(
         extractor, outputs=answers.shape[1], output=output, scale_source="of its own"
     )
-    return _Probed(extractor, answers, preprocessing, None, takes)
+    return _Probed(extractor, answers, preprocessing, lambda: None, takes)
 
 
 def _noise(extractor: ExtractorSpec, images: int) -> np.ndarray:
@@ -242,18 +246,21 @@ def _choose(
     return output, answers
 
 
-def _concrete(loaded: Any, extractor: ExtractorSpec, door: Door) -> Any:
-    """The function that is called, from its one input to the output that is used."""
+def _read_graph(loaded: Any, extractor: ExtractorSpec, door: Door) -> Graph | None:
+    """Read the graph of the function that is called, up to the output that is used."""
 
     @tf.function(input_signature=[door.spec], autograph=False)
     def function(images: tf.Tensor) -> tf.Tensor:
         return signatures.outputs_of(loaded, extractor.signature, images)[extractor.output]
 
-    return function.get_concrete_function()
+    try:
+        return Graph(function.get_concrete_function())
+    except GraphError:
+        return None
 
 
 def _scale(
-    handle: str, stated: Stated, preprocessing: Preprocessing | None, door: Door, function: Any
+    handle: str, stated: Stated, preprocessing: Preprocessing | None, door: Door, graph: _GetGraph
 ) -> tuple[str, str]:
     """The scale, a key of ``SCALES``, and how it is known; "" if it is only assumed."""
     if stated.scale is not None:
@@ -269,10 +276,8 @@ def _scale(
         return preprocessing.scale, "from its preprocessing.json"
     if door.spec.dtype.is_integer:
         return "byte", f"as it takes {door.spec.dtype.name}"
-    try:
-        scale = Graph(function).scale()
-    except GraphError:
-        scale = None
+    known = graph()
+    scale = known.scale() if known else None
     if scale is not None:
         return scale, "read from its graph"
     if handles.is_hub(handle):
@@ -305,8 +310,7 @@ def _returns(handle: str, stated: Stated, probed: _Probed) -> str:
         if _are_probabilities(answers) and _by_graph(probed) != "sigmoid":
             return "probabilities"
     returns = _by_graph(probed)
-    # Several numbers from 0 to 1 may be logits only by chance.
-    if returns in ("probabilities", "sigmoid") or (returns and answers.shape[1] == 1):
+    if returns is not None:
         return returns
     raise _error(
         handle,
@@ -318,12 +322,8 @@ def _returns(handle: str, stated: Stated, probed: _Probed) -> str:
 
 def _by_graph(probed: _Probed) -> str | None:
     """What the graph's last operation says that a model returns, if there is such a graph."""
-    if probed.function is None:
-        return None
-    try:
-        return Graph(probed.function).returns()
-    except GraphError:
-        return None
+    graph = probed.graph()
+    return graph.returns() if graph else None
 
 
 def _are_probabilities(answers: np.ndarray) -> bool:

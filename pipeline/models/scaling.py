@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow as tf
+
+# Images of the input on which a model is tried whose scale is unknown.
+TRIED_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Scale:
 
     def values(self, pixels: np.ndarray) -> np.ndarray:
         """Uint8 RGB ``[…, 3]`` → what the model takes, float32 of the same shape."""
+        import numpy as np  # --help needs the names of the scales only
+
         values = pixels / np.float32(self.divisor) - np.array(self.mean, np.float32)
         values /= np.array(self.deviation, np.float32)
         return values[..., ::-1] if self.is_bgr else values
@@ -56,9 +60,9 @@ class Scale:
         if self.divisor != 1.0:
             values = values / self.divisor
         if any(self.mean):
-            values = values - np.array(self.mean, np.float32)
+            values = values - self.mean
         if self.deviation != _ONES:
-            values = values / np.array(self.deviation, np.float32)
+            values = values / self.deviation
         return values[..., ::-1] if self.is_bgr else values
 
 

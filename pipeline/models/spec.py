@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from pipeline.models.scaling import SCALES
+
 # What a classifier returns for each class: numbers for softmax, probabilities that add up to 1, or
 # a probability of its own for each class.
 RETURNS = ("logits", "probabilities", "sigmoid")
@@ -83,6 +85,11 @@ class ExtractorSpec:
     channels_first: bool = False
     batch: int | None = None
 
+    @property
+    def scale_words(self) -> str:
+        """Say which values it takes for a pixel, and how that is known."""
+        return f"{SCALES[self.scale].words} ({self.scale_source or 'assumed'})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec(ExtractorSpec):
@@ -101,6 +108,11 @@ class ModelSpec(ExtractorSpec):
     returns: str
     takes: Takes = Takes.IMAGES
     decodes: bool = False
+
+    @property
+    def scale_words(self) -> str:
+        """Say which values it takes for a pixel, and how that is known."""
+        return super().scale_words if self.takes is Takes.IMAGES else "files, which it decodes"
 
     @property
     def input_words(self) -> str:

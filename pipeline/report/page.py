@@ -112,6 +112,8 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
             "It takes",
             f"{texts.number(model.get('width'))} × {texts.number(model.get('height'))} pixels",
         ),
+        ("For a pixel it takes", texts.text(model.get("takes") or "")),
+        ("It returns", texts.text(model.get("returns") or "")),
         ("It knows", f"{texts.number(model.get('classes'))} classes"),
         ("It gives an image", _several(summary)),
         ("Input", ", ".join(inputs[:5]) + more),

@@ -19,6 +19,7 @@ import numpy as np
 
 import pipeline
 from pipeline.errors import InputError, ModelError, RunError
+from pipeline.finetune.graph_decoding import decode
 from pipeline.finetune.networks import Head
 from pipeline.models.label_files import format_labels
 from pipeline.models.preprocessing import Preprocessing
@@ -89,7 +90,7 @@ class Classifier(tf.Module):
             feature = {"image/encoded": tf.io.FixedLenFeature([], tf.string)}
             encoded = tf.io.parse_example(examples, feature)["image/encoded"]
             pixels = tf.map_fn(
-                lambda data: _decode(data, spec),
+                lambda data: decode(data, spec.height, spec.width, spec.resample),
                 encoded,
                 fn_output_signature=tf.TensorSpec(shape[1:], tf.float32),
             )
@@ -97,13 +98,6 @@ class Classifier(tf.Module):
 
         self.__call__ = classify
         self.serving = {"serving_default": serve_images, EXAMPLES_SIGNATURE: serve_examples}
-
-
-def _decode(data: tf.Tensor, spec: ExtractorSpec) -> tf.Tensor:
-    """Decode as ``images.decode`` does, as far as TensorFlow can: whole numbers from 0 to 255."""
-    image = tf.io.decode_image(data, channels=3, expand_animations=False)
-    resized = tf.image.resize(image, [spec.height, spec.width], spec.resample, antialias=True)
-    return tf.clip_by_value(tf.round(resized), 0.0, 255.0)
 
 
 def save(classifier: Classifier, folder: Path, labels: Sequence[str], spec: ExtractorSpec) -> None:

@@ -36,9 +36,7 @@ def decode(data: tf.Tensor, height: int, width: int, resample: str) -> tf.Tensor
     is_jpeg = tf.strings.substr(data, 0, 2) == b"\xff\xd8"
     image = tf.case(
         [(is_png, lambda: _decode_png(data)), (is_jpeg, lambda: _decode_jpeg(data))],
-        default=lambda: tf.cast(
-            tf.io.decode_image(data, channels=3, expand_animations=False), tf.float32
-        ),
+        default=lambda: _decode_other(data),
     )
     image = tf.ensure_shape(image, [None, None, 3])
     resized = tf.image.resize(image, [height, width], resample, antialias=True)
@@ -48,8 +46,24 @@ def decode(data: tf.Tensor, height: int, width: int, resample: str) -> tf.Tensor
 def _decode_png(data: tf.Tensor) -> tf.Tensor:
     """On white."""
     image = tf.cast(tf.io.decode_png(data, channels=4), tf.float32)
-    opacity = image[..., 3:] / 255.0
+    # Where a file with less than 8 bits a sample has no alpha, TensorFlow 2.21 fills in the most
+    # that a sample can be, 15 for example, in place of 255.
+    bits = tf.io.decode_raw(tf.strings.substr(data, 24, 1), tf.uint8)[0]
+    filled = tf.cast(tf.bitwise.left_shift(1, tf.cast(bits, tf.int32)) - 1, tf.float32)
+    is_opaque = tf.reduce_all(image[..., 3] == filled)
+    opacity = tf.where(is_opaque, 1.0, image[..., 3:] / 255.0)
     return tf.round(image[..., :3] * opacity + 255.0 * (1.0 - opacity))
+
+
+def _decode_other(data: tf.Tensor) -> tf.Tensor:
+    """As it is. BMPs with a palette are refused: TensorFlow takes its indices for gray."""
+    is_bmp = tf.strings.substr(data, 0, 2) == b"BM"
+    bits = tf.io.decode_raw(tf.strings.substr(data, 28, 1), tf.uint8)
+    has_palette = is_bmp & tf.reduce_any(bits < 16)
+    refused = tf.debugging.Assert(~has_palette, ["TensorFlow reads no BMP file with a palette"])
+    with tf.control_dependencies([refused] if refused is not None else []):
+        image = tf.io.decode_image(data, channels=3, expand_animations=False)
+    return tf.cast(image, tf.float32)
 
 
 def _decode_jpeg(data: tf.Tensor) -> tf.Tensor:

@@ -75,6 +75,8 @@ FILES = {
     "PNG with a transparent color": written(
         drawing().quantize(64), "PNG", transparency=bytes(range(0, 256, 4))
     ),
+    "PNG of 1 bit": written(drawing().convert("1"), "PNG"),
+    "PNG with few colors": written(drawing().quantize(16), "PNG"),
     "BMP": written(drawing(), "BMP"),
     "animation": written(
         drawing(), "GIF", save_all=True, append_images=[Image.new("RGB", (150, 90), "red")]
@@ -92,6 +94,14 @@ def test_the_graph_decodes_as_label_does(name, resample):
     assert got.shape == wanted.shape
     assert np.abs(got - wanted).mean() < 0.6
     assert np.abs(got - wanted).max() <= 8
+
+
+def test_a_palette_in_a_bmp_is_refused():
+    """TensorFlow takes its indices for shades of gray."""
+    with pytest.raises(tf.errors.InvalidArgumentError, match="no BMP file with a palette"):
+        tf.function(graph_decoding.decode, autograph=False)(
+            tf.constant(written(drawing().quantize(16), "BMP")), 32, 40, "bicubic"
+        )
 
 
 def test_no_metadata_make_the_graph_fail():

@@ -1,6 +1,6 @@
 # make demo   label the embedded sample with the embedded model, then train one and label with that
-# make test   run the tests
-# make coverage run them, and show the lines that none of them reaches: twice as slow on Python 3.11
+# make test   run the tests; with COVERAGE=1, show the lines that none of them reaches, which takes
+#             twice as long on Python 3.11
 # make prism  build Beam's own portable runner, for the tests that run on it; needs Go
 # make airflow make an environment with Airflow, for the test of the nightly DAG; Python 3.11 or newer
 # make lint   formatting, lint and types
@@ -23,7 +23,7 @@ install = $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes 
 	|| $(PIP) --require-hashes -r $(1)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test coverage prism airflow lint ruff mypy shellcheck hadolint lock upgrade bench sample clean
+.PHONY: demo test prism airflow lint ruff mypy shellcheck hadolint lock upgrade bench sample clean
 
 demo: .venv/installed
 	rm -rf demo
@@ -36,10 +36,7 @@ demo: .venv/installed
 PYTEST := $(BIN)/python -m pytest -n logical --dist worksteal
 
 test: .venv/installed-tests
-	$(PYTEST)
-
-coverage: .venv/installed-tests
-	$(PYTEST) --cov --cov-report=term
+	$(PYTEST) $(if $(COVERAGE),--cov --cov-report=term)
 
 prism: $(BIN)/prism
 

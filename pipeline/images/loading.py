@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -178,6 +178,16 @@ def in_threads(function: Callable[[T], U], values: Sequence[T]) -> list[U]:
       The results, in the order of the values.
     """
     return list(_THREADS.map(function, values))
+
+
+def done_within(seconds: float, function: Callable[[T], U], values: Iterable[T]) -> list[U]:
+    """Call a function on some values in those threads, and return what is there in that time.
+
+    The calls that take longer go on, and their results are dropped.
+    """
+    futures = [_THREADS.submit(function, value) for value in values]
+    wait(futures, seconds)
+    return [future.result() for future in futures if future.done()]
 
 
 @contextlib.contextmanager

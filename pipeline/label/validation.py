@@ -13,7 +13,7 @@ from pipeline.config.options import LabelConfig
 from pipeline.errors import InputError, OutputError
 from pipeline.formats import bigquery
 from pipeline.formats.registry import table_suffixes
-from pipeline.images.loading import decode_or_fail, in_threads
+from pipeline.images.loading import decode_or_fail, done_within
 from pipeline.inputs import find, folders
 from pipeline.inputs.kinds import Input
 from pipeline.inputs.truth import PARENT
@@ -30,6 +30,9 @@ from pipeline.runner import (
     beam_options,
     runs_here,
 )
+
+# For the first images of a store; a server that is slower has enough of them in the run.
+_SECONDS_TO_DECODE = 5.0
 
 
 def validate(config: LabelConfig, keep_output: bool = True) -> Checked:
@@ -93,13 +96,14 @@ def first_pixels(inputs: Sequence[Input], spec: ModelSpec, limits: Limits) -> np
       limits: for reading and decoding.
 
     Returns:
-      Uint8 ``[N, height, width, 3]``; those that fail are left out, and so are records.
+      Uint8 ``[N, height, width, 3]``, without records, and without those that fail or take long.
     """
     if spec.scale_source:
         return np.empty((0, spec.height, spec.width, 3), np.uint8)
     listed = itertools.chain.from_iterable(map(find.list_images, inputs))
     refs = list(itertools.islice((ref for ref in listed if ref.place is None), TRIED_IMAGES))
     decode = pixel_decoder_for(spec, limits)
-    results = in_threads(functools.partial(decode_or_fail, decode=decode, run_id=""), refs)
+    decode_one = functools.partial(decode_or_fail, decode=decode, run_id="")
+    results = done_within(_SECONDS_TO_DECODE, decode_one, refs)
     pixels = [image.pixels for image in results if isinstance(image, DecodedImage)]
     return np.array(pixels, np.uint8).reshape(-1, spec.height, spec.width, 3)

@@ -195,4 +195,4 @@ def test_ctrl_c_takes_the_bar_off_the_terminal(terminal):
     terminal.wait_for("the same command again: .*\r\n")
     assert terminal.text.rindex(SHOW_CURSOR) > terminal.text.rindex(HIDE_CURSOR)
     assert "\r^C" in terminal.text  # where it is erased with the bar
-    assert "\x1b[2Kinterrupted: 4 images done, 0 failed; to go on" in terminal.text
+    assert "\x1b[2Kinterrupted: 4 images done, 0 failed; to resume, run" in terminal.text

@@ -54,8 +54,9 @@ def run(config: LabelConfig) -> int:
     checked = validate(config, keep_output=False)
     lock.refuse_held(checked.output)
     spec = probe_classifier(config.model, config.stated)
-    spec = settle_scale(spec, first_pixels(checked.inputs, spec, config.limits))
     plan = runs.plan(config, checked, spec, datetime.now(timezone.utc))
+    spec = settle_scale(spec, first_pixels(checked.inputs, spec, config.limits))
+    plan = plan.with_spec(spec)
     startup += time.perf_counter() - started
     print(f"model    {spec.input_words}, {len(spec.labels)} classes{several_labels(plan.run)}")
     print(f"         takes {spec.scale_words}, and returns {spec.returns}")

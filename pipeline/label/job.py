@@ -38,8 +38,11 @@ def run(config: LabelConfig) -> int:
     checked = validate(config)
     with lock.held(checked.output):
         spec = probe_classifier(config.model, config.stated)
-        spec = settle_scale(spec, first_pixels(checked.inputs, spec, config.limits))
-        run = runs.begin(runs.plan(config, checked, spec, started))
+        plan = runs.plan(config, checked, spec, started)
+        if not plan.goes_on:
+            spec = settle_scale(spec, first_pixels(checked.inputs, spec, config.limits))
+            plan = plan.with_spec(spec)
+        run = runs.begin(plan)
         console.say(
             f"labeling with {config.model}, {spec.input_words}, {len(spec.labels)} classes"
             f"{several_labels(run)}"

@@ -127,6 +127,15 @@ class Plan(NamedTuple):
     unwanted: tuple[str, ...] = ()
     note: dict[str, Any] | None = None
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether there are results of the same model and settings, on which the run builds."""
+        return self.note is not None or bool(self.run.earlier_runs)
+
+    def with_spec(self, spec: ModelSpec) -> Plan:
+        """The same with what else has been found out about the model."""
+        return self._replace(run=dataclasses.replace(self.run, spec=spec))
+
 
 def plan(config: LabelConfig, checked: Checked, spec: ModelSpec, started: datetime) -> Plan:
     """Find out what a run would do, and change nothing.

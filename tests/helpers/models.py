@@ -14,8 +14,11 @@ COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 
 def color_logits(images):
-    """float32 ``[N, H, W, 3]`` in [0, 1] → ten times the mean of each color: ``[N, 3]``."""
-    return 10.0 * tf.reduce_mean(images, [1, 2])
+    """float32 ``[N, H, W, 3]`` in [0, 1] → ten times the mean of each color: ``[N, 3]``.
+
+    By way of [-1, 1], as networks have it, so that the scale can be read from the graph.
+    """
+    return 5.0 * (1.0 + tf.reduce_mean(2.0 * images - 1.0, [1, 2]))
 
 
 def color_probabilities(images):

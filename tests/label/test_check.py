@@ -45,6 +45,7 @@ def test_what_it_says(tmp_path, photos, color_model, capsys):
     assert said.err == ""
     assert re.fullmatch(
         r"model    32×32 pixels, 3 classes\n"
+        r"         takes 0 to 1, RGB \(read from its graph\), and returns logits\n"
         rf"output   {tmp_path}/a/b: would begin\n"
         rf"inputs   3 images, {size} bytes\n"
         r"sample   3 images: 3 labeled, 0 failed\n"

@@ -11,7 +11,7 @@ from helpers.stores import ERRORS, MemoryFileSystem, memory_store
 
 from pipeline import storage
 from pipeline.errors import ImageError, StoreError
-from pipeline.inputs import find as inputs
+from pipeline.inputs import find, folders
 from pipeline.label import runs
 from pipeline.records import Reason
 from pipeline.storage.errors import MappedFile
@@ -143,9 +143,9 @@ def test_a_bug_in_what_reads_files_is_no_store_error(tmp_path, monkeypatch, bug)
         raise bug("ours")
 
     (tmp_path / "a.jpg").touch()
-    monkeypatch.setattr(inputs, "_is_image_name", buggy)
+    monkeypatch.setattr(folders, "_is_image_name", buggy)
     with pytest.raises(bug, match=r"^ours$"):
-        inputs.understand(str(tmp_path))
+        list(find.list_images(find.identify(str(tmp_path))))
     monkeypatch.setattr(storage.read, "_fill", buggy)
     with memory_store({"mem://bucket/a": b"1"}), pytest.raises(bug, match=r"^ours$"):
         storage.read_bytes("mem://bucket/a")

@@ -17,6 +17,7 @@
 #   MODEL                     for image: a SavedModel folder in the repository, which becomes /model
 #   NO_PUBLIC_IPS             1 for workers without public addresses (needs Private Google Access)
 #   SUBNETWORK                regions/REGION/subnetworks/NAME, if it is not the default one
+#   IMAGE                     name of the image; by default image-labeling/cpu or gpu in Artifact Registry
 #   JOB_NAME                  name of the job; by default made from the output's, so that Dataflow refuses
 #                             a second job on an output while the first one runs
 #   SERVICE_ACCOUNT           account of the workers, if it is not Compute Engine's default

@@ -4,6 +4,10 @@ python launch/flex_template.py > launch/flex_template.json
 """
 
 import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # this checkout's flags, not an installed one's
 
 from pipeline.config.commands import LABEL
 

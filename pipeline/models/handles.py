@@ -38,6 +38,24 @@ def is_hub(handle: str) -> bool:
     return storage.is_http(handle) or handle.lower().startswith("kaggle://")
 
 
+def has_hub_convention(handle: str) -> bool:
+    """Tell whether a model's publisher promises TensorFlow Hub's convention for images.
+
+    Google's own models do, on the Hub and on Kaggle. Anybody may upload there, or serve the Hub's
+    protocol, so the handles of others promise nothing.
+    """
+    match = _URL.match(handle)
+    if match is None:
+        return False
+    scheme, host, path = match.groups()
+    path = path.strip("/").lower()
+    if scheme.lower() == "kaggle":
+        path = f"models/{host}/{path}".replace("models/models/", "models/")
+    elif host.lower() not in (*_KAGGLE_HOSTS, "tfhub.dev", "www.tfhub.dev"):
+        return False
+    return path.startswith(("google/", "tensorflow/", "models/google/", "models/tensorflow/"))
+
+
 def archive_of(handle: str) -> Archive:
     """Find out where the archive of a model on the Hub, or on Kaggle, is.
 

@@ -280,8 +280,10 @@ def _scale(
     scale = known.scale() if known else None
     if scale is not None:
         return scale, "read from its graph"
-    if handles.is_hub(handle):
+    if handles.has_hub_convention(handle):
         return "unit", "the convention of TensorFlow Hub"
+    if handle in files.EMBEDDED:
+        return "unit", "as it was trained"
     return "unit", ""
 
 

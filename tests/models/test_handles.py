@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.errors import ModelError
-from pipeline.models.handles import archive_of, is_hub, kaggle_of
+from pipeline.models.handles import archive_of, has_hub_convention, is_hub, kaggle_of
 
 API = "https://www.kaggle.com/api/v1/models"
 MODEL = "google/mobilenet-v2/tensorFlow2/tf2-preview-classification/1"
@@ -88,3 +88,20 @@ def test_kaggles_client_writes_no_scheme(handle):
 @pytest.mark.parametrize("handle", ["models/m", "a/b/c/d/1", "/srv/a/keras/m", "gs://a/b/keras/m"])
 def test_paths_are_not_kaggles(handle):
     assert kaggle_of(handle) is None
+
+
+@pytest.mark.parametrize(
+    ("handle", "has_it"),
+    [
+        ("https://tfhub.dev/google/tf2-preview/mobilenet_v2/classification/2", True),
+        ("https://www.kaggle.com/models/google/mobilenet-v2/tensorFlow2/tf2-preview/1", True),
+        ("kaggle://google/mobilenet-v2/tensorFlow2/tf2-preview/1", True),
+        ("kaggle://models/google/mobilenet-v2/tensorFlow2/tf2-preview/1", True),
+        ("https://www.kaggle.com/models/somebody/flowers/tensorFlow2/default/1", False),
+        ("https://tfhub.dev/somebody/flowers/1", False),
+        ("http://models.example/google/flowers/1", False),
+        ("models/google/flowers", False),
+    ],
+)
+def test_only_googles_models_promise_the_hubs_convention(handle, has_it):
+    assert has_hub_convention(handle) is has_it

@@ -39,6 +39,9 @@ _SECONDS = 120.0
 # A machine that is busy with other things may take a while; an idle one takes a fifth of a second.
 _START_SECONDS = 120.0
 
+# Seconds before a sandbox that did not start is started again.
+_WAITS_TO_START = (0.1, 1.0, 3.0)
+
 # Memory for opening a file, in bytes, and for each pixel, of which decoders keep several copies:
 # 32-bit samples of four channels, what is made of them, and what is resized.
 _MEMORY = 400_000_000
@@ -118,6 +121,11 @@ class Sandbox:
                 if process.lives:
                     return process
                 process.end()
+        for wait in _WAITS_TO_START:
+            # A machine that is short of memory may end one that is just starting.
+            with contextlib.suppress(RunError):
+                return _Process(self._prelude)
+            time.sleep(wait)
         return _Process(self._prelude)
 
     def close(self) -> None:

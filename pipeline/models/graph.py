@@ -77,6 +77,7 @@ class Graph:
             (self._images,) = self._frozen.inputs
         except (tf.errors.OpError, ValueError, TypeError, LookupError, RuntimeError) as error:
             raise GraphError(what_failed(error)) from error  # more than 2 GB, say
+        self.fits_no_scale = False  # known once ``scale`` has been read
 
     def scale(self) -> str | None:
         """Read which scale the function was made for, a key of ``SCALES``; None if unclear."""
@@ -92,9 +93,15 @@ class Graph:
             for name, colors in seen.items()
             if _is_usual(colors[-1])
         }
-        if usual:
-            return _only([name for name, count in usual.items() if count == max(usual.values())])
-        return _only([name for name, colors in seen.items() if _is_normalized(colors[-1])])
+        best = max(usual.values(), default=0)
+        fitting = [name for name, count in usual.items() if count == best] or [
+            name for name, colors in seen.items() if _is_normalized(colors[-1])
+        ]
+        self.fits_no_scale = not fitting and bool(seen)
+        scale = _only(fitting)
+        if scale is not None and _is_swapped(steps, scale, seen[scale][-1]):
+            return None
+        return scale
 
     def returns(self) -> str | None:
         """Read what the function returns, one of ``RETURNS``, from its last operation."""
@@ -160,6 +167,24 @@ def _seen(steps: Any, scale: str) -> list[Colors] | None:
         if black is not None and white is not None
     ]
     return colors if found[0][-1] is not None else None
+
+
+def _is_swapped(steps: Any, scale: str, colors: Colors) -> bool:
+    """Whether the first layer gets blue first, and not in the range for which that is usual."""
+    (spec,) = steps.inputs
+    shape = [size or (1 if n == 0 else _OPEN_SIDE) for n, size in enumerate(spec.shape)]
+    channels_first = spec.shape[1] == 3 and spec.shape[3] != 3
+    shape[1 if channels_first else 3] = 3
+    red = SCALES[scale].values(np.array([255, 0, 0], np.uint8))
+    images = np.broadcast_to(red[:, None, None] if channels_first else red, shape)
+    last = _center(steps(tf.constant(images, spec.dtype))[-1].numpy().astype(np.float64))
+    if last is None:
+        return False
+    caffe = SCALES["caffe"]
+    is_caffe = _are_close(
+        colors, Colors(-np.array(caffe.mean[::-1]), 255 - np.array(caffe.mean[::-1]))
+    )
+    return int(np.argmax(np.abs(last - colors.black))) == 2 and not is_caffe
 
 
 def _center(values: np.ndarray) -> np.ndarray | None:

@@ -35,6 +35,15 @@ _KEYS = ("id2label", "names", "labels", "classes", "class_names", "categories")
 _INDEXED = re.compile(r"(\d+)\s*[:,;\t=]\s*(.*)|(\d+)\s+(\S.*)")
 _WORDNET = re.compile(r"(n\d{8})(?:[\s:,;]+(.*))?")
 _BROKEN_LITERAL = re.compile(r"""["'].*["']\s*,?|[\[\]{}]|["']?\w+["']?\s*:\s*["'].*["']\s*,?""")
+
+# Where words of a column's name meet: classId, class id, class-id.
+_HUMPS = re.compile(r"(?<=[a-z])(?=[A-Z])|[\s-]")
+
+# An index behind the name, or in front with something around it.
+_HIDDEN_INDICES = (
+    re.compile(r"\W(\d+)\W*$"),
+    re.compile(r"^\W*(?:class\s*)?(\d+)\W", re.IGNORECASE),
+)
 _LABEL_MAP = re.compile(r"item\s*\{.*\b(name|display_name|id)\s*:", re.DOTALL)
 
 
@@ -48,13 +57,18 @@ def parse_labels(data: bytes) -> tuple[str, ...]:
       ValueError: it is in no known format, or breaks the rules of its format; the message says
         which format it seems to be, and what is wrong.
     """
-    text = _decode(data).strip("\n\r\t\f\v \x1a")
+    text = _decode(data).replace("\r\n", "\n").replace("\r", "\n").strip("\n\t\f\v \x1a")
     if not text:
         return ()
-    names = _from_literal(text) or _from_text(text)
+    try:
+        names = _from_literal(text) or _from_text(text)
+    except (csv.Error, RecursionError) as error:
+        raise ValueError(f"is in no format of class names: {error}") from error
     for number, name in enumerate(names):
         if "\n" in name.strip() or "\r" in name.strip():
             raise ValueError(f"the name of class {number} has a line break in it: {name!r}")
+        if re.search("[\ud800-\udfff]", name):
+            raise ValueError(f"the name of class {number} has half a character in it: {name!r}")
     return tuple(name.strip() for name in names)
 
 
@@ -205,10 +219,32 @@ def _from_text(text: str) -> list[str]:
         return _in_order(indices, [a if a is not None else b for _, a, _, b in found], "text")
     wordnet = [_WORDNET.fullmatch(line) for line in filled]
     if all(wordnet):
-        return [match[2] or match[1] for match in wordnet if match]
+        names = [match[2] or match[1] for match in wordnet if match]
+        _refuse_hidden_indices(names)
+        return names
     if len(filled) > 1 and all(map(_BROKEN_LITERAL.fullmatch, filled)):
         raise ValueError("is a part of a list in JSON or Python, without its brackets")
+    _refuse_hidden_indices(filled)
     return lines
+
+
+def _refuse_hidden_indices(lines: Sequence[str]) -> None:
+    """Refuse lines that count their classes in a way that is not read, and not in their own order.
+
+    Raises:
+      ValueError: they do.
+    """
+    for pattern in _HIDDEN_INDICES:
+        matches = [pattern.search(line) for line in lines]
+        if len(lines) < 2 or not all(matches):
+            continue
+        found = [int(match[1]) for match in matches if match]
+        counts = sorted(found) in (list(range(len(found))), list(range(1, len(found) + 1)))
+        if counts and found != sorted(found):
+            raise ValueError(
+                "has a number in each line, but in a place from which it is not read as the index "
+                "of a class, and the lines are not in that order; write it in front, as in 0:name"
+            )
 
 
 def _from_yaml(text: str) -> list[str]:
@@ -225,7 +261,7 @@ def _from_table(lines: Sequence[str]) -> list[str] | None:
     """Parse names in a table whose header says which column has them; None if it is no table."""
     for delimiter in (",", "\t", ";"):
         rows = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter))
-        header = [cell.strip().lower() for cell in rows[0]]
+        header = [_HUMPS.sub("_", cell.strip()).lower() for cell in rows[0]]
         name, index = _first(_NAMES, header), _first(_INDICES, header)
         if name is None or (index is None and len(header) < 2) or len(rows) < 2:
             continue

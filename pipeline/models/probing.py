@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline import console
 from pipeline.errors import ModelError
 from pipeline.models import files, handles, signatures
 from pipeline.models.class_names import IMAGENET_CLASSES, find_labels, has_labels
@@ -241,6 +242,13 @@ def _choose(
         remedy = "name the one to use with {model_output}" if len(outputs) > 1 else ""
         raise _error(extractor.handle, str(error), remedy) from error
     answers = outputs[output].reshape(images, -1).astype(np.float32)
+    if answers.shape[1] > 4 and (np.diff(answers) <= 0).all() and np.diff(answers).any():
+        raise _error(
+            extractor.handle,
+            f"returns {answers.shape[1]} numbers in descending order: the best of its classes, not "
+            "one number for each class",
+            remedy="name an output with one number for each class with {model_output}",
+        )
     if not np.isfinite(answers).all():
         raise _error(extractor.handle, "returns numbers that are not finite")
     return output, answers
@@ -280,6 +288,11 @@ def _scale(
     scale = known.scale() if known else None
     if scale is not None:
         return scale, "read from its graph"
+    if known is not None and known.fits_no_scale:
+        console.say(
+            f"warning: the first operations of the model {handle} fit none of the scales; it may "
+            "take values in a range of its own, and then its labels are wrong"
+        )
     if handles.has_hub_convention(handle):
         return "unit", "the convention of TensorFlow Hub"
     if handle in files.EMBEDDED:
@@ -306,6 +319,13 @@ def _returns(handle: str, stated: Stated, probed: _Probed) -> str:
         return probed.preprocessing.returns
     answers = probed.answers
     if answers.shape[1] > 1:
+        sums = answers.sum(axis=1)
+        if answers.min() >= 0 and answers.max() > 1 and np.allclose(sums, 100.0, rtol=_ROUNDING):
+            raise _error(
+                handle,
+                "returns numbers that add up to 100 for each image: percentages, as it seems",
+                remedy="export it with probabilities, or give {returns} logits if they are",
+            )
         if answers.min() < 0 or answers.max() > 1:
             return "logits"
         # The answers to noise of a model of several labels may add up to 1 by chance.

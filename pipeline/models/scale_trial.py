@@ -71,7 +71,7 @@ def settle_scale(spec: ModelSpec, pixels: np.ndarray) -> ModelSpec:
     if assumed is None or trials[best].information < _SOMETHING:
         console.say(
             f"warning: nothing in the model {spec.handle} tells which values it takes for a pixel; "
-            f"{SCALES[spec.scale].words} is assumed; if it takes others, state its scale"
+            f"{SCALES[spec.scale].words} is assumed; if it takes others, give --scale"
         )
         return spec
     if trials[best].information <= _AS_GOOD * assumed.information:
@@ -92,7 +92,7 @@ def settle_scale(spec: ModelSpec, pixels: np.ndarray) -> ModelSpec:
             remedy=f"say with {{scale}} which it takes: probably {best}, else {spec.scale}",
         )
     if trials[best].information > _FAR_BETTER * assumed.information and surer > 0:
-        console.say(f"warning: the model {spec.handle} {problem}; if so, state that scale")
+        console.say(f"warning: the model {spec.handle} {problem}; if so, give --scale")
     return spec
 
 

@@ -54,7 +54,7 @@ def find_door(loaded: Any, wanted: str | None, takes_strings: bool) -> Door | No
 
     Returns:
       A signature with a usual name, else the only one that fits, else the model itself if it can be
-      called with images; None if nothing fits.
+      called with images; None if nothing fits, or if ``serving_default`` does not.
     """
     doors = {
         name: door
@@ -66,6 +66,8 @@ def find_door(loaded: Any, wanted: str | None, takes_strings: bool) -> Door | No
     for name in _USUAL:
         if name in doors:
             return doors[name]
+    if wanted is None and _USUAL[0] in loaded.signatures:
+        return None  # whoever serves the model calls that one, and it takes something else
     images = [door for door in doors.values() if not door.takes_strings]
     if len(images) == 1:
         return images[0]

@@ -89,6 +89,14 @@ def test_an_empty_line_in_the_middle_stays_a_class():
         ("id,label\n0,a\n1\n", "not all of its rows have as many cells"),
         ("id,label\n5,a\n6,b\n", "indices from 5 to 6"),
         ("nc: 2\ntrain: photos\n", "is YAML, but has no list of names"),
+        ("cat,1\ndog,0\n", "has a number in each line"),
+        ("cat 2\ndog 1\n", "has a number in each line"),
+        ("2. cat\n1. dog\n", "has a number in each line"),
+        ("class 1: cat\nclass 0: dog\n", "has a number in each line"),
+        ("n02119789 2 kit_fox\nn02100735 1 setter\n", "has a number in each line"),
+        ("[" * 100_000, "is in no format of class names|is not valid JSON"),
+        ("x" * 200_000 + "\ny", "is in no format of class names"),
+        ('["\\ud83d x", "y"]', "has half a character"),
         ("{}", "no map"),
         ("[]", "neither a list nor a map"),
     ],
@@ -147,3 +155,16 @@ def test_a_file_without_names():
 def test_bytes_that_are_no_text():
     with pytest.raises(ValueError, match="is not a UTF-8 text file"):
         parse_labels(b"\x80\x81 tench")
+
+
+def test_line_ends_of_old_macs():
+    assert parse_labels(b"cat\rdog\r") == ("cat", "dog")
+
+
+def test_numbers_that_are_in_the_order_of_the_lines_or_do_not_count_are_names():
+    assert parse_labels(b"digit 0\ndigit 1\n") == ("digit 0", "digit 1")
+    assert parse_labels(b"Boeing 737\nBoeing 707\n") == ("Boeing 737", "Boeing 707")
+
+
+def test_columns_by_any_spelling():
+    assert parse_labels(b"Class Name,classId\ncat,1\ndog,0\n") == ("dog", "cat")

@@ -40,6 +40,7 @@ def test_a_classifier(color_model):
         returns="logits",
         resample="bicubic",
         output="output",
+        scale_source="read from its graph",
     )
 
 
@@ -316,3 +317,48 @@ def test_a_folder_of_versions_stands_for_its_newest(tmp_path):
     # A worker that comes later takes the same one.
     save_model(tmp_path / "export" / "11", color_probabilities)
     assert load_classifier(spec, 1)(batch((255, 0, 0)))[0].class_ids == (0,)
+
+
+# Plausible, and wrong
+
+
+def test_a_served_signature_of_something_else_is_not_passed_over(tmp_path):
+    module = tf.train.Checkpoint(weight=tf.Variable(1.0))
+    images = tf.TensorSpec((None, 32, 32, 3), tf.float32, "images")
+
+    @tf.function(input_signature=[images, tf.TensorSpec((None,), tf.float32, "weight")])
+    def serve(images, weight):
+        return {"logits": color_logits(images) * weight[:, None]}
+
+    @tf.function(input_signature=[images])
+    def other(images):
+        return {"logits": -color_logits(images)}
+
+    signatures = {"serving_default": serve, "adversarial": other}
+    tf.saved_model.save(module, str(tmp_path / "m"), signatures=signatures)
+    (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
+    assert "is not a model of images" in error_of(tmp_path / "m")
+    stated = Stated(str(tmp_path / "labels.txt"), signature="adversarial")
+    assert probe_classifier(str(tmp_path / "m"), stated).signature == "adversarial"
+
+
+@pytest.mark.parametrize(
+    ("function", "described"),
+    [
+        (lambda x: tf.sort(tf.repeat(color_logits(x), 2, 1), 1, "DESCENDING"), "descending order"),
+        (lambda x: 100.0 * color_probabilities(x), "add up to 100 for each image"),
+    ],
+)
+def test_numbers_that_are_not_one_for_each_class(tmp_path, function, described):
+    assert described in error_of(save_model(tmp_path, function))
+
+
+@pytest.mark.parametrize("scale", [1.0, 255.0])
+def test_a_model_that_takes_blue_first_is_not_said_to_take_red_first(tmp_path, scale):
+    path = save_model(tmp_path, lambda images: color_logits(images[..., ::-1] / scale))
+    assert probe_classifier(path, Stated(returns="logits")).scale_source == ""
+
+
+def test_a_range_of_its_own_gets_a_warning(tmp_path, capsys):
+    probe_classifier(save_model(tmp_path, lambda images: color_logits(images * 37.0 + 400.0)))
+    assert "fit none of the scales" in capsys.readouterr().err

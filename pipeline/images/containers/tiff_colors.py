@@ -99,6 +99,8 @@ def _range(layout: Layout, parts: Parts) -> tuple[float, float]:
         return 0.0, 1.0
     if layout.sample_format == FLOAT:
         return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+    if low >= 0 and high <= 255:  # bytes in a wider type, as programs write them
+        return 0.0, 255.0
     if low >= 0 and high <= 65535:
         return 0.0, 65535.0
     least = 0.0 if layout.sample_format == UNSIGNED else -(2.0 ** (layout.bits - 1))

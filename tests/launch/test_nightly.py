@@ -175,7 +175,11 @@ def test_mistakes(recorder, argv, missing, message):
 @pytest.mark.skipif(not AIRFLOW.exists(), reason="there is no Airflow: make airflow")
 def test_airflow_takes_the_dag(tmp_path):
     done = subprocess.run(
-        [AIRFLOW, ROOT / "tests" / "airflow" / "check_dag.py", NIGHTLY / "airflow_dag.py"],
+        [
+            AIRFLOW,
+            ROOT / "tests" / "launch" / "airflow" / "check_dag.py",
+            NIGHTLY / "airflow_dag.py",
+        ],
         capture_output=True,
         text=True,
         timeout=120,

@@ -147,20 +147,12 @@ def _steps(images: tf.Tensor) -> list[tf.Tensor]:
 def _seen(steps: Any, scale: str) -> list[Colors] | None:
     """What each step makes of images in a scale; None if it cannot be given such."""
     (spec,) = steps.inputs
-    shape = [size or (1 if n == 0 else _OPEN_SIDE) for n, size in enumerate(spec.shape)]
-    channels_first = spec.shape[1] == 3 and spec.shape[3] != 3
-    shape[1 if channels_first else 3] = 3
-    found = []
-    for byte in (0, 255):
-        values = SCALES[scale].values(np.full(3, byte, np.uint8))
-        if spec.dtype.is_integer and (scale != "byte" or spec.dtype.max < 255):
-            return None
-        images = np.broadcast_to(values[:, None, None] if channels_first else values, shape)
-        try:
-            results = steps(tf.constant(images, spec.dtype))
-        except (tf.errors.OpError, ValueError, TypeError):
-            return None
-        found.append([_center(result.numpy().astype(np.float64)) for result in results])
+    if spec.dtype.is_integer and (scale != "byte" or spec.dtype.max < 255):
+        return None
+    try:
+        found = [_centers(steps, scale, (byte, byte, byte)) for byte in (0, 255)]
+    except (tf.errors.OpError, ValueError, TypeError):
+        return None
     colors = [
         Colors(black, white)
         for black, white in zip(*found, strict=True)
@@ -171,20 +163,24 @@ def _seen(steps: Any, scale: str) -> list[Colors] | None:
 
 def _is_swapped(steps: Any, scale: str, colors: Colors) -> bool:
     """Whether the first layer gets blue first, and not in the range for which that is usual."""
+    red = _centers(steps, scale, (255, 0, 0))[-1]
+    if red is None:
+        return False
+    mean = np.array(SCALES["caffe"].mean[::-1])
+    is_caffe = _are_close(colors, Colors(-mean, 255 - mean))
+    return int(np.argmax(np.abs(red - colors.black))) == 2 and not is_caffe
+
+
+def _centers(steps: Any, scale: str, color: tuple[int, int, int]) -> list[np.ndarray | None]:
+    """What each step makes of an image of one color, RGB in bytes, that is given in a scale."""
     (spec,) = steps.inputs
     shape = [size or (1 if n == 0 else _OPEN_SIDE) for n, size in enumerate(spec.shape)]
     channels_first = spec.shape[1] == 3 and spec.shape[3] != 3
     shape[1 if channels_first else 3] = 3
-    red = SCALES[scale].values(np.array([255, 0, 0], np.uint8))
-    images = np.broadcast_to(red[:, None, None] if channels_first else red, shape)
-    last = _center(steps(tf.constant(images, spec.dtype))[-1].numpy().astype(np.float64))
-    if last is None:
-        return False
-    caffe = SCALES["caffe"]
-    is_caffe = _are_close(
-        colors, Colors(-np.array(caffe.mean[::-1]), 255 - np.array(caffe.mean[::-1]))
-    )
-    return int(np.argmax(np.abs(last - colors.black))) == 2 and not is_caffe
+    values = SCALES[scale].values(np.array(color, np.uint8))
+    images = np.broadcast_to(values[:, None, None] if channels_first else values, shape)
+    results = steps(tf.constant(images, spec.dtype))
+    return [_center(result.numpy().astype(np.float64)) for result in results]
 
 
 def _center(values: np.ndarray) -> np.ndarray | None:

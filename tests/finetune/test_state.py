@@ -5,7 +5,9 @@ import json
 
 import numpy as np
 import pytest
+from helpers import training as training_helpers
 from helpers.models import write_class_folders
+from helpers.training import CLASSES
 
 from pipeline.__main__ import main
 from pipeline.errors import ModelError
@@ -19,7 +21,6 @@ from pipeline.models.tensorflow_import import tf
 
 import tf_keras  # isort: skip - after TensorFlow, whose notes are kept off the console
 
-CLASSES = 3
 SIDE = 16
 
 
@@ -38,26 +39,18 @@ class Normalized(Head):
 
 
 def clouds(count, seed):
-    rng = np.random.default_rng(seed)
-    classes = np.arange(count) % CLASSES
-    values = 1 + np.eye(CLASSES)[classes] + rng.normal(0, 0.45, (count, CLASSES))
-    return Part(np.arange(count), classes, lambda indices: values[indices].astype(np.float32))
+    """Points whose mean is not 0, so that statistics of it matter."""
+    return training_helpers.clouds(count, seed, shift=1.0)
 
 
 def phase(tmp_path, network, **changes):
-    arguments = {
+    own = {
         "name": "network",
-        "network": network,
         "optimizer": adam(0.3, mixed_precision=False),
         "train": clouds(200, 0),
         "validation": clouds(60, 1),
-        "class_weights": np.ones(CLASSES),
-        "batch_size": 32,
-        "history": History(),
-        "checkpoints": None,
-        "tensorboard": str(tmp_path / "tensorboard"),
     }
-    return Phase(**(arguments | changes))
+    return training_helpers.phase(tmp_path, network, **(own | changes))
 
 
 def values_of(network):

@@ -1,37 +1,12 @@
 import numpy as np
 import pytest
+from helpers.training import CLASSES, clouds, phase
 
 from pipeline.errors import RunError
 from pipeline.finetune import training
 from pipeline.finetune.networks import Head
-from pipeline.finetune.training import History, Part, Phase, adam, class_weights, softmax
+from pipeline.finetune.training import History, Part, adam, class_weights, softmax
 from pipeline.models.tensorflow_import import tf
-
-CLASSES = 3
-
-
-def clouds(count, seed):
-    """Points around three centers, which a line cannot tell apart without fail."""
-    rng = np.random.default_rng(seed)
-    classes = np.arange(count) % CLASSES
-    values = np.eye(CLASSES, dtype=np.float32)[classes] + rng.normal(0, 0.45, (count, CLASSES))
-    return Part(np.arange(count), classes, lambda indices: values[indices].astype(np.float32))
-
-
-def phase(tmp_path, head, **changes):
-    arguments = {
-        "name": "head",
-        "network": head,
-        "optimizer": adam(0.01, mixed_precision=False),
-        "train": clouds(200, 0),
-        "validation": clouds(60, 1),
-        "class_weights": np.ones(CLASSES),
-        "batch_size": 32,
-        "history": History(),
-        "checkpoints": None,
-        "tensorboard": str(tmp_path / "tensorboard"),
-    }
-    return Phase(**(arguments | changes))
 
 
 def test_learns_and_keeps_every_step(tmp_path):

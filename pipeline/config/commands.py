@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from pipeline import __version__
 from pipeline.config import yaml_file
+from pipeline.config.finetune_options import FinetuneConfig
 from pipeline.config.flags import (
     BEAM_ARGS,
     Flag,
@@ -17,7 +18,9 @@ from pipeline.config.flags import (
     parser_of,
     with_current_names,
 )
-from pipeline.config.options import FinetuneConfig, JobConfig, LabelConfig, ReportConfig, written
+from pipeline.config.job_options import JobConfig, written
+from pipeline.config.label_options import LabelConfig
+from pipeline.config.report_options import ReportConfig
 
 PROG = "python -m pipeline"
 

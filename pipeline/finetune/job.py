@@ -17,7 +17,8 @@ import numpy as np
 from pipeline import console, storage
 from pipeline.config import yaml_file
 from pipeline.config.commands import as_yaml
-from pipeline.config.options import FinetuneConfig, written
+from pipeline.config.finetune_options import FinetuneConfig
+from pipeline.config.job_options import written
 from pipeline.errors import InputError, RunError
 from pipeline.evaluation import Evaluation, evaluate
 from pipeline.finetune import dataset, export, features

@@ -12,7 +12,8 @@ import apache_beam as beam
 from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 
 from pipeline import storage
-from pipeline.config.options import LabelConfig, written
+from pipeline.config.job_options import written
+from pipeline.config.label_options import LabelConfig
 from pipeline.errors import RunError
 from pipeline.formats import bigquery
 from pipeline.inputs import find, tfrecords

@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from pipeline import console
-from pipeline.config.options import LabelConfig
+from pipeline.config.label_options import LabelConfig
 from pipeline.images.loading import READ_THREADS, read_ahead
 from pipeline.label import lock, runs, trial
 from pipeline.label.costs import per_million

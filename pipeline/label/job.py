@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pipeline import console, storage
-from pipeline.config.options import LabelConfig
+from pipeline.config.label_options import LabelConfig
 from pipeline.formats.registry import FORMATS
 from pipeline.label import lock, runs
 from pipeline.label.build import build, too_many_failed

@@ -27,7 +27,7 @@ from pipeline import console, storage
 from pipeline.config import yaml_file
 from pipeline.config.commands import as_yaml
 from pipeline.config.flags import Rows, flags_of
-from pipeline.config.options import LabelConfig
+from pipeline.config.label_options import LabelConfig
 from pipeline.errors import OutputError, StoreError
 from pipeline.formats.registry import fastest, in_one_format, suffix_of
 from pipeline.inputs.kinds import Input

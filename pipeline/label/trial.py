@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline import storage
-from pipeline.config.options import LabelConfig
+from pipeline.config.label_options import LabelConfig
 from pipeline.images.loading import Decode, decode_or_fail, in_threads, meanwhile, read_image
 from pipeline.inputs.find import list_images
 from pipeline.inputs.kinds import Input

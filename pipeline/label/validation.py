@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline import storage
-from pipeline.config.options import LabelConfig
+from pipeline.config.label_options import LabelConfig
 from pipeline.errors import InputError, OutputError
 from pipeline.formats import bigquery
 from pipeline.formats.registry import table_suffixes

@@ -44,6 +44,9 @@ _HIDDEN_INDICES = (
     re.compile(r"\W(\d+)\W*$"),
     re.compile(r"^\W*(?:class\s*)?(\d+)\W", re.IGNORECASE),
 )
+# The longest name of a class, in characters; a longer line is of another kind of file.
+_MAX_NAME = 10_000
+
 _LABEL_MAP = re.compile(r"item\s*\{.*\b(name|display_name|id)\s*:", re.DOTALL)
 
 
@@ -65,6 +68,10 @@ def parse_labels(data: bytes) -> tuple[str, ...]:
     except (csv.Error, RecursionError) as error:
         raise ValueError(f"is in no format of class names: {error}") from error
     for number, name in enumerate(names):
+        if len(name) > _MAX_NAME:
+            raise ValueError(
+                f"is in no format of class names: that of class {number} has {len(name)} characters"
+            )
         if "\n" in name.strip() or "\r" in name.strip():
             raise ValueError(f"the name of class {number} has a line break in it: {name!r}")
         if re.search("[\ud800-\udfff]", name):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jinja2
 
 from pipeline import console, storage
-from pipeline.config.options import ReportConfig
+from pipeline.config.report_options import ReportConfig
 from pipeline.errors import OutputError, StoreError
 from pipeline.outputs import layout
 from pipeline.report.mix import class_mix

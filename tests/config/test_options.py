@@ -10,7 +10,8 @@ from helpers.runs import run, summary, write_colors
 
 from pipeline.config.commands import CHECK, COMMANDS, FINETUNE, LABEL, parse
 from pipeline.config.flags import Group, flag, flags_of
-from pipeline.config.options import RESAMPLE, LabelConfig
+from pipeline.config.job_options import RESAMPLE
+from pipeline.config.label_options import LabelConfig
 from pipeline.errors import UsageError
 from pipeline.images.resizing import RESAMPLING
 

@@ -1,0 +1,179 @@
+"""The flags that all jobs on images have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import values
+from pipeline.config.flags import BEAM_ARGS, Group, Rows, flag, flags_of
+from pipeline.limits import DEFAULT_LIMITS, Limits
+from pipeline.models.scaling import SCALES
+from pipeline.models.spec import Stated
+from pipeline.redaction import redact_all, without_secret_flags
+
+RESAMPLE = ("bicubic", "bilinear")
+
+
+def input_flag(help: str) -> Any:
+    """Define ``--input``, which each job explains in its own words."""
+    return flag(
+        type=values.not_empty,
+        metavar="URI",
+        is_repeatable=True,
+        group=Group.FILES,
+        rows=Rows.OTHER_IMAGES,
+        help=f"{help}; may be repeated",
+    )
+
+
+def model_flag(help: str) -> Any:
+    """Define ``--model``, which each job explains in its own words."""
+    return flag(
+        type=values.not_empty,
+        metavar="HANDLE",
+        group=Group.FILES,
+        rows=Rows.OTHER_VALUES,
+        help=help,
+    )
+
+
+def uri_column_flag(old_name: str = "") -> Any:
+    """Define ``--uri_column``."""
+    return flag(
+        "image",
+        type=str,
+        metavar="NAME",
+        group=Group.TABLES,
+        rows=Rows.SAME,
+        help="column with the images' paths or URIs",
+        old_name=old_name,
+    )
+
+
+def truth_column_flag(help: str, old_name: str = "") -> Any:
+    """Define ``--truth_column``, which each job explains in its own words."""
+    return flag(
+        "label",
+        type=str,
+        metavar="NAME",
+        group=Group.TABLES,
+        rows=Rows.SAME,
+        help=help,
+        old_name=old_name,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobConfig:
+    """The flags that all jobs on images have.
+
+    ``beam_args`` are the arguments that belong to Apache Beam, untouched.
+    """
+
+    input: tuple[str, ...]  # each job explains these two
+    model: str
+    output: str = flag(
+        type=values.utf8,
+        metavar="FOLDER",
+        group=Group.FILES,
+        rows=Rows.SAME,
+        help="folder or bucket path for the results",
+    )
+    resample: str | None = flag(
+        None,
+        choices=RESAMPLE,
+        group=Group.READING,
+        rows=Rows.OTHER_VALUES,
+        help="filter that images are resized with",
+        unset="what the model was trained with, if it says so in assets/preprocessing.json, else "
+        "bicubic",
+    )
+    max_failure_ratio: float = flag(
+        0.1,
+        type=values.ratio,
+        metavar="R",
+        group=Group.READING,
+        rows=Rows.SAME,
+        help="exit with 1 if more than this fraction of the images fails",
+    )
+    max_image_bytes: int = flag(
+        DEFAULT_LIMITS.max_image_bytes,
+        type=values.positive,
+        metavar="N",
+        group=Group.READING,
+        rows=Rows.OTHER_IMAGES,
+        help="a file with more bytes fails as too_large",
+    )
+    max_image_pixels: int = flag(
+        DEFAULT_LIMITS.max_image_pixels,
+        type=values.positive,
+        metavar="N",
+        group=Group.READING,
+        rows=Rows.OTHER_IMAGES,
+        help="an image with more pixels fails as too_many_pixels",
+    )
+    read_timeout_seconds: float = flag(
+        DEFAULT_LIMITS.read_timeout_seconds,
+        type=values.seconds,
+        metavar="S",
+        group=Group.READING,
+        rows=Rows.SAME,
+        help="time for each of four attempts to read an image from a store or server",
+    )
+    scale: str | None = flag(
+        None,
+        choices=tuple(SCALES),
+        group=Group.MODEL,
+        rows=Rows.OTHER_VALUES,
+        help="values that the model takes for a pixel: "
+        + "; ".join(f"{name}: {scale.words}" for name, scale in SCALES.items()),
+        unset="what its preprocessing.json or its graph says, else unit, as on the Hub",
+    )
+    model_output: str | None = flag(
+        None,
+        type=values.not_empty,
+        metavar="NAME",
+        group=Group.MODEL,
+        rows=Rows.OTHER_VALUES,
+        help="the one of the model's outputs that has the scores",
+        unset="the only one with a row of numbers for each image",
+    )
+    channels_first: bool = flag(
+        False,
+        group=Group.MODEL,
+        rows=Rows.OTHER_VALUES,
+        help="transpose images for a model that takes [N, 3, height, width]",
+    )
+    model_fingerprint: str | None = flag(
+        None,
+        type=values.fingerprint,
+        metavar="sha256:…",
+        group=Group.MODEL,
+        rows=Rows.SAME,  # the model has the same one, or is refused
+        help="fingerprint of the only model to use, as rows have it; any other is refused",
+        unset="any model",
+    )
+    beam_args: tuple[str, ...] = ()
+
+    @property
+    def stated(self) -> Stated:
+        """What the flags say of the model."""
+        return Stated(
+            fingerprint=self.model_fingerprint,
+            resample=self.resample,
+            output=self.model_output,
+            scale=self.scale,
+            channels_first=self.channels_first,
+        )
+
+    @property
+    def limits(self) -> Limits:
+        """What no image may take more of."""
+        return Limits(self.max_image_bytes, self.max_image_pixels, self.read_timeout_seconds)
+
+
+def written(config: JobConfig) -> dict[str, Any]:
+    """The flags as a run's summary has them: by name, as in ``--help``, without secrets."""
+    flags = {flag.name: getattr(config, flag.name) for flag in flags_of(type(config))}
+    return redact_all({**flags, BEAM_ARGS: without_secret_flags(config.beam_args)})

@@ -1,0 +1,204 @@
+"""The flags of ``label`` and ``check``."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from pipeline.config import values
+from pipeline.config.flags import Group, Rows, flag
+from pipeline.config.job_options import (
+    JobConfig,
+    input_flag,
+    model_flag,
+    truth_column_flag,
+    uri_column_flag,
+)
+from pipeline.formats.registry import FORMATS, table_suffixes
+from pipeline.models.devices import PRECISIONS
+from pipeline.models.spec import RETURNS, Stated
+
+IF_EXISTS = ("resume", "fail", "overwrite")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelConfig(JobConfig):
+    """The flags of ``label`` and ``check``."""
+
+    input: tuple[str, ...] = input_flag(
+        f"folder (with its subfolders), glob, image, .txt list of URIs, {table_suffixes()} "
+        "table, .tfrecord, or 'sample'; on this machine, in a bucket (gs://, s3://) or at http(s); "
+        "or 'bigquery:SELECT …'"
+    )
+    model: str = model_flag(
+        "SavedModel folder, .tar.gz of one, bucket path, TensorFlow Hub or Kaggle URL, or 'sample'"
+    )
+    uri_column: str = uri_column_flag()
+    carry: tuple[str, ...] = flag(
+        (),
+        type=values.carried,
+        metavar="NAME,NAME",
+        group=Group.TABLES,
+        rows=Rows.SAME,  # the rows' own columns do not depend on it
+        help="columns to copy into the rows of the output",
+    )
+    truth: str | None = flag(
+        None,
+        type=values.not_empty,
+        metavar="FILE",
+        group=Group.TABLES,
+        rows=Rows.SAME,
+        help="table with the images' true classes, or 'parent' if each image is in a folder named "
+        "like its class; the report then says how good the labels are",
+    )
+    truth_column: str = truth_column_flag("column with the true classes in the table of --truth")
+    labels_file: str | None = flag(
+        None,
+        type=str,
+        metavar="FILE",
+        group=Group.LABELING,
+        rows=Rows.OTHER_VALUES,
+        help="class names, one per line, path or URI",
+        unset="assets/labels.txt in the model; ImageNet's public list for 1001 classes",
+    )
+    signature: str | None = flag(
+        None,
+        type=str,
+        metavar="NAME",
+        group=Group.LABELING,
+        rows=Rows.OTHER_VALUES,
+        help="the model's signature to call",
+        unset="the one that takes images, else serialized tf.Examples",
+    )
+    top_k: int = flag(
+        5,
+        type=values.positive,
+        metavar="N",
+        group=Group.LABELING,
+        rows=Rows.OTHER_VALUES,
+        help="predictions in each row",
+    )
+    batch_size: int = flag(
+        64,
+        type=values.batch_size,
+        metavar="N",
+        group=Group.LABELING,
+        rows=Rows.SAME,
+        help="images per model call",
+    )
+    threshold: float | None = flag(
+        None,
+        type=values.ratio,
+        metavar="R",
+        group=Group.LABELING,
+        # An attempt applies its own to the rows of earlier ones; see also runs._settings.
+        rows=Rows.SAME,
+        help="an image whose best score is lower gets predictions, but no label; a model that "
+        "gives an image several labels gives it those whose own score is not lower",
+        unset="0, or 0.5 for a model that gives an image several labels",
+    )
+    output_format: tuple[str, ...] = flag(
+        ("jsonl",),
+        type=values.formats,
+        metavar="FORMAT,FORMAT",
+        group=Group.WRITING,
+        rows=Rows.SAME,
+        help=f"format of the rows: one or several of {', '.join(FORMATS)}",
+    )
+    gzip: bool = flag(
+        False,
+        group=Group.WRITING,
+        rows=Rows.SAME,
+        help="compress the rows (Parquet always is)",
+    )
+    output_table: str | None = flag(
+        None,
+        type=values.not_empty,
+        metavar="PROJECT:DATASET.TABLE",
+        group=Group.WRITING,
+        rows=Rows.SAME,
+        help="BigQuery table that also gets the labels; created if needed, with one partition per "
+        "day",
+    )
+    copy_to: str | None = flag(
+        None,
+        type=values.utf8,
+        metavar="FOLDER",
+        group=Group.WRITING,
+        rows=Rows.SAME,
+        help="folder that also gets the images, in one folder per label (hard links on the same "
+        "disk)",
+    )
+    precision: str = flag(
+        "float32",
+        choices=PRECISIONS,
+        group=Group.DEVICE,
+        rows=Rows.OTHER_VALUES,
+        help="the model's arithmetic: float16 is for GPUs, bfloat16 for CPUs that support it; with "
+        "either, one or two labels in a hundred change",
+    )
+    xla: bool = flag(
+        False,
+        group=Group.DEVICE,
+        rows=Rows.SAME,
+        help="compile the model with XLA, for GPUs; slow on a CPU",
+    )
+    require_gpu: bool = flag(
+        False,
+        group=Group.DEVICE,
+        rows=Rows.SAME,
+        help="fail at once where TensorFlow sees no GPU",
+    )
+    price_per_hour: float | None = flag(
+        None,
+        type=values.price,
+        metavar="PRICE",
+        group=Group.DEVICE,
+        rows=Rows.SAME,
+        help="price of the machine, or of all machines together; summary.json then has the cost of "
+        "a million images",
+    )
+    if_exists: str = flag(
+        "resume",
+        choices=IF_EXISTS,
+        group=Group.RUNS,
+        rows=Rows.SAME,
+        help="what to do if the output has results: label what the same command has not labeled "
+        "yet (and refuse the results of another command), refuse, or delete them first",
+    )
+    incremental: bool = flag(
+        False,
+        group=Group.RUNS,
+        rows=Rows.SAME,
+        help="give each run a dated folder in the output, and label only what is new or changed, "
+        "or could not be read or predicted, since the earlier runs there with the same model",
+    )
+    checkpoint_every: int = flag(
+        2000,
+        type=values.positive,
+        metavar="N",
+        group=Group.RUNS,
+        rows=Rows.SAME,
+        help="each worker saves its rows after this many images, so that the same command can go "
+        "on with them if this one is killed",
+    )
+
+    returns: str | None = flag(
+        None,
+        choices=RETURNS,
+        group=Group.MODEL,
+        rows=Rows.OTHER_VALUES,
+        help="what the model returns for each class: logits, probabilities that add up to 1, or "
+        "with sigmoid a probability of its own",
+        unset="what its preprocessing.json, its numbers or its graph say",
+    )
+
+    @property
+    def stated(self) -> Stated:
+        """What the flags say of the model."""
+        return dataclasses.replace(
+            super().stated,
+            labels_file=self.labels_file,
+            signature=self.signature,
+            returns=self.returns,
+        )

@@ -1,0 +1,22 @@
+"""The arguments of ``report``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.config import values
+from pipeline.config.flags import Group, Rows, flag
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """The arguments of ``report``; ``beam_args`` are those that belong to Beam, untouched."""
+
+    folder: str = flag(
+        type=values.not_empty,
+        metavar="DIR",
+        group=Group.ARGUMENTS,
+        rows=Rows.SAME,
+        help="a run's folder, or bucket path",
+    )
+    beam_args: tuple[str, ...] = ()

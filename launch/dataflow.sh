@@ -1,23 +1,29 @@
 #!/bin/sh
 # Labels a bucket on Google Dataflow.
 #
+#   launch/dataflow.sh setup                   turn on the services, and make the images' repository
 #   launch/dataflow.sh image                   build the image of workers and launcher (Cloud Build)
 #   launch/dataflow.sh template                publish the flex template of that image
 #   launch/dataflow.sh label FLAGS             start a job from this machine, and wait for it
 #   launch/dataflow.sh start [--wait] FLAGS    start a job from the template; with --wait, wait for it
+#   launch/dataflow.sh start FLAGS -- OPTIONS  the same, with options of "gcloud dataflow flex-template run",
+#                                              such as --worker-zone or --launcher-machine-type
 #
 # FLAGS are those of "python -m pipeline label"; start takes them as --name=value. The first python on
-# PATH runs: activate .venv first.
+# PATH runs: activate .venv first. Its version must be that of the image.
 #
 # Settings in the environment:
 #   PROJECT, REGION, BUCKET   where; BUCKET without gs://
 #   GPU                       empty for CPUs, or a type, such as nvidia-tesla-t4 or nvidia-l4
-#   MACHINE                   type of the workers; n2-standard-4, with a GPU n1-standard-8 (L4: g2-standard-8)
+#   MACHINE                   type of the workers; n2-standard-4, or the smallest that the GPU is built into
 #   MAX_WORKERS               20; limits the bill
 #   MODEL                     for image: a SavedModel folder in the repository, which becomes /model
 #   NO_PUBLIC_IPS             1 for workers without public addresses (needs Private Google Access)
 #   SUBNETWORK                regions/REGION/subnetworks/NAME, if it is not the default one
-#   IMAGE                     name of the image; by default image-labeling/cpu or gpu in Artifact Registry
+#   IMAGE                     name of the image; by default image-labeling/cpu or gpu in Artifact Registry,
+#                             tagged with TAG
+#   TAG                       tag of the image; by default the commit, so that a worker that starts late has
+#                             the code of the others
 #   JOB_NAME                  name of the job; by default made from the output's, so that Dataflow refuses
 #                             a second job on an output while the first one runs
 #   SERVICE_ACCOUNT           account of the workers, if it is not Compute Engine's default
@@ -26,19 +32,16 @@ set -eu
 : "${PROJECT:?is not set: the project that pays}"
 : "${REGION:?is not set: where the bucket is, such as europe-west1}"
 : "${BUCKET:?is not set: for the template and for temporary files, without gs://}"
-GPU=${GPU:-}
-MAX_WORKERS=${MAX_WORKERS:-20}
-kind=${GPU:+gpu}
-kind=${kind:-cpu}
-case $GPU in
-    '') machine=n2-standard-4 ;;
-    nvidia-l4) machine=g2-standard-8 ;;
-    *) machine=n1-standard-8 ;;
-esac
-MACHINE=${MACHINE:-$machine}
-IMAGE=${IMAGE:-$REGION-docker.pkg.dev/$PROJECT/image-labeling/$kind:latest}
-TEMPLATE=gs://$BUCKET/templates/image-labeling-$kind.json
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=launch/settings.sh
+. "$here/settings.sh"
+if [ -z "${IMAGE:-}" ]; then
+    if [ -z "${TAG:-}" ] && ! TAG=$(git -C "$here" describe --always --dirty --abbrev=12 --exclude='*'); then
+        echo "error: this is no clone of the repository: set TAG to the version of the image" >&2
+        exit 2
+    fi
+    IMAGE=$REGION-docker.pkg.dev/$PROJECT/image-labeling/$KIND:$TAG
+fi
 
 # Beam's flags for the workers, one per line.
 worker_flags() {
@@ -60,7 +63,7 @@ worker_flags() {
     echo "--labels=app=image-labeling"
     if [ -n "$GPU" ]; then
         # For the whole job: a hint at one step would separate decoding and predicting.
-        echo "--dataflow_service_options=worker_accelerator=type:$GPU;count:1;install-nvidia-driver"
+        echo "--dataflow_service_options=$ACCELERATOR"
     fi
     if [ -n "${NO_PUBLIC_IPS:-}" ]; then
         echo "--no_use_public_ips"
@@ -73,12 +76,23 @@ worker_flags() {
     fi
 }
 
+setup() {
+    gcloud services enable --project="$PROJECT" dataflow.googleapis.com compute.googleapis.com \
+        storage.googleapis.com artifactregistry.googleapis.com cloudbuild.googleapis.com \
+        cloudscheduler.googleapis.com
+    if ! gcloud artifacts repositories describe image-labeling --project="$PROJECT" \
+        --location="$REGION" --format='value(name)' >/dev/null 2>&1; then
+        gcloud artifacts repositories create image-labeling --project="$PROJECT" \
+            --location="$REGION" --repository-format=docker
+    fi
+}
+
 build_image() {
     # Cloud Build takes the Dockerfile's arguments from a configuration, which gcloud reads here.
     gcloud builds submit "$here/.." --project="$PROJECT" --region="$REGION" --config=/dev/stdin <<END
 steps:
   - name: gcr.io/cloud-builders/docker
-    args: [build, --file=launch/Dockerfile, --tag=$IMAGE, --build-arg=KIND=$kind, --build-arg=IMAGE=$IMAGE, "--build-arg=MODEL=${MODEL:-}", .]
+    args: [build, --file=launch/Dockerfile, --tag=$IMAGE, --build-arg=KIND=$KIND, --build-arg=IMAGE=$IMAGE, "--build-arg=MODEL=${MODEL:-}", .]
 images: ["$IMAGE"]
 timeout: 3600s
 END
@@ -108,7 +122,19 @@ job_name() {
     echo "${JOB_NAME:-label-$(printf %s "${output:-$*}" | cksum | cut -d ' ' -f 1)}"
 }
 
+# Refuse to describe a job with another Python than the workers run: functions travel as its bytecode.
+check_python() {
+    image=$(sed -n 's/^ARG PYTHON_VERSION=//p' "$here/Dockerfile")
+    mine=$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    if [ "$mine" != "$image" ]; then
+        echo "error: the first python on PATH is $mine, the image's is $image: activate an" \
+            "environment with $image, or use start, which needs none" >&2
+        exit 2
+    fi
+}
+
 label() {
+    check_python
     job=$(job_name "$@")
     # "$@" comes first, so that the command line's flags can be told from those added here.
     set -- "$@" --runner=DataflowRunner "--project=$PROJECT" "--region=$REGION" \
@@ -154,7 +180,12 @@ start() {
     fi
     job=$(job_name "$@")
     parameters=
-    for flag in "$@"; do
+    while [ $# -gt 0 ]; do
+        flag=$1
+        shift
+        if [ "$flag" = -- ]; then
+            break
+        fi
         added=$(parameter "$flag")
         case "~$parameters" in
             *"~${added%%=*}="*)
@@ -167,16 +198,17 @@ start() {
     done
     if [ -n "$GPU" ]; then
         parameters="$parameters${parameters:+"~"}require_gpu=true"
-        added="--additional-experiments=no_use_multiple_sdk_containers,worker_accelerator=type:$GPU;count:1;install-nvidia-driver"
+        added="--additional-experiments=no_use_multiple_sdk_containers,$ACCELERATOR"
     else
         added=--additional-experiments=no_use_multiple_sdk_containers
     fi
     # Values may contain commas, so tildes separate parameters.
+    # What is left of "$@" stood behind "--".
     set -- "$job" --project="$PROJECT" --region="$REGION" \
         --template-file-gcs-location="$TEMPLATE" --parameters="^~^$parameters" \
         --worker-machine-type="$MACHINE" --max-workers="$MAX_WORKERS" \
         --temp-location="gs://$BUCKET/tmp" --staging-location="gs://$BUCKET/staging" \
-        --additional-user-labels=app=image-labeling "$added" --format='value(job.id)'
+        --additional-user-labels=app=image-labeling "$added" --format='value(job.id)' "$@"
     if [ -n "${NO_PUBLIC_IPS:-}" ]; then
         set -- "$@" --disable-public-ips
     fi
@@ -220,6 +252,7 @@ wait_for() {
 command=${1:-}
 [ $# -eq 0 ] || shift
 case $command in
+    setup) setup ;;
     image) build_image ;;
     template) publish_template ;;
     label) label "$@" ;;

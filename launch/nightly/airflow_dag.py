@@ -54,7 +54,8 @@ with DAG(
         # What was labeled before the failure is kept, and the next attempt resumes it.
         retries=2,
         retry_delay=timedelta(minutes=10),
-        wait_until_finished=True,
+        # The task waits in Airflow's triggerer, and takes no worker's slot all night.
+        deferrable=True,
         body={
             "launchParameter": {
                 "jobName": "label-nightly",

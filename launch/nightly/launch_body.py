@@ -2,7 +2,8 @@
 
     launch_body.py JOB_NAME --name=value …
 
-The other settings are in the environment, as ``scheduler.sh`` says. This needs only Python.
+The other settings are in the environment, as ``scheduler.sh`` and ``settings.sh`` make them. This
+needs only Python.
 """
 
 import json
@@ -27,16 +28,14 @@ def body(job: str, flags: list[str]) -> dict:
                 "into a list, or into a file for --config"
             )
         parameters[name] = value if has_value else "true"
-    gpu = os.environ.get("GPU", "")
     experiments = ["no_use_multiple_sdk_containers"]
-    if gpu:
+    if os.environ["ACCELERATOR"]:
         parameters["require_gpu"] = "true"
-        experiments.append(f"worker_accelerator=type:{gpu};count:1;install-nvidia-driver")
+        experiments.append(os.environ["ACCELERATOR"])
     bucket = os.environ["BUCKET"]
-    machines = {"": "n2-standard-4", "nvidia-l4": "g2-standard-8"}
     environment = {
-        "machineType": os.environ.get("MACHINE") or machines.get(gpu, "n1-standard-8"),
-        "maxWorkers": int(os.environ.get("MAX_WORKERS") or 20),
+        "machineType": os.environ["MACHINE"],
+        "maxWorkers": int(os.environ["MAX_WORKERS"]),
         "tempLocation": f"gs://{bucket}/tmp",
         "stagingLocation": f"gs://{bucket}/staging",
         "serviceAccountEmail": os.environ["SERVICE_ACCOUNT"],
@@ -47,11 +46,10 @@ def body(job: str, flags: list[str]) -> dict:
         environment["ipConfiguration"] = "WORKER_IP_PRIVATE"
     if os.environ.get("SUBNETWORK"):
         environment["subnetwork"] = os.environ["SUBNETWORK"]
-    kind = "gpu" if gpu else "cpu"
     return {
         "launchParameter": {
             "jobName": job,
-            "containerSpecGcsPath": f"gs://{bucket}/templates/image-labeling-{kind}.json",
+            "containerSpecGcsPath": os.environ["TEMPLATE"],
             "parameters": parameters | {"incremental": "true"},
             "environment": environment,
         }

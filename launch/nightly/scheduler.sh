@@ -4,7 +4,8 @@
 #   launch/nightly/scheduler.sh apply FLAGS    create or change the schedule
 #   launch/nightly/scheduler.sh run            start a night now
 #   launch/nightly/scheduler.sh delete         remove the schedule, if there is one
-#   launch/nightly/scheduler.sh alert          create or change the alert for failed nights (CHANNEL)
+#   launch/nightly/scheduler.sh alert          create or change the alerts for nights that failed, and for
+#                                              nights that could not be started (CHANNEL)
 #
 # FLAGS are those of "python -m pipeline label", as --name=value; --incremental is added.
 #
@@ -31,6 +32,8 @@ set -eu
 : "${REGION:?is not set: where the bucket is, such as europe-west1}"
 JOB=${JOB:-label-nightly}
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=launch/settings.sh
+. "$here/../settings.sh"
 
 is_scheduled() {
     gcloud scheduler jobs describe "$JOB" --project="$PROJECT" --location="$REGION" \
@@ -61,17 +64,24 @@ delete() {
     fi
 }
 
-alert() {
-    : "${CHANNEL:?is not set: gcloud beta monitoring channels list names it}"
+# Create or change the alert policy of a name, from a file.
+apply_policy() {
     policy=$(gcloud monitoring policies list --project="$PROJECT" \
-        --filter='displayName="A night of labeling failed"' --format='value(name)')
+        --filter="displayName=\"$1\"" --format='value(name)')
     if [ -n "$policy" ]; then
         gcloud monitoring policies update "$policy" --project="$PROJECT" \
-            --set-notification-channels="$CHANNEL" --policy-from-file="$here/alert_policy.json"
+            --set-notification-channels="$CHANNEL" --policy-from-file="$here/$2"
     else
         gcloud monitoring policies create --project="$PROJECT" \
-            --notification-channels="$CHANNEL" --policy-from-file="$here/alert_policy.json"
+            --notification-channels="$CHANNEL" --policy-from-file="$here/$2"
     fi
+}
+
+alert() {
+    : "${CHANNEL:?is not set: gcloud beta monitoring channels list names it}"
+    apply_policy "A night of labeling failed" alert_failed.json
+    # A launch that is refused makes no job that could fail.
+    apply_policy "A night of labeling was not started" alert_not_started.json
 }
 
 command=${1:-}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -28,16 +29,22 @@ import flex_main
 import flex_template
 
 SCRIPT = "launch/dataflow.sh"
-WHERE = {"PROJECT": "my-project", "REGION": "europe-west1", "BUCKET": BUCKET}
+WHERE = {"PROJECT": "my-project", "REGION": "europe-west1", "BUCKET": BUCKET, "TAG": "v1"}
 FLAGS = ["--input=gs://photos/a, b", "--model=/model", "--output=gs://labels/out", "--top_k=3"]
-CPU_IMAGE = "europe-west1-docker.pkg.dev/my-project/image-labeling/cpu:latest"
+CPU_IMAGE = "europe-west1-docker.pkg.dev/my-project/image-labeling/cpu:v1"
 GPU_IMAGE = CPU_IMAGE.replace("cpu:", "gpu:")
-ACCELERATOR = "worker_accelerator=type:nvidia-tesla-t4;count:1;install-nvidia-driver"
+ACCELERATOR = "worker_accelerator=type:nvidia-tesla-t4;count:1;install-nvidia-driver:5xx"
+
+
+# What the script asks python first: its version.
+PYTHON = {"python -c": ["3.11\n"], "": [""]}
 
 
 @pytest.fixture
 def recorder(tmp_path):
-    return Recorder(tmp_path / "recorder", "gcloud", "python")
+    recorder = Recorder(tmp_path / "recorder", "gcloud", "python")
+    recorder.answer(PYTHON)
+    return recorder
 
 
 # The script's calls
@@ -45,7 +52,8 @@ def recorder(tmp_path):
 
 def test_label_starts_a_job_of_cpus(recorder):
     assert recorder.run(SCRIPT, "label", *FLAGS, JOB_NAME="job", **WHERE).returncode == 0
-    assert recorder.calls == [
+    assert recorder.calls[0][:2] == ["python", "-c"]
+    assert recorder.calls[1:] == [
         [
             *("python", "-m", "pipeline", "label", *FLAGS),
             "--runner=DataflowRunner",
@@ -71,7 +79,7 @@ def test_label_starts_a_job_of_gpus(recorder):
     more = {"GPU": "nvidia-tesla-t4", "NO_PUBLIC_IPS": "1", "MAX_WORKERS": "3"}
     more |= {"SUBNETWORK": "regions/r/subnetworks/s", "SERVICE_ACCOUNT": "labeler@example.com"}
     assert recorder.run(SCRIPT, "label", *FLAGS, **WHERE, **more).returncode == 0
-    [call] = recorder.calls
+    call = recorder.calls[-1]
     assert call[-6:] == [
         "--max_num_workers=3",
         "--labels=app=image-labeling",
@@ -84,6 +92,63 @@ def test_label_starts_a_job_of_gpus(recorder):
     assert f"--sdk_container_image={GPU_IMAGE}" in call
     assert recorder.run(SCRIPT, "label", **WHERE, GPU="nvidia-l4").returncode == 0
     assert "--machine_type=g2-standard-8" in recorder.calls[-1]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "machine"),
+    [
+        ("nvidia-tesla-v100", "n1-standard-8"),
+        ("nvidia-tesla-a100", "a2-highgpu-1g"),
+        ("nvidia-a100-80gb", "a2-ultragpu-1g"),
+        ("nvidia-h100-80gb", "a3-highgpu-1g"),
+    ],
+)
+def test_a_gpu_gets_a_machine_that_has_it(recorder, gpu, machine):
+    assert recorder.run(SCRIPT, "label", **WHERE, GPU=gpu).returncode == 0
+    assert f"--machine_type={machine}" in recorder.calls[-1]
+
+
+def test_a_gpu_that_is_not_known(recorder):
+    done = recorder.run(SCRIPT, "label", **WHERE, GPU="nvidia-b200")
+    assert (done.returncode, recorder.calls) == (2, [])
+    assert done.stderr == (
+        "error: GPU=nvidia-b200: set MACHINE to a type of machine that has this GPU\n"
+    )
+    assert recorder.run(SCRIPT, "label", **WHERE, GPU="nvidia-b200", MACHINE="a4").returncode == 0
+
+
+def test_another_python_than_the_workers(recorder):
+    recorder.answer({"python -c": ["3.12\n"]})
+    done = recorder.run(SCRIPT, "label", *FLAGS, **WHERE)
+    assert (done.returncode, len(recorder.calls)) == (2, 1)
+    assert "error: the first python on PATH is 3.12, the image's is 3.11: activate" in done.stderr
+
+
+def test_the_services_and_the_repository(recorder):
+    """Twice: the second time there is nothing left to make."""
+    recorder.answer({"repositories describe": ["ERROR: not found", "image-labeling\n"], "": [""]})
+    for _ in range(2):
+        assert recorder.run(SCRIPT, "setup", **WHERE).returncode == 0
+    where = ["--project=my-project", "--location=europe-west1"]
+    verbs = [" ".join(call[1:4]) for call in recorder.calls]
+    assert verbs == [
+        *("services enable --project=my-project", "artifacts repositories describe"),
+        *("artifacts repositories create", "services enable --project=my-project"),
+        "artifacts repositories describe",
+    ]
+    assert recorder.calls[2][4:] == ["image-labeling", *where, "--repository-format=docker"]
+    assert {"dataflow.googleapis.com", "artifactregistry.googleapis.com"} <= set(recorder.calls[0])
+
+
+def test_the_images_tag_is_the_commit(recorder):
+    where = {name: value for name, value in WHERE.items() if name != "TAG"}
+    done = recorder.run(SCRIPT, "template", **where)
+    if subprocess.run(["git", "-C", ROOT, "rev-parse"], capture_output=True).returncode != 0:
+        assert "error: this is no clone of the repository: set TAG" in done.stderr
+        return
+    assert done.returncode == 0
+    [image] = [word for word in recorder.calls[-1] if word.startswith("--image=")]
+    assert re.fullmatch(r"--image=.*/image-labeling/cpu:[0-9a-f]{12}(-dirty)?", image)
 
 
 def test_the_image(recorder):
@@ -134,6 +199,14 @@ def test_start_from_the_template(recorder):
     ]
 
 
+def test_options_of_gcloud(recorder):
+    recorder.answer({"flex-template run": ["job-7\n"]})
+    options = ["--flexrs-goal=COST_OPTIMIZED", "--worker-zone=europe-west1-b"]
+    assert recorder.run(SCRIPT, "start", *FLAGS, "--", *options, **WHERE).returncode == 0
+    assert recorder.calls[-1][-2:] == options
+    assert "flexrs" not in recorder.calls[-1][7]
+
+
 def test_start_and_wait(recorder):
     recorder.answer(
         {
@@ -181,7 +254,7 @@ def test_jobs_with_one_output_have_one_name(recorder):
     for output in outputs:
         assert recorder.run(SCRIPT, "label", "--top_k=1", *output, **WHERE).returncode == 0
     assert recorder.run(SCRIPT, "start", "--output=gs://o", **WHERE).returncode == 0
-    *labels, start = recorder.calls
+    *labels, start = [call for call in recorder.calls if call[1] != "-c"]
     names = [word for call in labels for word in call if word.startswith("--job_name=")]
     assert names[0] == names[1] == f"--job_name={start[4]}" != names[2]
     assert re.fullmatch(r"label-\d+", start[4])

@@ -97,7 +97,7 @@ def test_a_schedule_for_gpus(recorder):
     assert environment["ipConfiguration"] == "WORKER_IP_PRIVATE"
     assert environment["subnetwork"] == "regions/r/subnetworks/s"
     assert environment["additionalExperiments"][1] == (
-        "worker_accelerator=type:nvidia-l4;count:1;install-nvidia-driver"
+        "worker_accelerator=type:nvidia-l4;count:1;install-nvidia-driver:5xx"
     )
 
 
@@ -125,30 +125,31 @@ def test_a_night_now_and_none_any_more(recorder):
     ]
 
 
-def test_the_alert_is_created_and_then_changed(recorder):
-    recorder.answer({"policies list": ["", "projects/my-project/alertPolicies/1\n"]})
+def test_the_alerts_are_created_and_then_changed(recorder):
+    recorder.answer({"policies list": ["", "", "projects/my-project/alertPolicies/1\n"]})
     channel = "projects/my-project/notificationChannels/1"
     for _ in range(2):
         assert recorder.run(SCRIPT, "alert", **WHERE, CHANNEL=channel).returncode == 0
-    policy = json.loads((NIGHTLY / "alert_policy.json").read_text())
-    policies = ["gcloud", "monitoring", "policies"]
-    listing = [
-        *(*policies, "list", "--project=my-project"),
-        f'--filter=displayName="{policy["displayName"]}"',
-        "--format=value(name)",
-    ]
-    file = f"--policy-from-file={NIGHTLY}/alert_policy.json"
-    assert recorder.calls == [
-        listing,
-        [*policies, "create", "--project=my-project", f"--notification-channels={channel}", file],
-        listing,
-        [
+    created, changed = recorder.calls[:4], recorder.calls[4:]
+    for n, name in enumerate(("alert_failed.json", "alert_not_started.json")):
+        policy = json.loads((NIGHTLY / name).read_text())
+        policies = ["gcloud", "monitoring", "policies"]
+        listing = [
+            *(*policies, "list", "--project=my-project"),
+            f'--filter=displayName="{policy["displayName"]}"',
+            "--format=value(name)",
+        ]
+        file = f"--policy-from-file={NIGHTLY}/{name}"
+        create = [*policies, "create", "--project=my-project"]
+        assert created[2 * n] == changed[2 * n] == listing
+        assert created[2 * n + 1] == [*create, f"--notification-channels={channel}", file]
+        assert changed[2 * n + 1] == [
             *(*policies, "update", "projects/my-project/alertPolicies/1", "--project=my-project"),
             *(f"--set-notification-channels={channel}", file),
-        ],
-    ]
-    [condition] = policy["conditions"]
-    assert '"label-nightly"' in condition["conditionThreshold"]["filter"]
+        ]
+        [condition] = policy["conditions"]
+        kind = condition.get("conditionThreshold") or condition["conditionMatchedLog"]
+        assert '"label-nightly"' in kind["filter"]
 
 
 @pytest.mark.parametrize(
@@ -193,6 +194,7 @@ def test_airflow_takes_the_dag(tmp_path):
     assert dag["has_failure_callback"]
     assert dag["operator"] == "DataflowStartFlexTemplateOperator"
     assert dag["append_job_name"] is False
+    assert dag["deferrable"] is True
     assert "body" in dag["templated"]
     launch = dag["body"]["launchParameter"]
     expected = body()["launchParameter"]

@@ -19,6 +19,7 @@ print(
             "max_active_runs": dag and dag.max_active_runs,
             "has_failure_callback": bool(dag and dag.on_failure_callback),
             "operator": task and task.task_type,
+            "deferrable": task and task.deferrable,
             "append_job_name": task and task.append_job_name,
             "retries": task and task.retries,
             "templated": task and list(task.template_fields),

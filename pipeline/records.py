@@ -122,6 +122,56 @@ class Reason(str, Enum):
     )
 
 
+class WhyPassedOver(str, Enum):
+    """Why a name that was listed is not taken for an image. A closed set.
+
+    Attributes:
+      one: what to call such a name, for people.
+      many: what to call several of them.
+    """
+
+    _value_: str
+    one: str
+    many: str
+
+    def __new__(cls, *facts: Any) -> WhyPassedOver:
+        """Make the string that goes into a summary, with the words as attributes."""
+        reason = str.__new__(cls, facts[0])
+        reason._value_, reason.one, reason.many = facts
+        return reason
+
+    HIDDEN = "hidden", "hidden file", "hidden files"
+    OTHER_SUFFIX = "other_suffix", "with another suffix", "with other suffixes"
+    UNSUPPORTED_FORMAT = (
+        "unsupported_format",
+        "image in a format that is not read",
+        "images in formats that are not read",
+    )
+    OTHER_CASE = (
+        "other_case",
+        "that the pattern would match in another case",
+        "that the pattern would match in another case",
+    )
+    EXCLUDED = "excluded", "excluded", "excluded"
+    ALREADY_LISTED = (
+        "already_listed",
+        "link to what is listed already",
+        "links to what is listed already",
+    )
+    NO_CLASS_FOLDER = "no_class_folder", "outside of class folders", "outside of class folders"
+
+
+class PassedOver(NamedTuple):
+    """Something that an input lists and that is not taken for an image.
+
+    ``name``: its absolute path or URI. ``times``: how many there are, if it stands for several.
+    """
+
+    reason: WhyPassedOver
+    name: str
+    times: int = 1
+
+
 class ImageRef(NamedTuple):
     """An image to read.
 

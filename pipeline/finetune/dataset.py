@@ -13,8 +13,9 @@ from pipeline.errors import InputError
 from pipeline.inputs import columns, find
 from pipeline.inputs.folders import FOLDER
 from pipeline.inputs.kinds import Input
+from pipeline.inputs.passed_over import PassedOverTally
 from pipeline.inputs.single import IMAGE
-from pipeline.records import ImageRef
+from pipeline.records import ImageRef, PassedOver, WhyPassedOver
 from pipeline.redaction import name_of
 
 # Of a hundred images, on average; the others train.
@@ -31,11 +32,12 @@ class Survey(NamedTuple):
     """What the inputs hold.
 
     ``images``: numbers of images by class, classes in alphabetical order. ``key``: a checksum of
-    names, classes and versions, independent of their order.
+    names, classes and versions, independent of their order. ``passed_over``: what is not taken.
     """
 
     images: dict[str, int]
     key: str
+    passed_over: PassedOverTally
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -59,7 +61,7 @@ class FindImagesWithTruth(beam.PTransform):
         return (
             begin
             | "Inputs" >> beam.Create(self._inputs)
-            | "List" >> beam.FlatMap(list_with_truth)
+            | "List" >> beam.FlatMap(lambda source: find.only_images(list_with_truth(source)))
             | "ByName" >> beam.Map(_by_name)
             | beam.GroupByKey()
             | "Once" >> beam.FlatMapTuple(_once)
@@ -94,21 +96,28 @@ def identify(given: str, uri_column: str, truth_column: str) -> Input:
     return source
 
 
-def list_with_truth(source: Input) -> Iterator[ImageRef]:
-    """List the images of an input that have a class, in no order, duplicates included.
+def list_with_truth(source: Input) -> Iterator[ImageRef | PassedOver]:
+    """List the images of an input that have a class, and what it passes over, in no order.
 
-    In a folder of class folders, images outside of them do not count.
+    Duplicates are included. In a folder of class folders, images outside of them do not count.
 
     Raises:
       InputError: the listing failed, or a row or record has no class.
     """
-    for number, ref in enumerate(find.list_images(source), 1):
+    number = 0
+    for ref in find.list_images(source):
+        if isinstance(ref, PassedOver):
+            yield ref
+            continue
+        number += 1
         if ref.truth:
             yield ref
         elif source.kind.has_columns:
             missing = f"row {number} has no {source.truth_column!r}"
             raise source.error(missing, columns.remedy(source))
-        elif source.kind != FOLDER:
+        elif source.kind == FOLDER:
+            yield PassedOver(WhyPassedOver.NO_CLASS_FOLDER, ref.uri)
+        else:
             raise source.error(f"{name_of(ref.uri)} has no class")
 
 
@@ -121,8 +130,12 @@ def survey(inputs: Sequence[Input]) -> Survey:
     """
     truths: dict[tuple[object, ...], str] = {}
     key = 0
+    passed_over = PassedOverTally()
     for source in inputs:
         for ref in list_with_truth(source):
+            if isinstance(ref, PassedOver):
+                passed_over.add(ref)
+                continue
             name, truth = name_of(ref.uri), ref.truth or ""
             image = (name, *(ref.place or ()))
             if image in truths:
@@ -154,7 +167,7 @@ def survey(inputs: Sequence[Input]) -> Survey:
             given=names,
             remedy=f"add some, to at least {MIN_IMAGES_PER_CLASS}, or remove the class",
         )
-    return Survey(dict(sorted(counts.items())), f"{key:064x}")
+    return Survey(dict(sorted(counts.items())), f"{key:064x}", passed_over)
 
 
 def split_of(content: str) -> str:

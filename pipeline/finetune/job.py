@@ -28,6 +28,7 @@ from pipeline.finetune.networks import Head, WholeNetwork, number_of_weights
 from pipeline.finetune.pictures import draw_confusion, draw_curves, draw_grid
 from pipeline.finetune.report import render_report
 from pipeline.finetune.training import History, Part, Phase, adam, class_weights, softmax
+from pipeline.inputs import passed_over
 from pipeline.inputs.kinds import Input
 from pipeline.models.loading import load_probed
 from pipeline.models.probing import probe_extractor
@@ -140,6 +141,9 @@ def check(config: FinetuneConfig) -> Run:
         dataset.identify(given, config.uri_column, config.truth_column) for given in config.input
     ]
     survey = dataset.survey(inputs)
+    others = passed_over.in_words(survey.passed_over.to_json())
+    if others:
+        console.say(f"passed over: {others}")
     output = layout.prepare(config.output)
     layout.refuse_results(output)
     handle = "sample_features" if config.model == "sample" else config.model
@@ -409,6 +413,7 @@ def summarize(
     return {
         "run_id": run.run_id,
         "found": run.survey.images,
+        **run.survey.passed_over.to_json(),
         "images": trained.images,
         "labels": list(run.survey.labels),
         "test": evaluation.to_json(),

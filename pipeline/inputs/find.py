@@ -11,6 +11,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 
@@ -23,10 +24,12 @@ from pipeline.inputs.columns import TABLE
 from pipeline.inputs.folders import FOLDER, GLOB
 from pipeline.inputs.kinds import Input, InputKind
 from pipeline.inputs.lists import LIST
+from pipeline.inputs.passed_over import PassedOverTally
+from pipeline.inputs.passed_over import in_words as passed_over_in_words
 from pipeline.inputs.queries import QUERY
 from pipeline.inputs.single import IMAGE
 from pipeline.inputs.tfrecords import TFRECORD, list_records
-from pipeline.records import ImageRef
+from pipeline.records import ImageRef, PassedOver
 
 # All kinds of inputs, in the order in which they are tried.
 KINDS: Sequence[InputKind] = (QUERY, TABLE, LIST, TFRECORD, IMAGE, FOLDER, GLOB)
@@ -35,8 +38,18 @@ KINDS: Sequence[InputKind] = (QUERY, TABLE, LIST, TFRECORD, IMAGE, FOLDER, GLOB)
 _ASKING_THREADS = 64
 
 
+class FoundImages(NamedTuple):
+    """What ``FindImages`` outputs.
+
+    ``refs``: each image, duplicates included. ``passed_over``: what is not taken for an image.
+    """
+
+    refs: beam.PCollection[ImageRef]
+    passed_over: beam.PCollection[PassedOver]
+
+
 class FindImages(beam.PTransform):
-    """Expects the pipeline's begin, outputs an ``ImageRef`` for each image, duplicates included.
+    """Expects the pipeline's begin, outputs ``FoundImages``.
 
     Args:
       inputs: what ``identify`` returned.
@@ -56,15 +69,26 @@ class FindImages(beam.PTransform):
         self._ask_for_versions = ask_for_versions
         self._folder_is_truth = folder_is_truth
 
-    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[ImageRef]:
+    def expand(self, begin: beam.pvalue.PBegin) -> FoundImages:
         """List every input."""
-        refs = (
+        listed = (
             begin
             | "Inputs" >> beam.Create(self._inputs)
-            | "List" >> beam.FlatMap(list_images, self._ask_for_versions)
-            | "Count" >> beam.Map(_count)
+            | "List"
+            >> beam.FlatMap(_list_tagged, self._ask_for_versions).with_outputs(
+                "passed_over", main="refs"
+            )
         )
-        return refs | "Truth" >> beam.Map(_with_parent_as_truth) if self._folder_is_truth else refs
+        refs = listed.refs | "Count" >> beam.Map(_count)
+        if self._folder_is_truth:
+            refs |= "Truth" >> beam.Map(_with_parent_as_truth)
+        return FoundImages(refs, listed.passed_over)
+
+
+def _list_tagged(source: Input, ask_for_versions: bool) -> Iterator[Any]:
+    for one in list_images(source, ask_for_versions):
+        is_ref = isinstance(one, ImageRef)
+        yield one if is_ref else beam.pvalue.TaggedOutput("passed_over", one)
 
 
 def _with_parent_as_truth(ref: ImageRef) -> ImageRef:
@@ -133,14 +157,25 @@ def require_images(source: Input) -> None:
     """
     if source.kind.check is not None:
         source.kind.check(source)
-    elif next(list_images(source), None) is None:
-        raise source.error(source.kind.empty)
+        return
+    passed_over = PassedOverTally()
+    for one in list_images(source):
+        if isinstance(one, ImageRef):
+            return
+        passed_over.add(one)
+    words = passed_over_in_words(passed_over.to_json())
+    raise source.error(source.kind.empty + (f"; passed over: {words}" if words else ""))
 
 
-def list_images(source: Input, ask_for_versions: bool = False) -> Iterator[ImageRef]:
-    """List the images that an input names, in no order, duplicates included.
+def only_images(found: Iterable[ImageRef | PassedOver]) -> Iterator[ImageRef]:
+    """Yield the images among what ``list_images`` has found."""
+    return (one for one in found if isinstance(one, ImageRef))
 
-    TFRecord files, wherever they are named, are listed record by record.
+
+def list_images(source: Input, ask_for_versions: bool = False) -> Iterator[ImageRef | PassedOver]:
+    """List the images that an input names, and what it passes over, in no order.
+
+    Duplicates are included. TFRecord files, wherever they are named, are listed record by record.
 
     Args:
       source: the input.
@@ -151,14 +186,17 @@ def list_images(source: Input, ask_for_versions: bool = False) -> Iterator[Image
     """
     nothing = dict.fromkeys(source.carry)  # for inputs without columns, so that all rows are alike
     try:
-        refs = source.kind.images(source)
+        found = source.kind.images(source)
         if not source.kind.lists_versions:
-            refs = _with_versions(refs, ask_for_versions)
-        for ref in refs:
-            named = ref._replace(
-                uri=printable(ref.uri),
-                truth=ref.truth and printable(ref.truth),
-                carried=ref.carried or nothing,
+            found = _with_versions(found, ask_for_versions)
+        for one in found:
+            if isinstance(one, PassedOver):
+                yield one._replace(name=printable(one.name))
+                continue
+            named = one._replace(
+                uri=printable(one.uri),
+                truth=one.truth and printable(one.truth),
+                carried=one.carried or nothing,
             )
             yield from list_records(named, with_truth=source.truth_column is not None)
     except (StoreError, OSError) as error:  # OSError: a folder on this machine
@@ -188,18 +226,26 @@ def _has_values(ref: ImageRef) -> bool:
     return any(value is not None for value in ref.carried.values())
 
 
-def _with_versions(refs: Iterator[ImageRef], ask_for_versions: bool) -> Iterator[ImageRef]:
+def _with_versions(
+    found: Iterator[ImageRef | PassedOver], ask_for_versions: bool
+) -> Iterator[ImageRef | PassedOver]:
     """Add versions: to files on this machine always, to others if wanted, many at a time."""
     if not ask_for_versions:
-        for ref in refs:
-            is_local = not storage.is_remote(ref.uri)
-            yield ref._replace(version=storage.version(ref.uri)) if is_local else ref
+        yield from map(_with_local_version, found)
         return
     with ThreadPoolExecutor(_ASKING_THREADS) as pool:
-        while some := list(itertools.islice(refs, _ASKING_THREADS)):
-            versions = pool.map(storage.version, (ref.uri for ref in some))
-            for ref, version in zip(some, versions, strict=True):
-                yield ref._replace(version=version)
+        while some := list(itertools.islice(found, _ASKING_THREADS)):
+            yield from pool.map(_with_version, some)
+
+
+def _with_version(one: ImageRef | PassedOver) -> ImageRef | PassedOver:
+    return one._replace(version=storage.version(one.uri)) if isinstance(one, ImageRef) else one
+
+
+def _with_local_version(one: ImageRef | PassedOver) -> ImageRef | PassedOver:
+    if isinstance(one, ImageRef) and not storage.is_remote(one.uri):
+        return _with_version(one)
+    return one
 
 
 def printable(path: str) -> str:

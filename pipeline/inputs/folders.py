@@ -13,7 +13,7 @@ from pipeline import storage
 from pipeline.images.registry import SUFFIXES
 from pipeline.inputs import truth
 from pipeline.inputs.kinds import Input, InputKind, is_folder
-from pipeline.records import ImageRef
+from pipeline.records import ImageRef, PassedOver, WhyPassedOver
 
 # Characters that make a path a glob.
 _WILDCARDS = "*?["
@@ -40,9 +40,12 @@ def _before_wildcards(glob: str) -> str:
     return glob[: min(glob.find(c) for c in _WILDCARDS if c in glob)]
 
 
-def _images_in_folder(source: Input) -> Iterator[ImageRef]:
+def _images_in_folder(source: Input) -> Iterator[ImageRef | PassedOver]:
     wanted = source.truth_column is not None
     for file in list_folder(source.uri):
+        if isinstance(file, PassedOver):
+            yield file
+            continue
         class_name = truth.class_folder(file.path, source.uri) if wanted else None
         yield ImageRef(file.path, class_name, storage.version_of(file))
 
@@ -70,8 +73,10 @@ def is_within(folder: str, source: Input) -> bool:
     return f"{folder}/".startswith(f"{root.rstrip('/')}/")
 
 
-def list_folder(uri: str) -> Iterator[FileMetadata]:
-    """List the images in a folder and its subfolders, without following links to other folders.
+def list_folder(uri: str) -> Iterator[FileMetadata | PassedOver]:
+    """List the images in a folder and its subfolders, and what is passed over there.
+
+    Links to other folders are not followed.
 
     Raises:
       StoreError: the store cannot be listed.
@@ -79,9 +84,13 @@ def list_folder(uri: str) -> Iterator[FileMetadata]:
     """
     prefix = uri.rstrip("/") + "/"
     for file in _list(prefix):
-        name = file.path[len(prefix) :]
-        if file.path.startswith(prefix) and (_is_image_name(name) or _is_closed(file.path)):
+        if not file.path.startswith(prefix):
+            continue
+        why = None if _is_closed(file.path) else _why_no_image(file.path[len(prefix) :])
+        if why is None:
             yield file
+        elif not file.path.endswith("/"):
+            yield PassedOver(why, file.path)
 
 
 def _is_closed(path: str) -> bool:
@@ -153,16 +162,16 @@ def _metadata(entry: os.DirEntry[str]) -> FileMetadata:
     return FileMetadata(entry.path, stat.st_size, stat.st_mtime)
 
 
-def _is_image_name(relative: str) -> bool:
-    """Tell by its path below a folder whether a file in that folder is an image.
+def _why_no_image(relative: str) -> WhyPassedOver | None:
+    """Tell by its path below a folder why a file is not taken for an image; None if it is.
 
-    Hidden files, files in hidden folders (with a dot in front), and the empty objects that stand
-    for folders in a bucket are not.
+    Hidden files are those with a dot in front of their names, and those in folders with such names.
+    The empty objects that stand for folders in a bucket have no suffix.
     """
-    parts = relative.split("/")
-    if any(part.startswith(".") for part in parts):
-        return False
-    return posixpath.splitext(parts[-1])[1].lower() in SUFFIXES
+    if relative.startswith(".") or "/." in relative:
+        return WhyPassedOver.HIDDEN
+    suffix = posixpath.splitext(relative)[1].lower()
+    return None if suffix in SUFFIXES else WhyPassedOver.OTHER_SUFFIX
 
 
 FOLDER = InputKind(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.records import ImageRef
+from pipeline.records import ImageRef, PassedOver
 
 
 class InputKind(NamedTuple):
@@ -21,9 +21,10 @@ class InputKind(NamedTuple):
 
     ``recognize``: turns what the user wrote into an absolute path, a URI or a query; None if it is
     of another kind. It may raise ``StoreError``.
-    ``images``: lists the images that an input names, in no order, duplicates included. They have a
-    truth if the input's ``truth_column`` is not None. It may raise ``InputError``, ``ImageError``,
-    ``StoreError``, ``OSError``, ``EOFError`` or ``zlib.error``.
+    ``images``: lists the images that an input names, and what it passes over, in no order,
+    duplicates included. Images have a truth if the input's ``truth_column`` is not None. It may
+    raise ``InputError``, ``ImageError``, ``StoreError``, ``OSError``, ``EOFError`` or
+    ``zlib.error``.
     ``empty``: the message for an input without images, if there can be one.
     ``has_columns``: whether ``uri_column``, ``carry`` and ``truth_column`` name columns of it.
     ``lists_versions``: whether the listing includes the images' versions.
@@ -31,7 +32,7 @@ class InputKind(NamedTuple):
     """
 
     recognize: Callable[[str], str | None]
-    images: Callable[[Input], Iterator[ImageRef]]
+    images: Callable[[Input], Iterator[ImageRef | PassedOver]]
     empty: str = ""
     has_columns: bool = False
     lists_versions: bool = False

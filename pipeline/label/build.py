@@ -17,6 +17,7 @@ from pipeline.config.label_options import LabelConfig
 from pipeline.errors import RunError
 from pipeline.formats import bigquery
 from pipeline.inputs import find, tfrecords
+from pipeline.inputs.passed_over import CountPassedOver, PassedOverTally
 from pipeline.inputs.truth import PARENT
 from pipeline.label import runs
 from pipeline.label.costs import bottleneck, per_million
@@ -54,22 +55,17 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
       started: start of this attempt, UTC.
     """
     config = run.config
-    found, new, skipped, labeled_before, failed_before = (
-        pipeline
-        | "Find"
-        >> find.FindImages(
-            run.inputs,
-            ask_for_versions=config.incremental,
-            folder_is_truth=config.truth == PARENT,
-        )
-        | "SetAsideDone"
-        >> SetAsideDone(
-            run.attempts,
-            run.earlier_runs,
-            run.truth,
-            run.same_versions,
-            run.spec.is_multi_label,
-        )
+    refs, passed_over = pipeline | "Find" >> find.FindImages(
+        run.inputs,
+        ask_for_versions=config.incremental,
+        folder_is_truth=config.truth == PARENT,
+    )
+    found, new, skipped, labeled_before, failed_before = refs | "SetAsideDone" >> SetAsideDone(
+        run.attempts,
+        run.earlier_runs,
+        run.truth,
+        run.same_versions,
+        run.spec.is_multi_label,
     )
     predictions, every = _predictions(run), config.checkpoint_every
     if predictions > config.top_k:
@@ -134,6 +130,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
             started,
             AsIter(files | beam.Flatten()),
             copied,
+            AsSingleton(passed_over | "CountPassedOver" >> beam.CombineGlobally(CountPassedOver())),
             *evaluated,
             **counts,
         )
@@ -182,6 +179,7 @@ def finish(
     started: datetime,
     files: Iterable[str],
     copied: Mapping[bool, int],
+    passed_over: PassedOverTally,
     evaluated: MultiLabelCounts | None,
     evaluated_before: MultiLabelCounts | None,
     **counts: Tally,
@@ -193,6 +191,7 @@ def finish(
       started: start of this attempt, UTC.
       files: paths of the shards.
       copied: number of images that could be copied (True) and that could not (False).
+      passed_over: what the inputs list and this job does not take for images.
       evaluated: comparison of this attempt's labels with the truth; None if images have only one.
       evaluated_before: the same of earlier attempts of this run.
       **counts: as ``summarize`` takes them.
@@ -204,7 +203,7 @@ def finish(
       ReconciliationError: what went in did not come out; no summary is written.
       RunError: the table does not take the rows; no summary is written.
     """
-    summary = summarize(run, started, **counts)
+    summary = summarize(run, started, passed_over, **counts)
     if evaluated is not None and evaluated_before is not None:
         evaluated_before.merge(evaluated)
         evaluation = evaluated_before.evaluation()
@@ -228,6 +227,7 @@ def finish(
 def summarize(
     run: Run,
     started: datetime,
+    passed_over: PassedOverTally,
     found: Tally,
     skipped: Tally,
     labeled: Tally,
@@ -243,6 +243,7 @@ def summarize(
     Args:
       run: the run.
       started: start of this attempt, UTC.
+      passed_over: see ``finish``.
       found: tally of the images that the inputs list.
       skipped: tally of the images that earlier runs have labeled.
       labeled: tally of the images that this attempt labeled.
@@ -263,6 +264,7 @@ def summarize(
     return {
         "run_id": run.run_id,
         "found": found.images,
+        **passed_over.to_json(),
         "labeled": all_labeled.images,
         "failed": all_failed.images,
         "skipped": skipped.images,

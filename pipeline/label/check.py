@@ -19,6 +19,7 @@ from pathlib import Path
 from pipeline import console
 from pipeline.config.label_options import LabelConfig
 from pipeline.images.loading import READ_THREADS, read_ahead
+from pipeline.inputs import passed_over
 from pipeline.label import lock, runs, trial
 from pipeline.label.costs import per_million
 from pipeline.label.runs import Plan
@@ -109,6 +110,9 @@ def describe(
         about = "about "
         size += round(statistics.mean(sizes) * (counted.files - counted.sized))
     yield f"inputs   {least}{counted.files:,} images, {about}{_bytes(size)}"
+    others = passed_over.in_words(counted.passed_over.to_json())
+    if others:
+        yield f"         passed over: {least}{others}"
     reasons = Counter(failure.reason for failure in sampled.failed).most_common()
     words = "".join(f", {count:,} {reason}" for reason, count in reasons)
     yield (

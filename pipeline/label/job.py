@@ -9,6 +9,7 @@ from typing import Any
 from pipeline import console, storage
 from pipeline.config.label_options import LabelConfig
 from pipeline.formats.registry import FORMATS
+from pipeline.inputs import passed_over
 from pipeline.label import lock, runs
 from pipeline.label.build import build, too_many_failed
 from pipeline.label.validation import first_pixels, several_labels, validate
@@ -70,6 +71,9 @@ def describe(summary: dict[str, Any], output: str) -> str:
     if summary["failed"]:
         reasons = list(summary["failure_reasons"].items())[:5]
         lines.append("failures: " + ", ".join(f"{count:,} {reason}" for reason, count in reasons))
+    others = passed_over.in_words(summary)
+    if others:
+        lines.append(f"passed over: {others}")
     if summary["below_threshold"]:
         lines.append(f"{summary['below_threshold']:,} without a label, below --threshold")
     options = summary["options"]

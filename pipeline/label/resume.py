@@ -20,7 +20,7 @@ from pipeline import progress
 from pipeline.errors import InputError, RunError
 from pipeline.formats.registry import suffix_of
 from pipeline.formats.shards import read_rows
-from pipeline.inputs.find import distinct, list_images
+from pipeline.inputs.find import distinct, list_images, only_images
 from pipeline.inputs.kinds import Input
 from pipeline.records import (
     Failure,
@@ -92,7 +92,7 @@ class SetAsideDone(beam.PTransform):
             sources["truth"] = (
                 refs.pipeline
                 | "Truth" >> beam.Create([self._truth])
-                | "ReadTruth" >> beam.FlatMap(list_images)
+                | "ReadTruth" >> beam.FlatMap(lambda truth: only_images(list_images(truth)))
                 | "TruthByName" >> beam.Map(_truth_by_name)
             )
         outputs = (

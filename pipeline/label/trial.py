@@ -18,6 +18,7 @@ from pipeline.config.label_options import LabelConfig
 from pipeline.images.loading import Decode, decode_or_fail, in_threads, meanwhile, read_image
 from pipeline.inputs.find import list_images
 from pipeline.inputs.kinds import Input
+from pipeline.inputs.passed_over import PassedOverTally
 from pipeline.inputs.single import IMAGE
 from pipeline.inputs.tfrecords import load_records
 from pipeline.label.build import build
@@ -28,7 +29,7 @@ from pipeline.models.decoding import decoder_for
 from pipeline.models.devices import Execution
 from pipeline.models.handler import handler_for
 from pipeline.models.spec import ModelSpec
-from pipeline.records import DecodedImage, Failure, ImageRef, Labeled, StageSeconds
+from pipeline.records import DecodedImage, Failure, ImageRef, Labeled, PassedOver, StageSeconds
 from pipeline.runner import new_pipeline, run_pipeline
 
 SAMPLE_SIZE = 64
@@ -50,6 +51,7 @@ class Counted(NamedTuple):
       size: bytes of the images of known size.
       complete: whether the listing reached its end.
       sample: some of the images, each as likely as any other.
+      passed_over: what is not taken for an image.
     """
 
     files: int
@@ -57,6 +59,7 @@ class Counted(NamedTuple):
     size: int
     complete: bool
     sample: Sequence[ImageRef]
+    passed_over: PassedOverTally
 
 
 class Sampled(NamedTuple):
@@ -94,7 +97,14 @@ def count(found: Sequence[Input], seconds: float = SECONDS_TO_COUNT) -> Counted:
     files = sized = total = 0
     complete = True
     sample: list[ImageRef] = []
+    passed_over = PassedOverTally()
     for ref in itertools.chain.from_iterable(map(list_images, found)):
+        if time.monotonic() > deadline and files:
+            complete = False
+            break
+        if isinstance(ref, PassedOver):
+            passed_over.add(ref)
+            continue
         if len(sample) < SAMPLE_SIZE:
             sample.append(ref)
         elif (place := draw.randint(0, files)) < SAMPLE_SIZE:
@@ -103,10 +113,7 @@ def count(found: Sequence[Input], seconds: float = SECONDS_TO_COUNT) -> Counted:
         size = storage.size_in(ref.version) if ref.place is None else None
         if size is not None:
             sized, total = sized + 1, total + size
-        if time.monotonic() > deadline:
-            complete = False
-            break
-    return Counted(files, sized, total, complete, sample)
+    return Counted(files, sized, total, complete, sample, passed_over)
 
 
 def label_sample(

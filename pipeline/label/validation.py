@@ -100,7 +100,8 @@ def first_pixels(inputs: Sequence[Input], spec: ModelSpec, limits: Limits) -> np
     """
     if spec.scale_source:
         return np.empty((0, spec.height, spec.width, 3), np.uint8)
-    listed = itertools.chain.from_iterable(map(find.list_images, inputs))
+    found = itertools.chain.from_iterable(map(find.list_images, inputs))
+    listed = find.only_images(found)
     refs = list(itertools.islice((ref for ref in listed if ref.place is None), TRIED_IMAGES))
     decode = pixel_decoder_for(spec, limits)
     decode_one = functools.partial(decode_or_fail, decode=decode, run_id="")

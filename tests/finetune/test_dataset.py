@@ -13,6 +13,8 @@ from helpers.tfrecords import write_tfrecord
 from pipeline.errors import InputError
 from pipeline.finetune import dataset
 from pipeline.finetune.dataset import FindImagesWithTruth, identify, list_with_truth, survey
+from pipeline.inputs.find import only_images
+from pipeline.inputs.passed_over import in_words
 from pipeline.records import ImageRef
 
 
@@ -29,7 +31,8 @@ def source(given, image="image", truth="label"):
 
 
 def pairs(given, **columns):
-    return sorted((ref.uri, ref.truth) for ref in list_with_truth(source(given, **columns)))
+    found = only_images(list_with_truth(source(given, **columns)))
+    return sorted((ref.uri, ref.truth) for ref in found)
 
 
 def test_class_folders(tmp_path):
@@ -41,6 +44,15 @@ def test_class_folders(tmp_path):
         (f"{tmp_path}/b/1.jpg", "b"),
         (f"{tmp_path}/b/sub/2.png", "b"),
     ]
+
+
+def test_what_is_passed_over_is_in_the_survey(tmp_path):
+    make(tmp_path, *names("a", 5), *names("b", 5), "top.jpg", "a/.h.jpg", "a/x.txt", "b/x.xmp")
+    found = survey([source(tmp_path)])
+    assert found.images == {"a": 5, "b": 5}
+    assert in_words(found.passed_over.to_json()) == (
+        "2 with other suffixes (.txt 1, .xmp 1), 1 hidden file, 1 outside of class folders"
+    )
 
 
 def test_class_folders_in_a_bucket():

@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -10,13 +11,19 @@ from helpers.stores import ERRORS, OPENED, memory_store, public_folder, unprivil
 from helpers.tfrecords import write_tfrecord
 
 from pipeline.errors import ImageError, InputError
-from pipeline.inputs.find import FindImages, identify, list_images, require_images
+from pipeline.inputs.find import FindImages, identify, list_images, only_images, require_images
 from pipeline.inputs.folders import FOLDER, GLOB
 from pipeline.inputs.kinds import Input
 from pipeline.inputs.lists import LIST
+from pipeline.inputs.passed_over import (
+    MOST_SUFFIXES,
+    CountPassedOver,
+    PassedOverTally,
+    in_words,
+)
 from pipeline.inputs.single import IMAGE
 from pipeline.inputs.tfrecords import TFRECORD, load_records
-from pipeline.records import ImageRef
+from pipeline.records import ImageRef, PassedOver, WhyPassedOver
 from pipeline.storage.read import read_bytes
 
 
@@ -37,7 +44,7 @@ def understand(given):
 
 
 def list_uris(source):
-    return [ref.uri for ref in list_images(source)]
+    return [ref.uri for ref in only_images(list_images(source))]
 
 
 def found(given):
@@ -154,12 +161,43 @@ def test_a_link_to_itself(tmp_path):
     assert found("p") == found("p/*.jpg") == ["p/a.jpg"]
 
 
+def passed_over(given):
+    """The counts by reason, and the line for the console."""
+    tally = PassedOverTally()
+    for one in list_images(identify(str(given))):
+        if isinstance(one, PassedOver):
+            tally.add(one)
+    summary = json.loads(json.dumps(tally.to_json()))
+    return summary["passed_over"], in_words(summary)
+
+
+def test_what_a_folder_passes_over_is_counted_by_reason_and_suffix(tmp_path):
+    make(tmp_path, "p/a.jpg", "p/b.XMP", "p/b.xmp", "p/c", "p/._a.jpg", "p/.thumbs/x.jpg")
+    assert passed_over("p") == (
+        {"other_suffix": 3, "hidden": 2},
+        "3 with other suffixes (.xmp 2, none 1), 2 hidden files",
+    )
+
+
+def test_the_counts_of_parts_add_up_and_stay_small():
+    names = [f"{n:04}.{n}" for n in range(1000)]
+    parts = [PassedOverTally() for _ in range(4)]
+    for number, name in enumerate(names):
+        parts[number % 4].add(PassedOver(WhyPassedOver.OTHER_SUFFIX, name))
+    summary = CountPassedOver().merge_accumulators(parts).to_json()
+    assert summary["passed_over"] == {"other_suffix": 1000}
+    suffixes = summary["passed_over_suffixes"]["other_suffix"]
+    assert len(suffixes) <= MOST_SUFFIXES + 1 and sum(suffixes.values()) == 1000
+    assert summary["passed_over_examples"] == {"other_suffix": names[:3]}
+    assert "more 9" in in_words(summary)
+
+
 # Versions
 
 
 def versions(given, ask_for_versions=False):
     """The versions of the images behind an input, by file name."""
-    refs = list_images(understand(str(given)), ask_for_versions)
+    refs = only_images(list_images(understand(str(given)), ask_for_versions))
     return {ref.uri.rpartition("/")[2]: ref.version for ref in refs}
 
 
@@ -469,7 +507,7 @@ def find(*inputs):
 
     def run(expected):
         with beam.Pipeline(runner="FnApiRunner") as pipeline:
-            refs = pipeline | FindImages([understand(given) for given in inputs])
+            refs = (pipeline | FindImages([understand(given) for given in inputs])).refs
             assert_that(refs | beam.Map(lambda ref: ref.uri), equal_to(expected))
 
     return run

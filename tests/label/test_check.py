@@ -37,6 +37,7 @@ def photos(tmp_path):
 
 
 def test_what_it_says(tmp_path, photos, color_model, capsys):
+    Path(photos, "._0.png").touch()
     before = tree(tmp_path)
     argv = {"input": photos, "model": color_model, "output": tmp_path / "a" / "b"}
     assert run(**argv, price_per_hour=3.6) == 0
@@ -48,6 +49,7 @@ def test_what_it_says(tmp_path, photos, color_model, capsys):
         r"         takes 0 to 1, RGB \(read from its graph\), and returns logits\n"
         rf"output   {tmp_path}/a/b: would begin\n"
         rf"inputs   3 images, {size} bytes\n"
+        r"         passed over: 1 hidden file\n"
         r"sample   3 images: 3 labeled, 0 failed\n"
         r"image    [\d.]+ ms reading, [\d.]+ ms of a core decoding, [\d.]+ ms predicting\n"
         r"time     \d+ \w+ on this machine: \d+ \w+ to start, then [\d,.]+ images/s\n"

@@ -23,6 +23,7 @@ def run_night(flags, **changed):
 
 
 def test_a_night_labels_what_is_new_or_changed(flags, photos, capsys):
+    (Path(photos) / "notes.txt").touch()
     assert run_night(flags) == 0
     (first,) = nights(flags["output"])
     assert re.fullmatch(r"run=\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ", first.name)
@@ -43,6 +44,9 @@ def test_a_night_labels_what_is_new_or_changed(flags, photos, capsys):
     assert summary(third)["skipped"] == summary(third)["found"] == 12
     assert files(third) == WHOLE
     assert rows(third, "labels") == []
+    assert all(
+        summary(night)["passed_over"] == {"other_suffix": 1} for night in nights(flags["output"])
+    )
 
 
 def made_by_an_older_version(folder):

@@ -37,9 +37,11 @@ def test_the_sample(tmp_path, capsys):
         assert f"{out}/{name}\n" in console.out
 
 
-def test_the_files_of_a_run(tmp_path, color_model):
-    out = tmp_path / "out"
-    assert run(input=write_colors(tmp_path / "p"), model=color_model, output=out, top_k=2) == 0
+def test_the_files_of_a_run(tmp_path, color_model, capsys):
+    out, photos = tmp_path / "out", write_colors(tmp_path / "p")
+    for name in ("._red-0.png", "._green-1.png", "red-0.xmp"):
+        Path(photos, name).touch()
+    assert run(input=photos, model=color_model, output=out, top_k=2) == 0
     assert sorted(path.name for path in out.iterdir()) == [
         "failures-00000-of-00001.jsonl",
         "labels-00000-of-00001.jsonl",
@@ -63,6 +65,10 @@ def test_the_files_of_a_run(tmp_path, color_model):
         assert row["run_id"] == written["run_id"]
         assert row["model_fingerprint"] == written["model"]["fingerprint"]
     assert (written["found"], written["labeled"], written["failed"]) == (3, 3, 0)
+    assert written["passed_over"] == {"hidden": 2, "other_suffix": 1}
+    assert written["passed_over_examples"]["hidden"][1] == f"{photos}/._red-0.png"
+    said = "passed over: 2 hidden files, 1 with another suffix (.xmp 1)\n"
+    assert capsys.readouterr().out.count(said) == 1
     assert written["skipped"] == 0
     assert written["labels"] == {"red": 1, "green": 1, "blue": 1}
     assert written["options"]["top_k"] == 2

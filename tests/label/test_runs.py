@@ -34,6 +34,7 @@ class Killed(BaseException):
 
 
 def test_the_same_command_goes_on(tmp_path, flags, monkeypatch, capsys):
+    Path(flags["input"], "notes.txt").touch()
     assert run(**flags | {"output": tmp_path / "unbroken"}) == 0
     break_off(monkeypatch, flags)
     out = Path(flags["output"])
@@ -49,6 +50,7 @@ def test_the_same_command_goes_on(tmp_path, flags, monkeypatch, capsys):
     written = summary(out)
     assert written["taken_over"] >= 4
     assert (written["found"], written["labeled"], written["failed"]) == (11, 9, 2)
+    assert written["passed_over"] == {"other_suffix": 1}
     assert written["labels"] == {"red": 3, "green": 3, "blue": 3}
     assert {row["run_id"] for row in rows(out, "labels")} == {written["run_id"]}
 

@@ -143,7 +143,7 @@ def test_a_bug_in_what_reads_files_is_no_store_error(tmp_path, monkeypatch, bug)
         raise bug("ours")
 
     (tmp_path / "a.jpg").touch()
-    monkeypatch.setattr(folders, "_is_image_name", buggy)
+    monkeypatch.setattr(folders, "_why_no_image", buggy)
     with pytest.raises(bug, match=r"^ours$"):
         list(find.list_images(find.identify(str(tmp_path))))
     monkeypatch.setattr(storage.read, "_fill", buggy)

@@ -1,0 +1,144 @@
+"""Counts what listings pass over, and says it."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+
+from pipeline.console import printable
+from pipeline.records import PassedOver, WhyPassedOver
+from pipeline.redaction import name_of
+
+# Bounds of what is kept, however much is passed over: different suffixes, and names per reason.
+MOST_SUFFIXES = 100
+MOST_EXAMPLES = 3
+
+# How many suffixes the console names.
+_SUFFIXES_SAID = 8
+
+# What names are counted under that have no suffix, and all suffixes beyond those.
+NO_SUFFIX = "none"
+_MORE = "more"
+
+# Longer ones are parts of names, not suffixes.
+_LONGEST_SUFFIX = 16
+
+_BY_SUFFIX = (WhyPassedOver.OTHER_SUFFIX, WhyPassedOver.UNSUPPORTED_FORMAT)
+
+
+@dataclass
+class PassedOverTally:
+    """What was passed over.
+
+    Attributes:
+      reasons: counts by reason.
+      suffixes: for reasons that are about suffixes, counts by suffix, which is in lower case.
+      examples: for each reason some names, the first ones in alphabetical order.
+    """
+
+    reasons: Counter[str] = field(default_factory=Counter)
+    suffixes: dict[str, Counter[str]] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, one: PassedOver) -> PassedOverTally:
+        """Count one more, in place."""
+        reason = one.reason.value
+        self.reasons[reason] += one.times
+        if one.reason in _BY_SUFFIX:
+            self._count_suffix(reason, suffix_of(one.name), one.times)
+        examples = self.examples.setdefault(reason, [])
+        if len(examples) < MOST_EXAMPLES or one.name < examples[-1]:
+            self._keep(reason, [one.name])
+        return self
+
+    def merge(self, other: PassedOverTally) -> PassedOverTally:
+        """Add another tally, in place."""
+        self.reasons += other.reasons
+        for reason, counts in other.suffixes.items():
+            for suffix, count in counts.items():
+                self._count_suffix(reason, suffix, count)
+        for reason, names in other.examples.items():
+            self._keep(reason, names)
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the keys of ``summary.json`` that say what was passed over; names as in rows."""
+        return {
+            "passed_over": _by_count(self.reasons),
+            "passed_over_suffixes": {
+                reason: _by_count(counts) for reason, counts in sorted(self.suffixes.items())
+            },
+            "passed_over_examples": {
+                reason: [name_of(name) for name in names]
+                for reason, names in sorted(self.examples.items())
+            },
+        }
+
+    def _count_suffix(self, reason: str, suffix: str, count: int) -> None:
+        counts = self.suffixes.setdefault(reason, Counter())
+        counts[suffix if suffix in counts or len(counts) < MOST_SUFFIXES else _MORE] += count
+
+    def _keep(self, reason: str, names: Iterable[str]) -> None:
+        kept = {*self.examples.get(reason, ()), *names}
+        self.examples[reason] = sorted(kept)[:MOST_EXAMPLES]
+
+
+class CountPassedOver(beam.CombineFn):
+    """``PassedOver`` records → one ``PassedOverTally``."""
+
+    def create_accumulator(self) -> PassedOverTally:  # noqa: D102
+        return PassedOverTally()
+
+    def add_input(self, tally: PassedOverTally, one: PassedOver) -> PassedOverTally:  # noqa: D102
+        return tally.add(one)
+
+    def merge_accumulators(  # noqa: D102
+        self, tallies: Iterable[PassedOverTally]
+    ) -> PassedOverTally:
+        merged = PassedOverTally()
+        for tally in tallies:
+            merged.merge(tally)
+        return merged
+
+    def extract_output(self, tally: PassedOverTally) -> PassedOverTally:  # noqa: D102
+        return tally
+
+
+def in_words(summary: Mapping[str, Any]) -> str:
+    """Say what was passed over in one line, ``12 hidden files, 3 with other suffixes (.xmp 3)``.
+
+    Args:
+      summary: what ``PassedOverTally.to_json`` returns, possibly among other keys.
+
+    Returns:
+      The line, which is empty if nothing was passed over.
+    """
+    words = []
+    for value, count in summary["passed_over"].items():
+        reason = WhyPassedOver(value)
+        said = f"{count:,} {reason.one if count == 1 else reason.many}"
+        suffixes = summary["passed_over_suffixes"].get(value)
+        words.append(f"{said} ({_list_suffixes(suffixes)})" if suffixes else said)
+    return printable(", ".join(words))
+
+
+def _list_suffixes(counts: Mapping[str, int]) -> str:
+    named = list(counts.items())[:_SUFFIXES_SAID]
+    more = sum(counts.values()) - sum(count for _, count in named)
+    said = [f"{suffix} {count:,}" for suffix, count in named]
+    return ", ".join([*said, f"{_MORE} {more:,}"] if more else said)
+
+
+def suffix_of(name: str) -> str:
+    """Return the suffix of a file's name in lower case, as ``.jpg``; ``none`` if it has none."""
+    suffix = posixpath.splitext(name)[1].lower()
+    return suffix if 1 < len(suffix) <= _LONGEST_SUFFIX else NO_SUFFIX
+
+
+def _by_count(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

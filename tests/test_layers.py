@@ -52,6 +52,7 @@ SPEAK_OF_FLAGS = (
     "label/check.py",
     "label/validation.py",
     "finetune/job.py",
+    "finetune/validation.py",
     "report/job.py",
 )
 

@@ -16,7 +16,7 @@ from helpers.tfrecords import write_tfrecord
 from PIL import Image
 
 from pipeline.__main__ import main
-from pipeline.finetune import export, features, job
+from pipeline.finetune import export, features, job, results
 from pipeline.finetune.dataset import split_of
 from pipeline.models.probing import probe_classifier
 from pipeline.models.spec import Stated, Takes
@@ -342,7 +342,7 @@ def test_results_in_a_bucket(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     with memory_store({}) as objects:
-        job.publish(tmp_path, "mem://bucket/out")
+        results.publish(tmp_path, "mem://bucket/out")
         assert list(objects) == [f"mem://bucket/out/{name}" for name in reversed(names)] or (
             list(objects)[-2:]
             == ["mem://bucket/out/export/1/saved_model.pb", "mem://bucket/out/summary.json"]

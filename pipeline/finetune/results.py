@@ -1,0 +1,151 @@
+"""Writes what a training has led to: the export, the report and the summary."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import console, storage
+from pipeline.config import yaml_file
+from pipeline.config.commands import as_yaml
+from pipeline.config.job_options import written
+from pipeline.evaluation import Evaluation
+from pipeline.finetune import export, features
+from pipeline.finetune.examples import MOST_WRONG, choose
+from pipeline.finetune.pictures import draw_confusion, draw_curves, draw_grid
+from pipeline.finetune.report import render_report
+from pipeline.finetune.training import History, Part
+from pipeline.finetune.validation import Run
+from pipeline.outputs import layout
+from pipeline.records import TIME, ImageRef
+from pipeline.redaction import name_of, redact_all
+from pipeline.runner import versions
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What training has led to.
+
+    ``refs``: of the test images. ``store``: of the features. ``seconds``: of each stage.
+    """
+
+    classifier: export.Classifier
+    probabilities: np.ndarray
+    test: Part
+    refs: list[ImageRef]
+    store: str
+    history: History
+    images: dict[str, int]
+    seconds: dict[str, float]
+
+
+def version_of(run: Run) -> str:
+    """The export's version: seconds since 1970, as TFX numbers its own."""
+    return str(int(run.started.timestamp()))
+
+
+def write_results(
+    run: Run,
+    trained: Trained,
+    evaluation: Evaluation,
+    verifier: export.Verifier,
+    folder: Path,
+) -> None:
+    """Write the export, the report and the summary into a folder on this machine.
+
+    Raises:
+      RunError: the export does not answer as the trained model does.
+    """
+    labels = run.survey.labels
+    examples = choose(
+        trained.refs,
+        trained.test.classes,
+        trained.probabilities,
+        labels,
+        run.spec,
+        run.config.limits,
+    )
+    # What proves the export; noise is there even where no image can be read any more.
+    shape = (2, run.spec.height, run.spec.width, 3)
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    pixels = np.stack([*(example.pixels for example in examples), *noise])
+    exported = folder / "export" / version_of(run)
+    export.save(trained.classifier, exported, labels, run.spec)
+    verifier.give(exported, pixels)
+    curves = draw_curves(trained.history.steps, trained.history.epochs)
+    grid, confusion = draw_grid(examples), draw_confusion(evaluation)
+    difference = verifier.compare(trained.classifier, pixels)
+    console.say(f"export: reloaded in another process, greatest difference {difference}")
+    pictures = {"curves": curves, "predictions": grid, "confusion": confusion}
+    for name, picture in pictures.items():
+        (folder / f"{name}.png").write_bytes(picture)
+    rows = [row.to_json() + "\n" for row in features.failures(trained.store, run.run_id)]
+    (folder / f"{layout.FAILURES}-00000-of-00001.jsonl").write_text("".join(rows))
+    summary = summarize(run, trained, evaluation, difference)
+    facts = [
+        ("Base model", name_of(run.spec.handle)),
+        ("Images", ", ".join(f"{count:,} {name}" for name, count in trained.images.items())),
+        ("Trained", "the whole network" if run.config.unfreeze else "the head"),
+        (
+            "Pictures below",
+            f"of test images; first up to {MOST_WRONG} wrong ones, then right ones",
+        ),
+        ("Greatest difference after reloading", str(difference)),
+        ("Seconds", ", ".join(f"{value:.1f} {name}" for name, value in trained.seconds.items())),
+    ]
+    title = f"{len(labels)} classes: {', '.join(labels[:5])}{', …' if len(labels) > 5 else ''}"
+    page = render_report(title, facts, evaluation, curves, grid, confusion)
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    (folder / yaml_file.NAME).write_text(as_yaml(run.config), encoding="utf-8")
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+
+def summarize(
+    run: Run, trained: Trained, evaluation: Evaluation, difference: float
+) -> dict[str, Any]:
+    """The content of ``summary.json``; times in seconds."""
+    finished = datetime.now(timezone.utc)
+    return {
+        "run_id": run.run_id,
+        "found": run.survey.images,
+        **run.survey.passed_over.to_json(),
+        "images": trained.images,
+        "labels": list(run.survey.labels),
+        "test": evaluation.to_json(),
+        "reload_difference": difference,
+        "started_at": f"{run.started:{TIME}}",
+        "finished_at": f"{finished:{TIME}}",
+        "seconds": round((finished - run.started).total_seconds(), 3),
+        "stage_seconds": trained.seconds,
+        "epochs": [epoch._asdict() for epoch in trained.history.epochs],
+        "steps": [step._asdict() for step in trained.history.steps],
+        "model": redact_all(dataclasses.asdict(run.spec)),
+        "options": written(run.config),
+        "versions": versions(),
+    }
+
+
+def publish(results: Path, output: str) -> None:
+    """Move the results to where they are to be seen.
+
+    The export appears as a whole where there are folders; in a bucket, its graph comes after its
+    variables, without which it is no model. ``summary.json`` is last: it says that all is there.
+    """
+    files = [path for path in results.rglob("*") if path.is_file()]
+    if not storage.is_remote(output):
+        (source,) = (results / "export").iterdir()
+        hidden = Path(output, "export", f".{source.name}")
+        shutil.rmtree(hidden, ignore_errors=True)
+        shutil.copytree(source, hidden)
+        hidden.rename(hidden.with_name(source.name))
+        files = [path for path in files if source not in path.parents]
+    last = {"saved_model.pb": 1, "summary.json": 2}
+    for path in sorted(files, key=lambda path: (last.get(path.name, 0), path)):
+        target = storage.join(output, *path.relative_to(results).parts)
+        storage.write_file(target, path.read_bytes())

@@ -1,0 +1,70 @@
+"""Proves, before any work, that a training can be done."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime, timezone
+
+from pipeline import console, storage
+from pipeline.config.finetune_options import FinetuneConfig
+from pipeline.finetune import dataset, export
+from pipeline.finetune.dataset import Survey
+from pipeline.finetune.networks import Head, WholeNetwork
+from pipeline.inputs import passed_over
+from pipeline.inputs.kinds import Input
+from pipeline.models.probing import probe_extractor
+from pipeline.models.scaling import SCALES
+from pipeline.models.spec import ExtractorSpec
+from pipeline.outputs import layout
+from pipeline.runner import beam_options, new_pipeline, new_run_id
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run that has been checked and may begin. ``started``: UTC."""
+
+    config: FinetuneConfig
+    inputs: list[Input]
+    survey: Survey
+    spec: ExtractorSpec
+    output: str
+    run_id: str
+    started: datetime
+
+
+def check(config: FinetuneConfig) -> Run:
+    """Prove, as cheaply as possible, that the run can work; the output folder is made.
+
+    Raises:
+      UsageError: it cannot; the message says why and what to do.
+    """
+    started = datetime.now(timezone.utc)
+    new_pipeline(config.beam_args)
+    storage.configure(beam_options(config.beam_args))
+    inputs = [
+        dataset.identify(given, config.uri_column, config.truth_column) for given in config.input
+    ]
+    survey = dataset.survey(inputs)
+    others = passed_over.in_words(survey.passed_over.to_json())
+    if others:
+        console.say(f"passed over: {others}")
+    output = layout.prepare(config.output)
+    layout.refuse_results(output)
+    handle = "sample_features" if config.model == "sample" else config.model
+    spec, classifies = probe_extractor(handle, config.stated)
+    if not spec.scale_source:
+        console.say(
+            f"warning: nothing in the model {config.model} tells which values it takes for a "
+            f"pixel; {SCALES[spec.scale].words} is assumed; if it takes others, give --scale"
+        )
+    console.say(f"the model takes {spec.scale_words}")
+    if classifies:
+        console.say(
+            f"warning: --model {config.model} looks like a classifier; it works, but a model's "
+            "feature vector is a better base than its classes; to label with the classes that it "
+            f"has: python -m pipeline label --model {config.model} --input … --output …"
+        )
+    export.check(survey.labels, spec)
+    if config.unfreeze:
+        WholeNetwork(spec, Head(spec.outputs, len(survey.labels)))  # raises if it cannot be trained
+    return Run(config, inputs, survey, spec, output, new_run_id(started), started)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import gc
 import importlib
-import io
 import logging
 import os
 import re
@@ -16,8 +15,8 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from pipeline import progress, shutdown
-from pipeline.config.commands import parse
-from pipeline.console import say
+from pipeline.config.commands import Command, parse
+from pipeline.console import open_standard_streams, program, say
 from pipeline.errors import RunError, UsageError
 from pipeline.redaction import without_flags, without_secret_flags
 
@@ -31,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     try:
         command, config = parse(sys.argv[1:] if argv is None else argv)
-        return _import(command.job).run(config)
+        return _import(command).run(config)
     except UsageError as error:
         say(f"error: {error.said(lambda name: f'--{name}')}")
         return 2
@@ -40,14 +39,16 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def _import(job: str) -> ModuleType:
-    """Import a job's module, when it is needed: Beam and TensorFlow take seconds.
+def _import(command: Command) -> ModuleType:
+    """Import a command's job, when it is needed: Beam and TensorFlow take seconds.
 
     Importing makes a million objects, none of which is garbage. Collecting in between would take a
     fifth more time, and looking at them again later would slow each run down.
     """
+    job = command.job
     if job in sys.modules or not gc.isenabled():
         return importlib.import_module(job)
+    say(f"loading {command.loads} …")
     gc.disable()
     try:
         return importlib.import_module(job)
@@ -65,8 +66,7 @@ def console() -> None:
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
     sys.excepthook = _fail
-    if isinstance(sys.stdout, io.TextIOWrapper):  # file names need not fit the terminal's encoding
-        sys.stdout.reconfigure(errors="backslashreplace")
+    open_standard_streams()
     _exit(main())
 
 
@@ -77,7 +77,11 @@ def _fail(*error: Any) -> None:
 
 def _exit(code: int) -> NoReturn:
     logging.shutdown()
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError as error:  # it is a file on a full disk
+        say(f"error: standard output cannot be written: {error}")
+        code = code or 1
     sys.stderr.flush()
     os._exit(code)
 
@@ -96,7 +100,8 @@ def _interrupt(standard_error: int, number: int, _: object) -> NoReturn:
     if counts.kept:
         state += f", the rows of {counts.kept:,} kept"
     # Older results have been handled already; the next attempt goes on with this one's rows.
-    argv = without_flags(sys.orig_argv, re.compile("--if_exists"))
+    is_script = not program().startswith("python")
+    argv = without_flags(sys.argv if is_script else sys.orig_argv, re.compile("--if_exists"))
     command = shlex.join(without_secret_flags(argv))
     say(f"interrupted{state}; to resume, run the same command again: {command}")
     os._exit(128 + number)

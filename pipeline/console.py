@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 from pipeline.redaction import redact
 
@@ -17,6 +20,44 @@ _UNPRINTABLE = [
     *range(0x2066, 0x206A),
 ]
 _ESCAPES = {code: ascii(chr(code))[1:-1] for code in _UNPRINTABLE}
+
+
+# The script that installing the package makes.
+_SCRIPT = "image-labeling"
+
+
+def program() -> str:
+    """Return what is typed in front of a command's name, as this process was started."""
+    return _SCRIPT if Path(sys.argv[0]).stem == _SCRIPT else "python -m pipeline"
+
+
+class _Pipe(io.FileIO):
+    """A stream of this process whose reader may end before it, as in ``… | head``."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:  # what nobody reads is dropped; the run goes on
+            return len(memoryview(data).cast("B"))
+
+
+def open_standard_streams() -> None:
+    """Open standard output and standard error anew, so that they outlive their readers.
+
+    File names need not fit the encoding of the terminal.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.flush()
+            pipe = _Pipe(stream.fileno(), "w", closefd=False)
+            opened = io.TextIOWrapper(
+                io.BufferedWriter(pipe),
+                stream.encoding,
+                "backslashreplace",
+                line_buffering=stream.line_buffering,
+            )
+            setattr(sys, name, opened)
 
 
 def say(message: str) -> None:

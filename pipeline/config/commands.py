@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from pipeline import __version__
+from pipeline import __version__, console
 from pipeline.config import yaml_file
 from pipeline.config.finetune_options import FinetuneConfig
 from pipeline.config.flags import (
     BEAM_ARGS,
     Flag,
     Parser,
-    check_beam_args,
+    closest,
     flags_of,
     in_order,
     parser_of,
@@ -21,8 +23,7 @@ from pipeline.config.flags import (
 from pipeline.config.job_options import JobConfig, written
 from pipeline.config.label_options import LabelConfig
 from pipeline.config.report_options import ReportConfig
-
-PROG = "python -m pipeline"
+from pipeline.errors import UsageError
 
 
 class Command(NamedTuple):
@@ -32,18 +33,20 @@ class Command(NamedTuple):
       name: as typed.
       config: the dataclass of its flags.
       job: the module whose ``run`` takes that configuration and returns the exit code.
+      loads: what takes seconds to import with it, in words.
       description: shown above the flags.
     """
 
     name: str
     config: type[JobConfig] | type[ReportConfig]
     job: str
+    loads: str
     description: str
 
     @property
     def prog(self) -> str:
         """The command with the program's name in front."""
-        return f"{PROG} {self.name}"
+        return f"{console.program()} {self.name}"
 
     @property
     def flags(self) -> tuple[Flag, ...]:
@@ -67,9 +70,7 @@ class Command(NamedTuple):
         argv = with_current_names(self.flags, argv)
         if yaml_file.FLAG in self.flags:
             argv = yaml_file.expand(self.flags, self.prog, argv)
-        parsed, rest = parser.parse_known_args(argv)
-        if rest:
-            check_beam_args(rest, parser)
+        parsed, rest = parser.parse_known(argv)
         given: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in vars(parsed).items()
@@ -78,6 +79,8 @@ class Command(NamedTuple):
         return self.config(**given | {BEAM_ARGS: tuple(rest)})
 
 
+_TENSORFLOW = "TensorFlow and Apache Beam"
+
 _BEAMS = "Flags of Apache Beam ({}, …) are passed on to it."
 _BEAMS_OF_JOBS = _BEAMS.format("--runner, --project, --temp_location")
 
@@ -85,19 +88,22 @@ LABEL = Command(
     "label",
     LabelConfig,
     "pipeline.label.job",
+    _TENSORFLOW,
     "Label images with a TensorFlow Hub classifier or another SavedModel.\n" + _BEAMS_OF_JOBS,
 )
 CHECK = Command(
     "check",
     LabelConfig,
     "pipeline.label.check",
-    "Find out, on a sample of the images, whether label would work with the same flags, and what "
-    "it\nwould take. Nothing is written.",
+    _TENSORFLOW,
+    "Find out on a sample whether label would work with the same flags, and what it would take.\n"
+    "Nothing is written.",
 )
 FINETUNE = Command(
     "finetune",
     FinetuneConfig,
     "pipeline.finetune.job",
+    _TENSORFLOW,
     "Train a classifier of your own on a TensorFlow Hub feature vector, and export it for label.\n"
     + _BEAMS_OF_JOBS,
 )
@@ -105,8 +111,8 @@ REPORT = Command(
     "report",
     ReportConfig,
     "pipeline.report.job",
-    "Write report.html, the page that label leaves beside its rows, again.\n"
-    + _BEAMS.format("--s3_region_name"),
+    "Apache Beam",
+    "Write the report.html of a run again.\n" + _BEAMS.format("--s3_region_name"),
 )
 
 COMMANDS = {command.name: command for command in (LABEL, CHECK, FINETUNE, REPORT)}
@@ -122,18 +128,49 @@ def parse(argv: list[str]) -> tuple[Command, Any]:
       UsageError: there is no such command, or its flags are wrong.
       SystemExit: after ``--help`` or ``--version``.
     """
-    *others, last = COMMANDS
+    prog = console.program()
     parser = Parser(
-        prog=PROG,
-        description="Label images at scale. COMMAND --help explains a command's flags.",
+        prog=prog,
+        usage=f"{prog} COMMAND …",
+        description=_overview(prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument(
-        "command", metavar="COMMAND", choices=COMMANDS, help=f"{', '.join(others)} or {last}"
+    first, rest = argv[:1], argv[1:]
+    if not first:
+        parser.print_help(sys.stderr)
+        parser.exit(2)
+    if first[0].startswith("-"):
+        parser.parse_known_args(first)
+        raise UsageError(
+            f"{first[0]} comes before the command; give one of {', '.join(COMMANDS)} first; "
+            f"{prog} --help explains them"
+        )
+    command = COMMANDS.get(first[0])
+    if command is None:
+        hint = closest(first[0], COMMANDS)
+        raise UsageError(f"unknown command {first[0]}; {hint}{prog} --help lists the commands")
+    return command, command.parse(rest)
+
+
+def _overview(prog: str) -> str:
+    """List the commands, each with the first sentence of its description."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = (
+        f"  {command.name:{width}}{' '.join(command.description.split()).partition('. ')[0]}"
+        for command in COMMANDS.values()
     )
-    command = COMMANDS[parser.parse_args(argv[:1]).command]
-    return command, command.parse(argv[1:])
+    return "\n".join(
+        [
+            "Label images at scale.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            f"{prog} COMMAND --help explains a command's flags.",
+        ]
+    )
 
 
 def as_yaml(config: JobConfig) -> str:

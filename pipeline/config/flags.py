@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import sys
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, NamedTuple
@@ -131,9 +132,16 @@ def in_order(flags: Iterable[Flag]) -> tuple[Flag, ...]:
 
 
 def current_name(flags: Iterable[Flag], name: str) -> str:
-    """Return a flag's current name; warn on the console about an old one."""
+    """Return a flag's current name; warn on the console about an old one.
+
+    A name of ours may also be written with hyphens, ``top-k``. Others, such as Beam's, stay as they
+    are.
+    """
+    snake = name.replace("-", "_")
     for flag in flags:
-        if name and name == flag.old_name:
+        if snake == flag.name:
+            return flag.name
+        if snake and snake == flag.old_name:
             console.say(
                 f"warning: --{name} is called --{flag.name} now; the next version will not know "
                 "the old name"
@@ -153,12 +161,34 @@ def with_current_names(flags: Iterable[Flag], argv: Iterable[str]) -> list[str]:
     return renamed
 
 
+def closest(name: str, known: Iterable[str]) -> str:
+    """Suggest what a mistyped name may have meant; "" if nothing is like it."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]}? " if close else ""
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that raises where argparse prints its usage and exits."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """Raise a ``UsageError``, which is shown as one line."""
         raise UsageError(f"{message}; {self.prog} --help explains the flags")
+
+    def parse_known(self, argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+        """Do what ``parse_known_args`` does, but refuse a misspelled flag before a missing one.
+
+        Raises:
+          UsageError: an argument is unknown or missing, or has an invalid value.
+        """
+        try:
+            parsed, rest = self.parse_known_args(argv)
+        except UsageError:
+            for action in self._actions:
+                action.required = False
+            check_beam_args(self.parse_known_args(argv)[1], self)
+            raise
+        check_beam_args(rest, self)
+        return parsed, rest
 
 
 def parser_of(flags: Iterable[Flag], prog: str, description: str) -> Parser:
@@ -205,6 +235,10 @@ def check_beam_args(rest: list[str], parser: Parser) -> None:
     Raises:
       UsageError: names the first unknown argument and the flag that it resembles.
     """
+    if not rest:
+        return
+    if sys.stderr.isatty():  # elsewhere, a mistake is one line
+        console.say("loading Apache Beam …")
     from apache_beam.options.pipeline_options import PipelineOptions  # seconds; not for --help
 
     beam_parser = Parser(prog=parser.prog, allow_abbrev=False, add_help=False)
@@ -214,7 +248,7 @@ def check_beam_args(rest: list[str], parser: Parser) -> None:
     _, unknown = beam_parser.parse_known_args(rest)
     if not unknown:
         return
+    name = unknown[0].split("=")[0]
     known = [*parser._option_string_actions, *beam_parser._option_string_actions]
-    close = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
+    hint = closest(name.replace("-", "_").replace("__", "--", 1), known)
     raise UsageError(f"unknown argument {unknown[0]}; {hint}{parser.prog} --help lists the flags")

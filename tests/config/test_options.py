@@ -1,4 +1,5 @@
 import importlib
+import re
 import subprocess
 import sys
 import typing
@@ -91,6 +92,21 @@ def test_old_names_work_for_one_version(capsys, tmp_path):
         LABEL.parse([*REQUIRED, "--image_column=file"])
 
 
+def test_names_may_have_hyphens(capsys, tmp_path):
+    """Ours, in both forms, in a file, and by their old names; Beam's stay as they are."""
+    argv = ["--top-k=3", "--labels-file", "a-b.txt", "--require-gpu", "--labels=a-b=c"]
+    config = LABEL.parse([*REQUIRED, *argv])
+    assert (config.top_k, config.labels_file, config.require_gpu) == (3, "a-b.txt", True)
+    assert config.beam_args == ("--labels=a-b=c",)
+    (tmp_path / "run.yaml").write_text("top-k: 7\nbatch_size: 2\n")
+    config = LABEL.parse([*REQUIRED, f"--config={tmp_path}/run.yaml", "--batch-size=3"])
+    assert (config.top_k, config.batch_size) == (7, 3)
+    assert FINETUNE.parse([*REQUIRED, "--image-column=my-file"]).uri_column == "my-file"
+    assert "--image-column is called --uri_column now" in capsys.readouterr().err
+    with pytest.raises(UsageError, match=r"--temp-location=gs://b; did you mean --temp_location\?"):
+        LABEL.parse([*REQUIRED, "--temp-location=gs://b"])
+
+
 def test_what_is_beams_passes_through():
     beam = [
         "--runner=FlinkRunner",
@@ -161,10 +177,57 @@ def test_unknown_arguments_are_refused(argument, hint):
     assert message.startswith(f"unknown argument {argument}; {hint}python -m pipeline label --help")
 
 
-@pytest.mark.parametrize("argv", [[], ["labell"], ["--nonsense"]])
-def test_there_must_be_a_command(argv):
-    with pytest.raises(UsageError, match="--help"):
+@pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        (["--ouput", "x"], "did you mean --output? "),
+        (["--model", "m", "--ouput=x"], "did you mean --output? "),
+        (["--top-kk", "3"], "did you mean --top_k? "),
+    ],
+)
+def test_a_misspelled_flag_is_told_before_a_missing_one(argv, hint):
+    name = next(one for one in argv if "ouput" in one or "kk" in one)
+    assert f"unknown argument {name}; {hint}" in error_of(*argv)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["labell"], r"unknown command labell; did you mean label\? python -m pipeline --help"),
+        (["zzz"], "unknown command zzz; python -m pipeline --help lists"),
+        (["--nonsense"], "--nonsense comes before the command; .* --help"),
+    ],
+)
+def test_there_must_be_a_command(argv, message):
+    with pytest.raises(UsageError, match=message):
         parse(argv)
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"]])
+def test_the_commands_are_listed(capsys, argv):
+    with pytest.raises(SystemExit) as caught:
+        parse(argv)
+    assert caught.value.code == (0 if argv else 2)
+    said = capsys.readouterr()
+    listed = said.out if argv else said.err
+    for name in COMMANDS:
+        assert re.search(rf"^  {name} +[A-Z].{{20,90}}$", listed, re.MULTILINE)
+    assert "--help" in listed
+
+
+def test_the_script_answers_by_its_own_name():
+    code = (
+        "import sys; sys.argv[0] = '/usr/local/bin/image-labeling'\n"
+        "from pipeline.__main__ import console; console()"
+    )
+    for argv, said in (
+        (["labl"], "error: unknown command labl; did you mean label? image-labeling --help lists"),
+        (["label"], "--input, --model, --output; image-labeling label --help explains the flags"),
+        (["label", "--help"], "usage: image-labeling label [-h] --input"),
+    ):
+        command = [sys.executable, "-c", code, *argv]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert said in done.stdout + done.stderr
 
 
 def test_help_says_every_default(capsys):

@@ -144,6 +144,7 @@ def test_two_runs_at_once(tmp_path, color_model):
         second = run_process(*argv)
         assert second.returncode == 2
         assert re.match(
+            r"loading [^\n]+\n"
             rf"error: --output {tmp_path}/out: a run is writing there \(process {first.pid} on "
             r"\S+, since 20\S+Z\); wait until it has ended\n$",
             second.stderr,

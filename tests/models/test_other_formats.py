@@ -237,6 +237,7 @@ def test_the_command_says_it_in_one_line(tmp_path):
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
+        "loading TensorFlow and Apache Beam …\n"
         f"error: --model {tmp_path}/m.onnx: is an ONNX model; convert it to a SavedModel, with "
         "onnx2tf, say\n"
     )

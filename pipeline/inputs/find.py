@@ -17,8 +17,6 @@ import apache_beam as beam
 
 from pipeline import progress, sample, storage
 from pipeline.errors import ImageError, InputError, StoreError
-from pipeline.formats.registry import table_suffixes
-from pipeline.formats.tables import is_table
 from pipeline.inputs import truth
 from pipeline.inputs.columns import TABLE
 from pipeline.inputs.folders import FOLDER, GLOB
@@ -127,26 +125,6 @@ def identify(
     except StoreError as error:
         raise InputError(f"cannot be reached: {error}", subject="input", given=given) from error
     raise InputError("there is no such file or folder", subject="input", given=given)
-
-
-def identify_truth(given: str, uri_column: str, truth_column: str) -> Input:
-    """Check that a table or query has the true classes of images, by the images' names.
-
-    Raises:
-      InputError: it is neither, lacks a column, or has no rows.
-    """
-    query = QUERY.recognize(given)
-    if query is None and not is_table(given):
-        raise InputError(
-            f"is neither a {table_suffixes()} file nor {truth.PARENT!r}, for the folders "
-            "that the images are in",
-            subject="truth",
-            given=given,
-        )
-    kind, uri = (TABLE, storage.absolute(given)) if query is None else (QUERY, query)
-    source = Input(kind, uri, given, uri_column, (), truth_column, "truth")
-    require_images(source)
-    return source
 
 
 def require_images(source: Input) -> None:

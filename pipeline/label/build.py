@@ -24,6 +24,7 @@ from pipeline.label.costs import bottleneck, per_million
 from pipeline.label.evaluate import EvaluateLabels
 from pipeline.label.resume import SetAsideDone
 from pipeline.label.runs import Run
+from pipeline.label.truth import JoinTruth, TruthCounts
 from pipeline.models.answers import decide
 from pipeline.outputs import layout
 from pipeline.outputs.copies import CopyByLabel
@@ -60,12 +61,12 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         ask_for_versions=config.incremental,
         folder_is_truth=config.truth == PARENT,
     )
+    truth: Any = None
+    if run.truth is not None:
+        refs, truth_counts = refs | "Truth" >> JoinTruth(run.truth, run.spec.is_multi_label)
+        truth = AsSingleton(truth_counts)
     found, new, skipped, labeled_before, failed_before = refs | "SetAsideDone" >> SetAsideDone(
-        run.attempts,
-        run.earlier_runs,
-        run.truth,
-        run.same_versions,
-        run.spec.is_multi_label,
+        run.attempts, run.earlier_runs, run.same_versions
     )
     predictions, every = _predictions(run), config.checkpoint_every
     if predictions > config.top_k:
@@ -132,6 +133,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
             copied,
             AsSingleton(passed_over | "CountPassedOver" >> beam.CombineGlobally(CountPassedOver())),
             *evaluated,
+            truth,
             **counts,
         )
     )
@@ -182,6 +184,7 @@ def finish(
     passed_over: PassedOverTally,
     evaluated: MultiLabelCounts | None,
     evaluated_before: MultiLabelCounts | None,
+    truth: TruthCounts | None,
     **counts: Tally,
 ) -> dict[str, Any]:
     """Reconcile the counts, put the rows into a table, write ``summary.json``, and tidy up.
@@ -194,6 +197,7 @@ def finish(
       passed_over: what the inputs list and this job does not take for images.
       evaluated: comparison of this attempt's labels with the truth; None if images have only one.
       evaluated_before: the same of earlier attempts of this run.
+      truth: what has become of the table of true classes; None if there is none.
       **counts: as ``summarize`` takes them.
 
     Returns:
@@ -208,6 +212,8 @@ def finish(
         evaluated_before.merge(evaluated)
         evaluation = evaluated_before.evaluation()
         summary |= {} if evaluation is None else {"evaluation": evaluation.to_json()}
+    if truth is not None:
+        summary |= {"truth": truth.to_json()}
     if run.config.copy_to is not None:
         summary |= {"copied": copied.get(True, 0), "not_copied": copied.get(False, 0)}
     if run.config.output_table is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import gzip
-import json
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -17,17 +16,15 @@ import apache_beam as beam
 from apache_beam.io.fileio import MatchAll
 
 from pipeline import progress
-from pipeline.errors import InputError, RunError
+from pipeline.errors import RunError
 from pipeline.formats.registry import suffix_of
 from pipeline.formats.shards import read_rows
-from pipeline.inputs.find import distinct, list_images, only_images
-from pipeline.inputs.kinds import Input
+from pipeline.inputs.find import distinct
 from pipeline.records import (
     Failure,
     ImageRef,
     Labeled,
     Reason,
-    classes_in,
     from_json,
     from_row,
 )
@@ -59,25 +56,19 @@ class SetAsideDone(beam.PTransform):
       attempts: globs of files with the rows of this run's earlier attempts, in which an image may
         have several.
       earlier_runs: globs of files with the rows of runs whose images need not be labeled again.
-      truth: a table with the true classes of images, if there is one.
       same_versions: the ids of those of the runs that had the same versions.
-      multi_label: whether an image may have several classes, in one row of that table or in many.
     """
 
     def __init__(
         self,
         attempts: Sequence[str],
         earlier_runs: Sequence[str],
-        truth: Input | None = None,
         same_versions: Collection[str] = (),
-        multi_label: bool = False,
     ):
         super().__init__()
         self._attempts = attempts
         self._earlier_runs = earlier_runs
-        self._truth = truth
         self._same_versions = frozenset(same_versions)
-        self._multi_label = multi_label
 
     def expand(self, refs: beam.PCollection[ImageRef]) -> SortedImages:
         """Join by the images' names; the shuffle also spreads the images over the workers."""
@@ -88,18 +79,11 @@ class SetAsideDone(beam.PTransform):
             "earlier": refs.pipeline
             | "EarlierRuns" >> _ReadRows(self._earlier_runs, self._same_versions, whole=False),
         }
-        if self._truth is not None:
-            sources["truth"] = (
-                refs.pipeline
-                | "Truth" >> beam.Create([self._truth])
-                | "ReadTruth" >> beam.FlatMap(lambda truth: only_images(list_images(truth)))
-                | "TruthByName" >> beam.Map(_truth_by_name)
-            )
         outputs = (
             sources
             | "Join" >> beam.CoGroupByKey()
             | "Sort"
-            >> beam.FlatMap(_tag_sorted, self._multi_label).with_outputs(
+            >> beam.FlatMap(_tag_sorted).with_outputs(
                 "new", "skipped", "labeled", "failed", main="found"
             )
         )
@@ -111,10 +95,6 @@ def _by_name(ref: ImageRef) -> tuple[str, tuple[Any, ...]]:
     name = name_of(ref.uri)
     uri = "" if ref.uri == name else ref.uri
     return name, (uri, ref.version, ref.place, ref.truth, ref.carried)
-
-
-def _truth_by_name(ref: ImageRef) -> tuple[str, str | None]:
-    return name_of(ref.uri), ref.truth
 
 
 class _ReadRows(beam.PTransform):
@@ -171,19 +151,11 @@ def _read(
         ) from error
 
 
-def _tag_sorted(group: tuple[str, dict[str, Iterable[Any]]], multi_label: bool) -> Iterator[Any]:
+def _tag_sorted(group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
     name, values = group
-    truths = {truth for truth in values.get("truth", ()) if truth}
-    if multi_label and truths:
-        truths = {json.dumps(sorted({one for truth in truths for one in classes_in(truth)}))}
-    if len(truths) > 1 and values["found"]:
-        raise InputError(
-            f"{name} has several classes: {', '.join(sorted(truths))}", subject="truth"
-        )
-    truth = next(iter(truths), None)
     refs = [
-        ImageRef(uri or name, truth or own, version, carried, place)
-        for uri, version, place, own, carried in values["found"]
+        ImageRef(uri or name, truth, version, carried, place)
+        for uri, version, place, truth, carried in values["found"]
     ]
     sorted_ = list(sort_images(refs, values["attempts"], values["earlier"]))
     new = sum(tag == "new" for tag, _ in sorted_)

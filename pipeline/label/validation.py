@@ -17,6 +17,7 @@ from pipeline.images.loading import decode_or_fail, done_within
 from pipeline.inputs import find, folders
 from pipeline.inputs.kinds import Input
 from pipeline.inputs.truth import PARENT
+from pipeline.inputs.truth_table import identify_truth
 from pipeline.label.runs import Checked, Run
 from pipeline.limits import Limits
 from pipeline.models import devices
@@ -58,7 +59,7 @@ def validate(config: LabelConfig, keep_output: bool = True) -> Checked:
         )
     truth = None
     if config.truth not in (None, PARENT):
-        truth = find.identify_truth(config.truth, config.uri_column, config.truth_column)
+        truth = identify_truth(config.truth, config.uri_column, config.truth_column)
     execution = Execution(config.precision, config.xla, config.require_gpu)
     if runs_here(config.beam_args):
         devices.require_device(execution)

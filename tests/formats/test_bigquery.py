@@ -17,6 +17,7 @@ from pipeline.errors import InputError, OutputError, RunError
 from pipeline.formats import bigquery
 from pipeline.inputs import find
 from pipeline.inputs.queries import QUERY as QUERY_KIND
+from pipeline.inputs.truth_table import identify_truth, read_truth
 from pipeline.models.tensorflow_import import tf
 
 TABLE = f"{PROJECT}:dataset.labels"
@@ -220,13 +221,13 @@ def test_a_query_without_the_column(service):
 def test_the_truth_of_a_query(service):
     fields = [{"name": "uri", **STRING}, {"name": "id", **INTEGER}]
     service.answers[QUERY] = fields, [["gs://b/1.jpg", "7"], ["gs://b/2.jpg", None]]
-    truth = find.identify_truth(f"bigquery:{QUERY}", "uri", "id")
-    assert [(ref.uri, ref.truth) for ref in find.list_images(truth)] == [
+    truth = identify_truth(f"bigquery:{QUERY}", "uri", "id")
+    assert [(row.name, row.truth) for row in read_truth(truth)] == [
         ("gs://b/1.jpg", "7"),
         ("gs://b/2.jpg", None),
     ]
     with pytest.raises(InputError, match=r"^truth bigquery:.*: has no column 'label'; its columns"):
-        find.identify_truth(f"bigquery:{QUERY}", "uri", "label")
+        identify_truth(f"bigquery:{QUERY}", "uri", "label")
 
 
 def test_a_load_that_fails(service):

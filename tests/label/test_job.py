@@ -148,13 +148,37 @@ def test_columns_of_a_folder(tmp_path, color_model, capsys):
     assert "--carry: no input has columns; give .csv" in capsys.readouterr().err
 
 
-def test_the_truth_of_a_table(tmp_path, color_model):
+def test_the_truth_of_a_table(tmp_path, color_model, capsys):
     flags = {"input": write_colors(tmp_path / "p"), "model": color_model}
-    (tmp_path / "truth.csv").write_text("image,label\np/red-0.png,red\np/green-1.png,blue\nx,y\n")
+    (tmp_path / "truth.csv").write_text(
+        "image,label\np/red-0.png,red\nGREEN-1.PNG,blue\nred-0.png,blue\nx,y\n"
+        "C:\\q\\red-0.PNG,blue\n,\n"
+    )
     out = tmp_path / "out"
     assert run(**flags, output=out, truth=tmp_path / "truth.csv") == 0
     truth = {"red": "red", "green": "blue", "blue": None}
     assert {row["label"]: row["truth"] for row in rows(out, "labels")} == truth
+    assert summary(out)["truth"] == {
+        "images_with_truth": 2,
+        "images_without_truth": 1,
+        "images_with_several_rows": 0,
+        "images_with_contradicting_rows": 0,
+        "rows": 6,
+        "rows_of_no_image": 3,
+        "rows_of_several_images": 0,
+        "rows_by_file_name_alone": 0,
+        "rows_without_name": 1,
+        "rows_without_class": 0,
+        "examples": {
+            "images_without_truth": [f"{tmp_path}/p/blue-2.png"],
+            "rows_of_no_image": ["C:\\q\\red-0.PNG", "red-0.png", "x"],
+        },
+    }
+    assert [line for line in capsys.readouterr().err.splitlines() if line[:6] == "truth:"] == [
+        f"truth: 2 of 3 images have a class; 1 have none, such as {tmp_path}/p/blue-2.png",
+        "truth: 3 of 6 rows name no image, such as C:\\q\\red-0.PNG",
+        "truth: 1 of 6 rows have no image's name",
+    ]
     # The same command with another truth predicts nothing again.
     (tmp_path / "better.jsonl").write_text('{"image": "p/green-1.png", "color": "green"}\n')
     truth = {"truth": tmp_path / "better.jsonl", "truth_column": "color"}
@@ -163,11 +187,16 @@ def test_the_truth_of_a_table(tmp_path, color_model):
     assert {row["truth"] for row in rows(out, "labels")} == {None, "green"}
 
 
-def test_a_truth_that_contradicts_itself(tmp_path, color_model, capsys):
-    flags = {"input": write_colors(tmp_path / "p"), "model": color_model}
-    (tmp_path / "truth.csv").write_text("image,label\np/red-0.png,red\np/red-0.png,blue\n")
+def test_a_truth_of_other_images_is_refused(tmp_path, color_model, capsys):
+    flags = {"input": write_colors(tmp_path / "p", 1), "model": color_model}
+    (tmp_path / "truth.csv").write_text("image,label\nold/1.jpg,red\nold/2.jpg,blue\n")
     assert run(**flags, output=tmp_path / "out", truth=tmp_path / "truth.csv") == 1
-    assert "/p/red-0.png has several classes: blue, red" in capsys.readouterr().err
+    assert (
+        f"error: the run failed: truth {tmp_path}/truth.csv: no row names one of the 1 images; "
+        f"rows name 'old/1.jpg', 'old/2.jpg', and images are '{tmp_path}/p/red-0.png'; "
+        "name the right columns with uri_column and truth_column\n"
+    ) in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/.unfinished/labels-*"))
 
 
 def test_the_truth_of_folders(tmp_path, color_model):

@@ -1,0 +1,102 @@
+"""Reads the true classes of images from a table or a query, which may name them in its own way."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pipeline import storage
+from pipeline.errors import ImageError, StoreError
+from pipeline.formats import bigquery, tables
+from pipeline.formats.registry import table_suffixes
+from pipeline.formats.schema import ColumnError, as_text
+from pipeline.inputs import columns, truth
+from pipeline.inputs.columns import TABLE
+from pipeline.inputs.kinds import Input
+from pipeline.inputs.lists import entry_uri
+from pipeline.inputs.queries import QUERY
+from pipeline.redaction import name_of
+
+
+class TruthRow(NamedTuple):
+    """What a row says.
+
+    ``number``: its place in the table, from 1. ``entry``: the image as the table has it, without
+    spaces around it; empty if the row names none. ``name``: the same as an absolute path or URI,
+    without secrets. ``truth``: the true class; None for an empty cell.
+    """
+
+    number: int
+    entry: str
+    name: str
+    truth: str | None
+
+
+def identify_truth(given: str, uri_column: str, truth_column: str) -> Input:
+    """Check that a table or query has the true classes of images.
+
+    Args:
+      given: what the user wrote.
+      uri_column: see ``Input``.
+      truth_column: likewise.
+
+    Raises:
+      InputError: it is neither, lacks a column, or has no rows.
+    """
+    query = QUERY.recognize(given)
+    kind, uri = (TABLE, storage.absolute(given)) if query is None else (QUERY, query)
+    source = Input(kind, uri, given, uri_column, (), truth_column, "truth")
+    if query is None and not tables.is_table(given):
+        raise source.error(
+            f"is neither a {table_suffixes()} file nor {truth.PARENT!r}, for the folders "
+            "that the images are in"
+        )
+    if source.kind.check is not None:
+        source.kind.check(source)
+    elif next(read_truth(source), None) is None:
+        raise source.error(source.kind.empty)
+    return source
+
+
+def read_truth(source: Input) -> Iterator[TruthRow]:
+    """Read the rows one by one.
+
+    Args:
+      source: what ``identify_truth`` returned.
+
+    Raises:
+      InputError: it cannot be read, or lacks a column.
+    """
+    try:
+        for number, row in enumerate(_rows(source), 1):
+            yield _truth_row(source, number, row)
+    except ColumnError as error:
+        raise source.error(str(error), columns.remedy(source)) from error
+    except (StoreError, *bigquery.ERRORS) as error:
+        raise source.error(f"cannot be listed: {bigquery.first_line(error)}") from error
+    except (ImageError, ValueError, EOFError, zlib.error) as error:
+        raise source.error(f"cannot be read: {error}") from error
+
+
+def _rows(source: Input) -> Iterator[dict[str, Any]]:
+    if source.kind is QUERY:
+        return bigquery.run_query(source.uri)
+    return tables.read_table(source.uri, columns.wanted(source))
+
+
+def _truth_row(source: Input, number: int, row: Mapping[str, Any]) -> TruthRow:
+    entry, class_ = row[source.uri_column], row[source.truth_column or ""]
+    if isinstance(entry, Mapping):  # bytes and path, as Hugging Face has images
+        entry = entry.get("path")
+    entry = (as_text(entry) or "").strip()
+    class_ = (as_text(class_) or "").strip() or None
+    if not entry:
+        return TruthRow(number, "", "", class_)
+    try:
+        uri = entry_uri(entry, "" if source.kind is QUERY else source.uri)
+    except ValueError:  # a host in brackets that are not closed: no image has such a name
+        uri = entry
+    is_absolute = storage.is_remote(entry) or entry.lower().startswith("file:")
+    name = name_of(uri)
+    return TruthRow(number, name if is_absolute else entry, name, class_)

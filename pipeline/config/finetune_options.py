@@ -33,6 +33,16 @@ class FinetuneConfig(JobConfig):
     truth_column: str = truth_column_flag(
         "column with the images' classes", old_name="label_column"
     )
+    split: str = flag(
+        "auto",
+        choices=("auto", "checksum"),
+        group=Group.TRAINING,
+        rows=Rows.SAME,
+        help="how images are divided into those that train, validate and test; auto: as their "
+        "folders train, val and test say, or a column 'split', and if there are none, by a "
+        "checksum of each file; checksum: always by that, so that folders of such names are "
+        "classes",
+    )
     batch_size: int = flag(
         32,
         type=values.batch_size,

@@ -1,19 +1,21 @@
-"""Finds images with a class, and decides which of them train, validate and test."""
+"""Finds images with a class, and chooses which of them train, validate and test."""
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+import dataclasses
+import functools
+import posixpath
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import apache_beam as beam
 
 from pipeline.errors import InputError
+from pipeline.finetune import splits
+from pipeline.finetune.splits import TEST, TRAIN, VALIDATION
+from pipeline.formats.schema import as_text
 from pipeline.inputs import columns, find
 from pipeline.inputs.folders import FOLDER
 from pipeline.inputs.kinds import Input
-from pipeline.inputs.passed_over import PassedOverTally
 from pipeline.inputs.single import IMAGE
 from pipeline.records import ImageRef, PassedOver, WhyPassedOver
 from pipeline.redaction import name_of
@@ -22,39 +24,20 @@ from pipeline.redaction import name_of
 VALIDATION_PERCENT = 10
 TEST_PERCENT = 10
 
-# With fewer images of a class, one of the three parts would hardly ever have one.
-MIN_IMAGES_PER_CLASS = 5
-
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
-
-
-class Survey(NamedTuple):
-    """What the inputs hold.
-
-    ``images``: numbers of images by class, classes in alphabetical order. ``key``: a checksum of
-    names, classes and versions, independent of their order. ``passed_over``: what is not taken.
-    """
-
-    images: dict[str, int]
-    key: str
-    passed_over: PassedOverTally
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The names of the classes; a class's id is its position."""
-        return tuple(self.images)
-
 
 class FindImagesWithTruth(beam.PTransform):
     """Expects the pipeline's begin, outputs ``ImageRef``s with a truth, each image once.
 
     Args:
       inputs: what ``identify`` returned.
+      split: the parts that names stand for, if the images come with a split. Then an image carries
+        its part, as ``splits.COLUMN``.
     """
 
-    def __init__(self, inputs: Sequence[Input]):
+    def __init__(self, inputs: Sequence[Input], split: Mapping[str, str] | None = None):
         super().__init__()
         self._inputs = inputs
+        self._split = split or {}
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[ImageRef]:
         """List every input; the shuffle also spreads the images over the workers."""
@@ -62,27 +45,30 @@ class FindImagesWithTruth(beam.PTransform):
             begin
             | "Inputs" >> beam.Create(self._inputs)
             | "List" >> beam.FlatMap(lambda source: find.only_images(list_with_truth(source)))
-            | "ByName" >> beam.Map(_by_name)
+            | "ByName" >> beam.Map(functools.partial(_by_name, split=self._split))
             | beam.GroupByKey()
             | "Once" >> beam.FlatMapTuple(_once)
         )
 
 
-def _by_name(ref: ImageRef) -> tuple[str, ImageRef]:
-    return name_of(ref.uri), ref._replace(version="")  # which is in the survey's key
+def _by_name(ref: ImageRef, split: Mapping[str, str]) -> tuple[str, ImageRef]:
+    carried = {splits.COLUMN: split[ref.carried[splits.COLUMN]]} if split else {}
+    # The version is in the survey's key.
+    return name_of(ref.uri), ref._replace(version="", carried=carried)
 
 
 def _once(_: str, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
     return find.distinct(refs)
 
 
-def identify(given: str, uri_column: str, truth_column: str) -> Input:
+def identify(given: str, uri_column: str, truth_column: str, split: bool = True) -> Input:
     """Find the kind of an input.
 
     Args:
       given: what the user wrote.
       uri_column: see ``Input``.
       truth_column: likewise.
+      split: whether a table's column of parts is wanted, if there is one.
 
     Raises:
       InputError: the input does not exist, or is a single image.
@@ -93,16 +79,29 @@ def identify(given: str, uri_column: str, truth_column: str) -> Input:
             "is neither a folder of class folders nor a list, table, TFRecord file or query; "
             "quote a glob, so that the shell leaves it alone"
         )
-    return source
+    is_free = splits.COLUMN not in (uri_column, truth_column)
+    return _with_split_column(source) if split and source.kind.has_columns and is_free else source
+
+
+def _with_split_column(source: Input) -> Input:
+    """The input with the column of parts, or as it is if it has none."""
+    wanted = dataclasses.replace(source, carry=(splits.COLUMN,))
+    try:
+        find.require_images(wanted)
+    except InputError:  # any other mistake is found without the column, too
+        return source
+    return wanted
 
 
 def list_with_truth(source: Input) -> Iterator[ImageRef | PassedOver]:
     """List the images of an input that have a class, and what it passes over, in no order.
 
     Duplicates are included. In a folder of class folders, images outside of them do not count.
+    An image carries, as ``splits.COLUMN``, what may be the name of its part: the cell in that
+    column, or else the name of the folder that its class folder is in, or of its TFRecord file.
 
     Raises:
-      InputError: the listing failed, or a row or record has no class.
+      InputError: the listing failed, or a row or record has no class or an unknown part.
     """
     number = 0
     for ref in find.list_images(source):
@@ -111,7 +110,13 @@ def list_with_truth(source: Input) -> Iterator[ImageRef | PassedOver]:
             continue
         number += 1
         if ref.truth:
-            yield ref
+            part = _name_of_part(source, ref)
+            if part and source.kind.has_columns and not splits.plain_parts([part]):
+                raise source.error(
+                    f"row {number} has the split {part!r}, which is none of train, val and test",
+                    "write one of them, or add {split}=checksum to leave the column aside",
+                )
+            yield ref._replace(carried={splits.COLUMN: part})
         elif source.kind.has_columns:
             missing = f"row {number} has no {source.truth_column!r}"
             raise source.error(missing, columns.remedy(source))
@@ -121,53 +126,25 @@ def list_with_truth(source: Input) -> Iterator[ImageRef | PassedOver]:
             raise source.error(f"{name_of(ref.uri)} has no class")
 
 
-def survey(inputs: Sequence[Input]) -> Survey:
-    """List all inputs, and check that a model can learn from them.
+def _name_of_part(source: Input, ref: ImageRef) -> str:
+    if source.kind.has_columns:
+        return (as_text(ref.carried.get(splits.COLUMN)) or "").strip()
+    if ref.place is not None:
+        return posixpath.basename(ref.place[0])
+    folder = source.uri if source.kind == FOLDER else posixpath.dirname(posixpath.dirname(ref.uri))
+    return posixpath.basename(folder)
 
-    Raises:
-      InputError: an input cannot be listed, there are fewer than two classes, a class is too small,
-        or an image has two classes.
+
+def part_of(given: str, content: str, absent: Collection[str] = ()) -> str:
+    """Choose the part that an image belongs to.
+
+    Args:
+      given: the part that the image comes with; empty if it comes with none.
+      content: see ``split_of``.
+      absent: the parts that no image comes with; they are taken out of the one that trains.
     """
-    truths: dict[tuple[object, ...], str] = {}
-    key = 0
-    passed_over = PassedOverTally()
-    for source in inputs:
-        for ref in list_with_truth(source):
-            if isinstance(ref, PassedOver):
-                passed_over.add(ref)
-                continue
-            name, truth = name_of(ref.uri), ref.truth or ""
-            image = (name, *(ref.place or ()))
-            if image in truths:
-                if truths[image] == truth:
-                    continue
-                raise InputError(
-                    f"{name} is in the class {truths[image]!r} and in {truth!r}; remove one of them"
-                )
-            truths[image] = truth
-            parts = (name, truth, ref.version, *map(str, ref.place or ()))
-            digest = hashlib.sha256("\0".join(parts).encode()).digest()
-            key ^= int.from_bytes(digest, "big")
-    counts = Counter(truths.values())
-    names = ", ".join(source.given for source in inputs)
-    if len(counts) < 2:
-        found = f"only the class {next(iter(counts))!r}" if counts else "no images in class folders"
-        raise InputError(
-            f"{found} found, two or more classes are needed",
-            subject="input",
-            given=names,
-            remedy="give the folder that has one folder with images for each class",
-        )
-    too_small = min(counts, key=lambda name: (counts[name], name))
-    if counts[too_small] < MIN_IMAGES_PER_CLASS:
-        raise InputError(
-            f"the class {too_small!r} has {counts[too_small]} images, too few to train, validate "
-            "and test with",
-            subject="input",
-            given=names,
-            remedy=f"add some, to at least {MIN_IMAGES_PER_CLASS}, or remove the class",
-        )
-    return Survey(dict(sorted(counts.items())), f"{key:064x}", passed_over)
+    by_content = split_of(content)
+    return by_content if not given or (given == TRAIN and by_content in absent) else given
 
 
 def split_of(content: str) -> str:

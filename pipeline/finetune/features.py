@@ -26,9 +26,10 @@ from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 
 from pipeline import storage
 from pipeline.errors import PredictionError
+from pipeline.finetune import splits
 from pipeline.finetune.dataset import FindImagesWithTruth
+from pipeline.finetune.survey import Survey
 from pipeline.formats.registry import FORMATS
-from pipeline.inputs.kinds import Input
 from pipeline.inputs.tfrecords import LoadRecords
 from pipeline.limits import Limits
 from pipeline.models.decoding import pixel_decoder_for
@@ -52,12 +53,14 @@ _FORMAT = 2
 class Record(NamedTuple):
     """One image of a store.
 
-    ``content``: the SHA-256 of its file. ``place``: see ``ImageRef``. ``values``: see the store.
+    ``content``: the SHA-256 of its file. ``part``: that of the split it comes with, or empty.
+    ``place``: see ``ImageRef``. ``values``: see the store.
     """
 
     uri: str
     truth: str
     content: str
+    part: str
     place: tuple[str, int] | None
     values: np.ndarray
 
@@ -116,6 +119,8 @@ def _example(info: ImageInfo, values: bytes) -> bytes:
         "image/sha256": info.content.encode(),
         "values": values,
     }
+    if splits.COLUMN in info.carried:
+        texts["split"] = info.carried[splits.COLUMN].encode()
     if info.place is not None:
         texts["place"] = json.dumps(info.place).encode()
     feature = {
@@ -137,7 +142,7 @@ def is_complete(store: str) -> bool:
 
 def build(
     pipeline: beam.Pipeline,
-    inputs: Sequence[Input],
+    survey: Survey,
     spec: ExtractorSpec,
     compute: ComputeFeatures | PackPixels,
     store: str,
@@ -145,7 +150,7 @@ def build(
 ) -> None:
     """Wire the pipeline that fills a store. ``complete.json`` comes last, if the counts add up."""
     decode = pixel_decoder_for(spec, limits)
-    refs = pipeline | "Find" >> FindImagesWithTruth(inputs)
+    refs = pipeline | "Find" >> FindImagesWithTruth(survey.inputs, survey.split)
     decoded, failures = (
         refs
         | "Spread" >> beam.Reshuffle()
@@ -158,7 +163,7 @@ def build(
     )
     failure_shards = (
         failures
-        | "FailureRows" >> beam.Map(Failure.to_json).with_output_types(str)
+        | "FailureRows" >> beam.Map(_failure_row).with_output_types(str)
         | "WriteFailures"
         >> WriteToText(storage.join(store, layout.FAILURES), file_name_suffix=".jsonl")
     )
@@ -177,6 +182,10 @@ def build(
             written=beam.pvalue.AsIter((shards, failure_shards) | beam.Flatten()),
         )
     )
+
+
+def _failure_row(failure: Failure) -> str:
+    return failure._replace(carried={}).to_json()
 
 
 def _complete(store: str, found: int, computed: int, failed: Tally, written: object) -> None:
@@ -224,12 +233,14 @@ class Records:
         self._files = [path.open("rb") for path in _local_shards(store)]
         for number, file in enumerate(self._files):
             for at, length in _positions(file):
-                uri, truth, content, place, _ = self._parse(number, at, length)
-                entries.append((ImageRef(uri, truth, place=place), content, (number, at, length)))
+                record, where = self._parse(number, at, length), (number, at, length)
+                ref = ImageRef(record.uri, record.truth, place=record.place)
+                entries.append((ref, record.content, record.part, where))
         entries.sort(key=lambda entry: entry[0].uri)
-        self.refs = [ref for ref, _, _ in entries]
-        self.contents = [content for _, content, _ in entries]
-        self._where = [where for _, _, where in entries]
+        self.refs = [ref for ref, _, _, _ in entries]
+        self.contents = [content for _, content, _, _ in entries]
+        self.parts = [part for _, _, part, _ in entries]
+        self._where = [where for _, _, _, where in entries]
 
     def __enter__(self) -> Records:
         return self
@@ -259,8 +270,9 @@ class Records:
         if "place" in feature:
             file, position = json.loads(feature["place"].bytes_list.value[0])
             place = file, position
+        part = feature["split"].bytes_list.value[0].decode() if "split" in feature else ""
         array = np.frombuffer(values, self._dtype).reshape(self._shape)
-        return Record(uri.decode(), truth.decode(), content.decode(), place, array)
+        return Record(uri.decode(), truth.decode(), content.decode(), part, place, array)
 
 
 def _positions(file: BinaryIO) -> Iterator[tuple[int, int]]:

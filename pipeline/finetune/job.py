@@ -17,9 +17,10 @@ from pipeline.config.finetune_options import FinetuneConfig
 from pipeline.errors import InputError, RunError
 from pipeline.evaluation import evaluate
 from pipeline.finetune import dataset, export, features
-from pipeline.finetune.dataset import TEST, TRAIN, VALIDATION
 from pipeline.finetune.networks import Head, WholeNetwork, number_of_weights
 from pipeline.finetune.results import Trained, publish, version_of, write_results
+from pipeline.finetune.splits import PARTS, TEST, TRAIN, VALIDATION
+from pipeline.finetune.survey import Survey
 from pipeline.finetune.training import History, Part, Phase, adam, class_weights, softmax
 from pipeline.finetune.validation import Run, check
 from pipeline.models.loading import load_probed
@@ -95,7 +96,12 @@ def train(run: Run) -> Trained:
     _check_failures(run, store)
     with features.Records(store, np.float32, (spec.outputs,)) as records:
         values = records.values(range(len(records)))
-    parts = _parts(records, labels, lambda indices: values[indices])
+    parts = _parts(records, run.survey, lambda indices: values[indices])
+    left_out = len(records) - sum(len(part) for part in parts.values())
+    if left_out:
+        console.say(
+            f"{left_out:,} images are left out of a part: the same files are in test or validation"
+        )
     head, history = Head(spec.outputs, len(labels)), History()
     weights = class_weights(parts[TRAIN].classes, len(labels))
     tensorboard = _tensorboard(run)
@@ -132,7 +138,7 @@ def train(run: Run) -> Trained:
         network = WholeNetwork(spec, head)
         console.say(f"network: {number_of_weights(network.variables):,} weights")
         with features.Records(pixel_store, np.uint8, (spec.height, spec.width, 3)) as pixels:
-            parts = _parts(pixels, labels, pixels.values)
+            parts = _parts(pixels, run.survey, pixels.values)
             rate = config.unfreeze_learning_rate
             last = phase("network", network, rate, parts, _checkpoints(run))
             _, seconds["network"] = _timed(lambda: last.run(config.unfreeze_epochs))
@@ -146,6 +152,7 @@ def train(run: Run) -> Trained:
         store=store,
         history=history,
         images={name: len(part) for name, part in parts.items()},
+        copies_left_out=left_out,
         seconds=seconds,
     )
 
@@ -180,7 +187,7 @@ def _store(
     else:
         Path(unfinished).mkdir(parents=True)
     pipeline = new_pipeline(run.config.beam_args)
-    features.build(pipeline, run.inputs, spec, compute, unfinished, run.config.limits)
+    features.build(pipeline, run.survey, spec, compute, unfinished, run.config.limits)
     run_pipeline(pipeline)
     if unfinished != folder:
         try:
@@ -211,13 +218,17 @@ def _check_failures(run: Run, store: str) -> None:
 
 
 def _parts(
-    records: features.Records, labels: tuple[str, ...], read: Callable[[np.ndarray], np.ndarray]
+    records: features.Records, survey: Survey, read: Callable[[np.ndarray], np.ndarray]
 ) -> dict[str, Part]:
     """The three parts of the data.
+
+    With a split that the images come with, copies of one file may be in several parts. They stay
+    in the one that is kept furthest from training.
 
     Raises:
       InputError: one of them is empty, or a class is not in the one that trains.
     """
+    labels = survey.labels
     ids = {label: class_id for class_id, label in enumerate(labels)}
     truths = [ref.truth or "" for ref in records.refs]
     unknown = sorted(set(truths) - set(ids))
@@ -227,13 +238,22 @@ def _parts(
             "give the command again"
         )
     classes = np.array([ids[truth] for truth in truths], np.int64)
-    part_of = np.array([dataset.split_of(content) for content in records.contents])
+    part_of = np.array(
+        [
+            dataset.part_of(given, content, survey.absent)
+            for given, content in zip(records.parts, records.contents, strict=True)
+        ]
+    )
+    seen: set[str] = set()
     parts = {}
-    for name in (TRAIN, VALIDATION, TEST):
-        indices = np.flatnonzero(part_of == name)
+    for name in reversed(PARTS):
+        there = np.flatnonzero(part_of == name)
+        indices = np.array([i for i in there if records.contents[i] not in seen], np.int64)
+        seen.update(records.contents[i] for i in there)
         if not len(indices):
             raise InputError(f"none of the {len(records)} images is for {name}; add some")
         parts[name] = Part(indices, classes[indices], read)
+    parts = {name: parts[name] for name in PARTS}
     missing = set(range(len(labels))) - set(parts[TRAIN].classes.tolist())
     if missing:
         raise InputError(

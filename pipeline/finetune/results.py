@@ -32,7 +32,8 @@ from pipeline.runner import versions
 class Trained:
     """What training has led to.
 
-    ``refs``: of the test images. ``store``: of the features. ``seconds``: of each stage.
+    ``refs``: of the test images. ``store``: of the features. ``copies_left_out``: how many images
+    are in no part, since copies of them are in another. ``seconds``: of each stage.
     """
 
     classifier: export.Classifier
@@ -42,6 +43,7 @@ class Trained:
     store: str
     history: History
     images: dict[str, int]
+    copies_left_out: int
     seconds: dict[str, float]
 
 
@@ -91,6 +93,7 @@ def write_results(
     facts = [
         ("Base model", name_of(run.spec.handle)),
         ("Images", ", ".join(f"{count:,} {name}" for name, count in trained.images.items())),
+        ("Split", ", ".join(run.survey.split) or "by checksum"),
         ("Trained", "the whole network" if run.config.unfreeze else "the head"),
         (
             "Pictures below",
@@ -116,6 +119,8 @@ def summarize(
         "found": run.survey.images,
         **run.survey.passed_over.to_json(),
         "images": trained.images,
+        "split": run.survey.split or None,
+        "copies_left_out": trained.copies_left_out,
         "labels": list(run.survey.labels),
         "test": evaluation.to_json(),
         "reload_difference": difference,

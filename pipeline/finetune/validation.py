@@ -8,10 +8,9 @@ from datetime import datetime, timezone
 from pipeline import console, storage
 from pipeline.config.finetune_options import FinetuneConfig
 from pipeline.finetune import dataset, export
-from pipeline.finetune.dataset import Survey
 from pipeline.finetune.networks import Head, WholeNetwork
+from pipeline.finetune.survey import Survey, in_words, survey
 from pipeline.inputs import passed_over
-from pipeline.inputs.kinds import Input
 from pipeline.models.probing import probe_extractor
 from pipeline.models.scaling import SCALES
 from pipeline.models.spec import ExtractorSpec
@@ -24,7 +23,6 @@ class Run:
     """A run that has been checked and may begin. ``started``: UTC."""
 
     config: FinetuneConfig
-    inputs: list[Input]
     survey: Survey
     spec: ExtractorSpec
     output: str
@@ -41,11 +39,17 @@ def check(config: FinetuneConfig) -> Run:
     started = datetime.now(timezone.utc)
     new_pipeline(config.beam_args)
     storage.configure(beam_options(config.beam_args))
+    wants_split = config.split == "auto"
     inputs = [
-        dataset.identify(given, config.uri_column, config.truth_column) for given in config.input
+        dataset.identify(given, config.uri_column, config.truth_column, wants_split)
+        for given in config.input
     ]
-    survey = dataset.survey(inputs)
-    others = passed_over.in_words(survey.passed_over.to_json())
+    found = survey(inputs, wants_split)
+    for line in in_words(found):
+        console.say(line)
+    if found.split:
+        console.say("to split by checksums instead: --split=checksum")
+    others = passed_over.in_words(found.passed_over.to_json())
     if others:
         console.say(f"passed over: {others}")
     output = layout.prepare(config.output)
@@ -64,7 +68,7 @@ def check(config: FinetuneConfig) -> Run:
             "feature vector is a better base than its classes; to label with the classes that it "
             f"has: python -m pipeline label --model {config.model} --input … --output …"
         )
-    export.check(survey.labels, spec)
+    export.check(found.labels, spec)
     if config.unfreeze:
-        WholeNetwork(spec, Head(spec.outputs, len(survey.labels)))  # raises if it cannot be trained
-    return Run(config, inputs, survey, spec, output, new_run_id(started), started)
+        WholeNetwork(spec, Head(spec.outputs, len(found.labels)))  # raises if it cannot be trained
+    return Run(config, found, spec, output, new_run_id(started), started)

@@ -12,7 +12,9 @@ from helpers.tfrecords import write_tfrecord
 
 from pipeline.errors import InputError
 from pipeline.finetune import dataset
-from pipeline.finetune.dataset import FindImagesWithTruth, identify, list_with_truth, survey
+from pipeline.finetune.dataset import FindImagesWithTruth, identify, list_with_truth
+from pipeline.finetune.splits import TEST, TRAIN, VALIDATION
+from pipeline.finetune.survey import survey
 from pipeline.inputs.find import only_images
 from pipeline.inputs.passed_over import in_words
 from pipeline.records import ImageRef
@@ -257,7 +259,7 @@ def test_the_split_is_of_the_content_and_about_80_10_10():
     contents = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(20_000)]
     parts = [dataset.split_of(content) for content in contents]
     assert parts == [dataset.split_of(content) for content in contents]
-    for name, part in ((dataset.TRAIN, 0.8), (dataset.VALIDATION, 0.1), (dataset.TEST, 0.1)):
+    for name, part in ((TRAIN, 0.8), (VALIDATION, 0.1), (TEST, 0.1)):
         assert parts.count(name) / len(parts) == pytest.approx(part, abs=0.01)
 
 

@@ -228,6 +228,32 @@ def test_images_in_a_tfrecord_file(tmp_path, photos, extractor):
         assert picture.height > 300  # test images were read again, from the same file
 
 
+def test_a_split_that_the_images_come_with(tmp_path, extractor, capsys):
+    """Files of the test folder that are also in that for training do not train."""
+    write_class_folders(tmp_path / "p" / "train")
+    write_class_folders(tmp_path / "p" / "test", count=10)  # the first ten are the same
+    (tmp_path / "p" / "test" / "red" / "bad.png").write_bytes(b"bad")
+    out = tmp_path / "out"
+    assert finetune(input=tmp_path / "p", model=extractor, output=out) == 0
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "151 images of 3 classes: blue 50, green 50, red 51\n"
+        "train (train): 120 images of 3 classes: blue 40, green 40, red 40\n"
+        "test (test): 31 images of 3 classes: blue 10, green 10, red 11\n"
+        "validation: about 10 % of the images in train, by a checksum\n"
+        "to split by checksums instead: --split=checksum\n"
+    )
+    assert "\n10 images are left out of a part: the same files are in test or valid" in said
+    summary = read_summary(out)
+    assert summary["split"] == {"train": "train", "test": "test"}
+    assert summary["test"]["images"] == summary["images"]["test"] == 30
+    assert summary["images"]["train"] + summary["images"]["validation"] == 110
+    assert 0 < summary["images"]["validation"] < 20
+    assert summary["copies_left_out"] == 10
+    failed = json.loads((out / "failures-00000-of-00001.jsonl").read_text())
+    assert (failed["image"], "split" in failed) == (f"{tmp_path}/p/test/red/bad.png", False)
+
+
 def test_too_many_bad_images(tmp_path, extractor, capsys):
     photos = write_class_folders(tmp_path / "p", count=10)
     for n in range(5):

@@ -12,8 +12,9 @@ from helpers.training import CLASSES
 from pipeline.__main__ import main
 from pipeline.errors import ModelError
 from pipeline.finetune import training
-from pipeline.finetune.dataset import VALIDATION, split_of
+from pipeline.finetune.dataset import split_of
 from pipeline.finetune.networks import Draw, Head, WholeNetwork, augment
+from pipeline.finetune.splits import VALIDATION
 from pipeline.finetune.training import History, Part, Phase, adam
 from pipeline.images.decode import decode
 from pipeline.models.probing import probe_extractor

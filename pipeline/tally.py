@@ -57,6 +57,10 @@ class Tally:
             self.seconds = _sum(self.seconds, record.seconds)
         return self
 
+    def without(self, other: Tally) -> Tally:
+        """Return the number and the checksum of the images that are not in another tally."""
+        return Tally(self.images - other.images, (self.checksum - other.checksum) % 2**64)
+
     def merge(self, other: Tally) -> Tally:
         """Add another tally, in place."""
         self.images += other.images

@@ -9,6 +9,7 @@ from pipeline.config.flags import Group, Rows, flag
 from pipeline.config.job_options import (
     JobConfig,
     input_flag,
+    limit_flag,
     model_flag,
     truth_column_flag,
     uri_column_flag,
@@ -28,6 +29,9 @@ class FinetuneConfig(JobConfig):
     model: str = model_flag(
         "feature vector that the head is put on: SavedModel folder, .tar.gz of one, bucket path, "
         "TensorFlow Hub or Kaggle URL, or 'sample'"
+    )
+    limit: int | None = limit_flag(
+        "train with only N of the images: the first of each class, in turn"
     )
     uri_column: str = uri_column_flag(old_name="image_column")
     truth_column: str = truth_column_flag(

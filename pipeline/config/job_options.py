@@ -64,6 +64,19 @@ def truth_column_flag(help: str, old_name: str = "") -> Any:
     )
 
 
+def limit_flag(help: str) -> Any:
+    """Define ``--limit``, which each job explains in its own words."""
+    return flag(
+        None,
+        type=values.positive,
+        metavar="N",
+        group=Group.FILES,
+        rows=Rows.OTHER_IMAGES,
+        help=help,
+        unset="all images",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobConfig:
     """The flags that all jobs on images have.

@@ -10,6 +10,7 @@ from pipeline.config.flags import Group, Rows, flag
 from pipeline.config.job_options import (
     JobConfig,
     input_flag,
+    limit_flag,
     model_flag,
     truth_column_flag,
     uri_column_flag,
@@ -32,6 +33,9 @@ class LabelConfig(JobConfig):
     )
     model: str = model_flag(
         "SavedModel folder, .tar.gz of one, bucket path, TensorFlow Hub or Kaggle URL, or 'sample'"
+    )
+    limit: int | None = limit_flag(
+        "label only the first N images of the inputs; with --incremental, only N of the new ones"
     )
     uri_column: str = uri_column_flag()
     carry: tuple[str, ...] = flag(

@@ -109,6 +109,8 @@ def list_with_truth(source: Input) -> Iterator[ImageRef | PassedOver]:
             yield ref
             continue
         number += 1
+        if source.only is not None and identity(ref) not in source.only:
+            continue
         if ref.truth:
             part = _name_of_part(source, ref)
             if part and source.kind.has_columns and not splits.plain_parts([part]):
@@ -124,6 +126,11 @@ def list_with_truth(source: Input) -> Iterator[ImageRef | PassedOver]:
             yield PassedOver(WhyPassedOver.NO_CLASS_FOLDER, ref.uri)
         else:
             raise source.error(f"{name_of(ref.uri)} has no class")
+
+
+def identity(ref: ImageRef) -> tuple[object, ...]:
+    """Return what tells an image from others: its name, and its place in a TFRecord file."""
+    return (name_of(ref.uri), *(ref.place or ()))
 
 
 def _name_of_part(source: Input, ref: ImageRef) -> str:

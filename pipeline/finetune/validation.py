@@ -7,9 +7,11 @@ from datetime import datetime, timezone
 
 from pipeline import console, storage
 from pipeline.config.finetune_options import FinetuneConfig
+from pipeline.errors import UsageError
 from pipeline.finetune import dataset, export
+from pipeline.finetune.limit import some_of_each_class
 from pipeline.finetune.networks import Head, WholeNetwork
-from pipeline.finetune.survey import Survey, in_words, survey
+from pipeline.finetune.survey import MIN_IMAGES_PER_CLASS, Survey, in_words, survey
 from pipeline.inputs import passed_over
 from pipeline.models.probing import probe_extractor
 from pipeline.models.scaling import SCALES
@@ -45,6 +47,10 @@ def check(config: FinetuneConfig) -> Run:
         for given in config.input
     ]
     found = survey(inputs, wants_split)
+    images = sum(found.images.values())
+    if config.limit is not None and config.limit < images:
+        found = _limited(found, config.limit, wants_split)
+        console.say(f"limited to {config.limit:,} of {images:,} images (--limit)")
     for line in in_words(found):
         console.say(line)
     if found.split:
@@ -72,3 +78,21 @@ def check(config: FinetuneConfig) -> Run:
     if config.unfreeze:
         WholeNetwork(spec, Head(spec.outputs, len(found.labels)))  # raises if it cannot be trained
     return Run(config, found, spec, output, new_run_id(started), started)
+
+
+def _limited(found: Survey, limit: int, split: bool) -> Survey:
+    """Survey only so many of the images.
+
+    Raises:
+      UsageError: they would be too few for the classes.
+    """
+    each = len(found.parts) if found.split else MIN_IMAGES_PER_CLASS
+    least = each * len(found.labels)
+    if limit < least:
+        raise UsageError(
+            f"is too small for {len(found.labels)} classes",
+            subject="limit",
+            given=limit,
+            remedy=f"give {least} or more",
+        )
+    return survey(some_of_each_class(found.inputs, limit), split)

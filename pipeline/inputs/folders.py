@@ -42,7 +42,7 @@ def _before_wildcards(glob: str) -> str:
 
 def _images_in_folder(source: Input) -> Iterator[ImageRef | PassedOver]:
     wanted = source.truth_column is not None
-    for file in list_folder(source.uri):
+    for file in list_folder(source.uri, source.in_order):
         if isinstance(file, PassedOver):
             yield file
             continue
@@ -53,7 +53,7 @@ def _images_in_folder(source: Input) -> Iterator[ImageRef | PassedOver]:
 def _images_of_glob(source: Input) -> Iterator[ImageRef]:
     wanted = source.truth_column is not None
     try:
-        for file in _match(source.uri):
+        for file in _match(source.uri, source.in_order):
             class_name = truth.parent(file.path) if wanted else None
             yield ImageRef(file.path, class_name, storage.version_of(file))
     except re.error as error:
@@ -73,17 +73,17 @@ def is_within(folder: str, source: Input) -> bool:
     return f"{folder}/".startswith(f"{root.rstrip('/')}/")
 
 
-def list_folder(uri: str) -> Iterator[FileMetadata | PassedOver]:
+def list_folder(uri: str, in_order: bool = False) -> Iterator[FileMetadata | PassedOver]:
     """List the images in a folder and its subfolders, and what is passed over there.
 
-    Links to other folders are not followed.
+    Links to other folders are not followed. ``in_order``: see ``Input``.
 
     Raises:
       StoreError: the store cannot be listed.
       OSError: the folder cannot be listed.
     """
     prefix = uri.rstrip("/") + "/"
-    for file in _list(prefix):
+    for file in _list(prefix, in_order=in_order):
         if not file.path.startswith(prefix):
             continue
         why = None if _is_closed(file.path) else _why_no_image(file.path[len(prefix) :])
@@ -98,7 +98,7 @@ def _is_closed(path: str) -> bool:
     return path.endswith("/") and not storage.is_remote(path)
 
 
-def _match(uri: str) -> Iterator[FileMetadata]:
+def _match(uri: str, in_order: bool) -> Iterator[FileMetadata]:
     """List the files that match a glob in Beam's notation; ``**`` spans any number of folders."""
     translated = storage.regex_of(uri)
     # Beam's own /**/ needs at least one folder, unlike any shell's; and its [[], the way to write a
@@ -109,21 +109,25 @@ def _match(uri: str) -> Iterator[FileMetadata]:
     if storage.has_folders(uri):
         prefix = posixpath.dirname(prefix).rstrip("/") + "/"
     levels = None if "**" in uri else uri.count("/") - prefix.count("/") + 1
-    for file in _list(prefix, levels):
+    for file in _list(prefix, levels, in_order):
         if (pattern.match(file.path) and not file.path.endswith("/")) or _is_closed(file.path):
             yield file
 
 
-def _list(prefix: str, levels: int | None = None) -> Iterator[FileMetadata]:
+def _list(prefix: str, levels: int | None = None, in_order: bool = False) -> Iterator[FileMetadata]:
     """List the files below a prefix, which on this machine is a folder.
 
     Beam's own listing of a folder silently leaves out folders that it may not open, and links that
     lead nowhere.
     """
-    return storage.list_files(prefix) if storage.is_remote(prefix) else _walk(prefix, levels)
+    return (
+        storage.list_files(prefix) if storage.is_remote(prefix) else _walk(prefix, levels, in_order)
+    )
 
 
-def _walk(folder: str, levels: int | None, top: bool = True) -> Iterator[FileMetadata]:
+def _walk(
+    folder: str, levels: int | None, in_order: bool, top: bool = True
+) -> Iterator[FileMetadata]:
     """List the files in a local folder and below, down to so many levels.
 
     Links to folders are followed only if the number of levels keeps them from going in circles. A
@@ -132,13 +136,15 @@ def _walk(folder: str, levels: int | None, top: bool = True) -> Iterator[FileMet
     """
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:
+            # In order, all names of a folder are in memory; in disorder, none is.
+            by_name = sorted(entries, key=lambda entry: entry.name) if in_order else entries
+            for entry in by_name:
                 if not _is_folder(entry, follow_links=levels is not None):
                     yield _metadata(entry)
                 elif levels is None:
-                    yield from _walk(entry.path, None, top=False)
+                    yield from _walk(entry.path, None, in_order, top=False)
                 elif levels > 1:
-                    yield from _walk(entry.path, levels - 1, top=False)
+                    yield from _walk(entry.path, levels - 1, in_order, top=False)
     except FileNotFoundError:
         return  # removed in the meantime, or a glob in a folder that does not exist
     except PermissionError:

@@ -52,6 +52,8 @@ class Input:
       truth_column: the column with the true class; None if no truth is wanted, whatever the kind.
         In an input without columns, the truth is found in another way.
       argument: the argument for which it was given.
+      in_order: whether folders on this machine are listed in the order of their files' names.
+      only: what tells the images that ``finetune`` takes from the others; None for all.
     """
 
     kind: InputKind
@@ -61,6 +63,8 @@ class Input:
     carry: tuple[str, ...] = ()
     truth_column: str | None = None
     argument: str = "input"
+    in_order: bool = False
+    only: frozenset[tuple[object, ...]] | None = None
 
     def error(self, problem: str, remedy: str = "") -> InputError:
         """Make the error that blames this input."""

@@ -33,7 +33,7 @@ _TFRECORD = re.compile(r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?$", re.IGNORECASE)
 
 
 def list_records(ref: ImageRef, with_truth: bool = False) -> Iterator[ImageRef]:
-    """List the records of a TFRecord file, without their images; any other file stays as it is.
+    """List the records of a TFRecord file, without their images; anything else stays as it is.
 
     Args:
       ref: the file.
@@ -42,7 +42,7 @@ def list_records(ref: ImageRef, with_truth: bool = False) -> Iterator[ImageRef]:
     Raises:
       InputError: the file cannot be read.
     """
-    if not _TFRECORD.search(ref.uri):
+    if ref.place is not None or not _TFRECORD.search(ref.uri):
         yield ref
         return
     for position, record in enumerate(_read(ref.uri)):

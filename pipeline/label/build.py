@@ -22,7 +22,7 @@ from pipeline.inputs.truth import PARENT
 from pipeline.label import runs
 from pipeline.label.costs import bottleneck, per_million
 from pipeline.label.evaluate import EvaluateLabels
-from pipeline.label.resume import SetAsideDone
+from pipeline.label.resume import SetAsideDone, TakeFirst
 from pipeline.label.runs import Run
 from pipeline.label.truth import JoinTruth, TruthCounts
 from pipeline.models.answers import decide
@@ -57,7 +57,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
     """
     config = run.config
     refs, passed_over = pipeline | "Find" >> find.FindImages(
-        run.inputs,
+        run.listed,
         ask_for_versions=config.incremental,
         folder_is_truth=config.truth == PARENT,
     )
@@ -68,6 +68,12 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
     found, new, skipped, labeled_before, failed_before = refs | "SetAsideDone" >> SetAsideDone(
         run.attempts, run.earlier_runs, run.same_versions
     )
+    limited = {}
+    if config.incremental and config.limit is not None:
+        done = (labeled_before, failed_before) | "DoneBefore" >> beam.Flatten()
+        before = done | "CountDoneBefore" >> beam.combiners.Count.Globally()
+        limited["new"] = new
+        limited["taken"] = new = new | "TakeFirst" >> TakeFirst(config.limit, before)
     predictions, every = _predictions(run), config.checkpoint_every
     if predictions > config.top_k:
         every = min(every, MOST_PREDICTIONS // predictions)
@@ -101,6 +107,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         "failed": failures,
         "labeled_before": labeled_before,
         "failed_before": failed_before,
+        **limited,
     }
     counts = {
         name: AsSingleton(
@@ -240,6 +247,8 @@ def summarize(
     failed: Tally,
     labeled_before: Tally,
     failed_before: Tally,
+    new: Tally | None = None,
+    taken: Tally | None = None,
 ) -> dict[str, Any]:
     """Make the content of ``summary.json``; times are in seconds.
 
@@ -256,6 +265,8 @@ def summarize(
       failed: tally of the images that failed in this attempt.
       labeled_before: tally of the images that earlier attempts of this run labeled.
       failed_before: tally of the images that failed in earlier attempts of this run.
+      new: tally of the images that were to do, if only some of them are ``taken``.
+      taken: see ``new``.
 
     Raises:
       ReconciliationError: what went in did not come out.
@@ -266,6 +277,9 @@ def summarize(
     taken_over = labeled_before.images + failed_before.images
     all_labeled = Tally().merge(labeled_before).merge(labeled)
     all_failed = Tally().merge(failed_before).merge(failed)
+    left_out = new.without(taken) if new is not None and taken is not None else None
+    if left_out is not None:
+        found = found.without(left_out)
     reconcile(found, all_labeled, all_failed, skipped)
     return {
         "run_id": run.run_id,
@@ -274,6 +288,7 @@ def summarize(
         "labeled": all_labeled.images,
         "failed": all_failed.images,
         "skipped": skipped.images,
+        **({} if left_out is None else {"left_out": left_out.images}),
         "taken_over": taken_over,
         "below_threshold": all_labeled.below_threshold,
         "failure_reasons": _by_count(all_failed.reasons),

@@ -56,13 +56,13 @@ def run(config: LabelConfig) -> int:
     lock.refuse_held(checked.output)
     spec = probe_classifier(config.model, config.stated)
     plan = runs.plan(config, checked, spec, datetime.now(timezone.utc))
-    spec = settle_scale(spec, first_pixels(checked.inputs, spec, config.limits))
+    spec = settle_scale(spec, first_pixels(plan.run.listed, spec, config.limits))
     plan = plan.with_spec(spec)
     startup += time.perf_counter() - started
     print(f"model    {spec.input_words}, {len(spec.labels)} classes{several_labels(plan.run)}")
     print(f"         takes {spec.scale_words}, and returns {spec.returns}")
     print(f"output   {_standing(plan)}")
-    counted = trial.count(checked.inputs)
+    counted = trial.count(plan.run.listed)
     sampled = trial.label_sample(counted, spec, config, checked.execution)
     if sampled.data is not None and runs_here(config.beam_args):
         startup += trial.try_out(plan, sampled.data)

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline import console, storage
 from pipeline.config.label_options import LabelConfig
 from pipeline.formats.registry import FORMATS
-from pipeline.inputs import passed_over
+from pipeline.inputs import first, passed_over
 from pipeline.label import lock, runs
 from pipeline.label.build import build, too_many_failed
 from pipeline.label.validation import first_pixels, several_labels, validate
@@ -41,7 +41,7 @@ def run(config: LabelConfig) -> int:
         spec = probe_classifier(config.model, config.stated)
         plan = runs.plan(config, checked, spec, started)
         if not plan.goes_on:
-            spec = settle_scale(spec, first_pixels(checked.inputs, spec, config.limits))
+            spec = settle_scale(spec, first_pixels(plan.run.listed, spec, config.limits))
             plan = plan.with_spec(spec)
         run = runs.begin(plan)
         console.say(
@@ -49,6 +49,10 @@ def run(config: LabelConfig) -> int:
             f"{several_labels(run)}"
         )
         console.say(f"the model takes {spec.scale_words}, and returns {spec.returns}")
+        if config.limit is not None and not config.incremental:
+            limited = first.describe(run.inputs, config.limit)
+            if limited:
+                console.say(f"{limited} (--limit)")
         build(pipeline, run, started)
         if not run_pipeline(pipeline):
             return 0  # others start the job from its description
@@ -68,6 +72,9 @@ def describe(summary: dict[str, Any], output: str) -> str:
     lines = [headline(summary)]
     if summary["taken_over"]:
         lines.append(f"{summary['taken_over']:,} of them by earlier attempts of this run")
+    if summary.get("left_out"):
+        limit = summary["options"]["limit"]
+        lines.append(f"{summary['left_out']:,} new images left for the next run (--limit {limit})")
     if summary["failed"]:
         reasons = list(summary["failure_reasons"].items())[:5]
         lines.append("failures: " + ", ".join(f"{count:,} {reason}" for reason, count in reasons))

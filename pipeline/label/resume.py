@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.io.fileio import MatchAll
+from apache_beam.pvalue import AsSingleton
 
 from pipeline import progress
 from pipeline.errors import RunError
@@ -88,6 +89,41 @@ class SetAsideDone(beam.PTransform):
             )
         )
         return SortedImages(*(outputs[tag] for tag in SortedImages._fields))
+
+
+class TakeFirst(beam.PTransform):
+    """Expects the new ``ImageRef``s of a run, outputs the first of them by name.
+
+    Args:
+      limit: how many images the run takes.
+      before: a PCollection with one number: how many of them its earlier attempts have done.
+    """
+
+    def __init__(self, limit: int, before: beam.PCollection[int]):
+        super().__init__()
+        self._limit = limit
+        self._before = before
+
+    def expand(self, new: beam.PCollection[ImageRef]) -> beam.PCollection[ImageRef]:
+        """Choose in one place, and spread what is chosen over the workers again."""
+        return (
+            new
+            | beam.combiners.Top.Smallest(self._limit, key=lambda ref: ref.uri)
+            | "Take"
+            >> beam.FlatMap(
+                _take,
+                self._limit,
+                AsSingleton(self._before),
+                AsSingleton(new | "CountNew" >> beam.combiners.Count.Globally()),
+            )
+            | beam.Reshuffle()
+        )
+
+
+def _take(first: Sequence[ImageRef], limit: int, before: int, new: int) -> Sequence[ImageRef]:
+    taken = first[: max(limit - before, 0)]
+    progress.add(to_do=len(taken) - new, set_aside=new - len(taken))
+    return taken
 
 
 def _by_name(ref: ImageRef) -> tuple[str, tuple[Any, ...]]:

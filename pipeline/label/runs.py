@@ -30,6 +30,7 @@ from pipeline.config.flags import Rows, flags_of
 from pipeline.config.label_options import LabelConfig
 from pipeline.errors import OutputError, StoreError
 from pipeline.formats.registry import fastest, in_one_format, suffix_of
+from pipeline.inputs.first import first
 from pipeline.inputs.kinds import Input
 from pipeline.models.answers import threshold_for
 from pipeline.models.devices import Execution
@@ -93,6 +94,11 @@ class Run:
     def threshold(self) -> float:
         """The score in [0, 1] that a label has at least."""
         return threshold_for(self.spec, self.config.threshold)
+
+    @property
+    def listed(self) -> Sequence[Input]:
+        """What the run lists; with ``incremental``, a limit is one of the new images."""
+        return self.inputs if self.config.incremental else first(self.inputs, self.config.limit)
 
     @property
     def unfinished(self) -> str:

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from collections import Counter
 
 import apache_beam as beam
 import pyarrow as pa
@@ -13,6 +14,7 @@ from helpers.tfrecords import write_tfrecord
 from pipeline.errors import InputError
 from pipeline.finetune import dataset
 from pipeline.finetune.dataset import FindImagesWithTruth, identify, list_with_truth
+from pipeline.finetune.limit import some_of_each_class
 from pipeline.finetune.splits import TEST, TRAIN, VALIDATION
 from pipeline.finetune.survey import survey
 from pipeline.inputs.find import only_images
@@ -55,6 +57,27 @@ def test_what_is_passed_over_is_in_the_survey(tmp_path):
     assert in_words(found.passed_over.to_json()) == (
         "2 with other suffixes (.txt 1, .xmp 1), 1 hidden file, 1 outside of class folders"
     )
+
+
+def test_a_limit_takes_from_each_class_in_turn(tmp_path):
+    make(tmp_path, *names("a", 3), *names("b", 9), *names("c", 9), "c/x.txt")
+    inputs = some_of_each_class([source(tmp_path), source(tmp_path)], 14)
+    found = [one for each in inputs for one in list_with_truth(each)]
+    images = {ref.uri: ref.truth for ref in only_images(found)}
+    assert Counter(images.values()) == {"a": 3, "b": 6, "c": 5}
+    assert sorted(uri for uri, truth in images.items() if truth == "b") == [
+        f"{tmp_path}/{name}" for name in sorted(names("b", 9))[:6]
+    ]
+    assert len(found) == 2 * 15  # what is passed over is still listed
+
+
+def test_a_limit_takes_from_each_part(tmp_path):
+    for part, count in (("train", 9), ("val", 6), ("test", 6)):
+        make(tmp_path / part, *names("a", count), *names("b", count))
+    found = survey([source(tmp_path)])
+    some = survey(some_of_each_class(found.inputs, 12))
+    assert some.parts == {part: {"a": 2, "b": 2} for part in ("train", "validation", "test")}
+    assert some.key != found.key
 
 
 def test_class_folders_in_a_bucket():

@@ -189,3 +189,26 @@ def test_earlier_runs_are_read_in_any_format(tmp_path, flags, format_):
     first, second = sorted(Path(flags["output"]).iterdir())
     assert (summary(first)["labeled"], summary(first)["skipped"]) == (9, 0)
     assert (summary(second)["labeled"], summary(second)["skipped"]) == (3, 11)
+
+
+def test_a_limit(tmp_path, flags, capsys):
+    """The first images by name, the same ones again; with nights, the first of the new ones."""
+    assert run(**flags, limit=4) == 0
+    assert "limited to the first 4 of 11 images (--limit)\n" in capsys.readouterr().err
+    out = flags["output"]
+    assert labeled_in(out) == ["blue-2.png", "blue-5.png", "blue-8.png"]
+    assert [Path(row["image"]).name for row in rows(out, "failures")] == ["empty.jpg"]
+    assert summary(out)["found"] == 4
+    assert run(**flags) == 2
+    assert "another command (limit was 4, is None)" in capsys.readouterr().err
+    flags["output"] += "-nights"
+    found = []
+    for left in (7, 3, 0):
+        assert run_night(flags, limit=4) == 0
+        console = capsys.readouterr()
+        words = f"{left} new images left for the next run (--limit 4)\n"
+        assert (words in console.out) == (left > 0)
+        night = nights(flags["output"])[-1]
+        found += labeled_in(night)
+        assert summary(night)["left_out"] == left
+    assert len(found) == len(set(found)) == 9

@@ -22,6 +22,7 @@ setup(
     package_data={
         "pipeline": ["py.typed"],
         "pipeline.html": ["*.jinja"],
+        "pipeline.models": ["*.txt"],
         "pipeline.finetune": ["*.jinja"],
         "pipeline.report": ["*.jinja"],
         "pipeline.sample": ["features/**", "images/**", "model/**"],

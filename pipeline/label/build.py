@@ -25,6 +25,7 @@ from pipeline.label.evaluate import EvaluateLabels
 from pipeline.label.resume import SetAsideDone, TakeFirst
 from pipeline.label.runs import Run
 from pipeline.label.truth import JoinTruth, TruthCounts
+from pipeline.label.truth_classes import NameClasses
 from pipeline.models.answers import decide
 from pipeline.outputs import layout
 from pipeline.outputs.copies import CopyByLabel
@@ -65,6 +66,8 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
     if run.truth is not None:
         refs, truth_counts = refs | "Truth" >> JoinTruth(run.truth, run.spec.is_multi_label)
         truth = AsSingleton(truth_counts)
+    if config.truth is not None:
+        refs |= "Classes" >> NameClasses(config.truth, run.spec.labels, run.spec.is_multi_label)
     found, new, skipped, labeled_before, failed_before = refs | "SetAsideDone" >> SetAsideDone(
         run.attempts, run.earlier_runs, run.same_versions
     )

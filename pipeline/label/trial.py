@@ -192,7 +192,7 @@ def try_out(plan: Plan, data: bytes) -> float:
         path.write_bytes(data)
         only = Input(IMAGE, str(path), str(path))
         # Nothing may be written outside the folder.
-        config = dataclasses.replace(plan.run.config, copy_to=None, output_table=None)
+        config = dataclasses.replace(plan.run.config, copy_to=None, output_table=None, truth=None)
         run = dataclasses.replace(
             plan.run,
             config=config,

@@ -19,7 +19,7 @@ from pipeline.formats import bigquery
 from pipeline.inputs import find, tfrecords
 from pipeline.inputs.passed_over import CountPassedOver, PassedOverTally
 from pipeline.inputs.truth import PARENT
-from pipeline.label import runs
+from pipeline.label import notes, runs
 from pipeline.label.costs import bottleneck, per_million
 from pipeline.label.evaluate import EvaluateLabels
 from pipeline.label.resume import SetAsideDone, TakeFirst
@@ -255,8 +255,9 @@ def summarize(
 ) -> dict[str, Any]:
     """Make the content of ``summary.json``; times are in seconds.
 
-    Times and rate are those of this attempt. The times of the stages are averages over the images
-    that it labeled: reading and predicting in wall time, decoding in CPU time.
+    Times and rate are those of this attempt, or of an earlier one if the run was finished before
+    and this attempt labeled nothing. The times of the stages are averages over the images that it
+    labeled: reading and predicting in wall time, decoding in CPU time.
 
     Args:
       run: the run.
@@ -274,9 +275,6 @@ def summarize(
     Raises:
       ReconciliationError: what went in did not come out.
     """
-    finished = datetime.now(timezone.utc)
-    seconds = (finished - started).total_seconds()
-    images = labeled.images + failed.images
     taken_over = labeled_before.images + failed_before.images
     all_labeled = Tally().merge(labeled_before).merge(labeled)
     all_failed = Tally().merge(failed_before).merge(failed)
@@ -297,20 +295,7 @@ def summarize(
         "failure_reasons": _by_count(all_failed.reasons),
         "labels": _by_count(all_labeled.labels),
         "started_at": f"{run.started:{TIME}}",
-        "finished_at": f"{finished:{TIME}}",
-        "seconds": round(seconds, 3),
-        "images_per_second": round(images / seconds, 2),
-        "stage_seconds_per_image": {
-            stage: round(total / max(labeled.images, 1), 6)
-            for stage, total in labeled.seconds._asdict().items()
-        },
-        "bottleneck": (
-            bottleneck(seconds, images, labeled.images, labeled.seconds)
-            if images and runs_in_one_process(run.config.beam_args)
-            else None
-        ),
-        "price_per_hour": run.config.price_per_hour,
-        "cost_per_million_images": per_million(seconds, images, run.config.price_per_hour),
+        **_measures(run, started, labeled, failed),
         "model": {
             "handle": name_of(run.spec.handle),
             "fingerprint": run.spec.fingerprint,
@@ -324,6 +309,36 @@ def summarize(
         "settings": run.settings,
         "options": written(run.config),
         "versions": versions(),
+    }
+
+
+def _measures(run: Run, started: datetime, labeled: Tally, failed: Tally) -> dict[str, Any]:
+    price = run.config.price_per_hour
+    if run.finished is not None and not labeled.images:
+        kept = {name: run.finished[name] for name in notes.MEASURES}
+        cost = run.finished.get("cost_per_million_images")
+        if price != run.finished["options"].get("price_per_hour"):
+            rate = kept["images_per_second"]
+            cost = per_million(1, rate, price) if rate else None
+        return {**kept, "price_per_hour": price, "cost_per_million_images": cost}
+    finished = datetime.now(timezone.utc)
+    seconds = (finished - started).total_seconds()
+    images = labeled.images + failed.images
+    return {
+        "finished_at": f"{finished:{TIME}}",
+        "seconds": round(seconds, 3),
+        "images_per_second": round(images / seconds, 2),
+        "stage_seconds_per_image": {
+            stage: round(total / max(labeled.images, 1), 6)
+            for stage, total in labeled.seconds._asdict().items()
+        },
+        "bottleneck": (
+            bottleneck(seconds, images, labeled.images, labeled.seconds)
+            if images and runs_in_one_process(run.config.beam_args)
+            else None
+        ),
+        "price_per_hour": price,
+        "cost_per_million_images": per_million(seconds, images, price),
     }
 
 

@@ -39,7 +39,7 @@ def bottleneck(seconds: float, found: int, labeled: int, spent: StageSeconds) ->
     return f"{_WORDS[first]}: {milliseconds[first]:.1f} of {run:.1f} ms per image; {shares}"
 
 
-def per_million(seconds: float, images: int, price_per_hour: float | None) -> float | None:
+def per_million(seconds: float, images: float, price_per_hour: float | None) -> float | None:
     """Compute the price of a million images at a run's rate; None without a price.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -59,7 +60,7 @@ def run(config: LabelConfig) -> int:
         lines = report.write(run.folder)
         with storage.open_file(storage.join(run.folder, layout.SUMMARY)) as file:
             summary = json.load(file)
-    print(describe(summary, run.folder), *lines, sep="\n")
+    print(describe(summary, run.folder, run.finished), *lines, sep="\n")
     too_many = too_many_failed(summary, config.max_failure_ratio)
     if too_many is not None:
         console.say(f"error: {too_many}")
@@ -67,10 +68,22 @@ def run(config: LabelConfig) -> int:
     return 0
 
 
-def describe(summary: dict[str, Any], output: str) -> str:
-    """Write what the console says at the end: counts, rate, top failure reasons, and paths."""
+def describe(
+    summary: dict[str, Any], output: str, finished: Mapping[str, Any] | None = None
+) -> str:
+    """Write what the console says at the end: counts, rate, top failure reasons, and paths.
+
+    Args:
+      summary: the content of ``summary.json``.
+      output: the run's folder.
+      finished: see ``Run``.
+    """
     lines = [headline(summary)]
-    if summary["taken_over"]:
+    if finished is not None and summary["finished_at"] == finished["finished_at"]:
+        failed = f" and {summary['failed']:,} failed" if summary["failed"] else ""
+        day = summary["finished_at"].partition("T")[0]
+        lines.insert(0, f"nothing new: {summary['labeled']:,} were labeled{failed} on {day}")
+    elif summary["taken_over"]:
         lines.append(f"{summary['taken_over']:,} of them by earlier attempts of this run")
     if summary.get("left_out"):
         limit = summary["options"]["limit"]

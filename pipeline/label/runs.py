@@ -17,8 +17,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +31,7 @@ from pipeline.errors import OutputError, StoreError
 from pipeline.formats.registry import fastest, in_one_format, suffix_of
 from pipeline.inputs.first import first
 from pipeline.inputs.kinds import Input
+from pipeline.label import notes
 from pipeline.models.answers import threshold_for
 from pipeline.models.devices import Execution
 from pipeline.models.spec import ModelSpec
@@ -74,6 +74,7 @@ class Run:
       same_versions: the ids of the runs, of those with such rows, by the same versions of this
         package and its libraries.
       replaced: the ids of runs that this one deletes.
+      finished: what ``notes.finished`` tells of this run, if it was finished before.
     """
 
     config: LabelConfig
@@ -89,6 +90,7 @@ class Run:
     earlier_runs: tuple[str, ...] = ()
     same_versions: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
+    finished: Mapping[str, Any] | None = None
 
     @property
     def threshold(self) -> float:
@@ -155,7 +157,10 @@ def plan(config: LabelConfig, checked: Checked, spec: ModelSpec, started: dateti
     Raises:
       OutputError: the output has something that ``--if_exists`` does not allow touching.
     """
-    config = dataclasses.replace(config, threshold=threshold_for(spec, config.threshold))
+    given, config = (
+        config,
+        dataclasses.replace(config, threshold=threshold_for(spec, config.threshold)),
+    )
     run = Run(
         config=config,
         inputs=checked.inputs,
@@ -168,7 +173,7 @@ def plan(config: LabelConfig, checked: Checked, spec: ModelSpec, started: dateti
         settings=_settings(config, checked.inputs, spec),
     )
     try:
-        return _increment(run) if config.incremental else _alone(run)
+        return _increment(run, given) if config.incremental else _alone(run, given)
     except StoreError as error:
         raise OutputError(
             f"cannot be read: {error}", subject="output", given=checked.output
@@ -217,6 +222,8 @@ def _settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> 
         "channels_first": spec.channels_first,
         "returns": spec.returns,
     }
+    if any(source.kind.has_columns for source in inputs):
+        settings["uri_column"] = config.uri_column
     if spec.is_multi_label:  # then no row has what is below
         settings["threshold"] = config.threshold
     for flag in flags_of(type(config)):
@@ -225,10 +232,10 @@ def _settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> 
     return settings
 
 
-def _alone(run: Run) -> Plan:
+def _alone(run: Run, given: LabelConfig) -> Plan:
     """Plan the run of an output that is all its own."""
-    notes = (layout.SUMMARY, f"{UNFINISHED}/{_RUN}")
-    if storage.find(run.folder, *(f"{_RUN_FOLDER}*/{name}" for name in notes)):
+    names = (layout.SUMMARY, f"{UNFINISHED}/{_RUN}")
+    if storage.find(run.folder, *(f"{_RUN_FOLDER}*/{name}" for name in names)):
         raise OutputError(
             "has a folder for each run",
             subject="output",
@@ -237,7 +244,7 @@ def _alone(run: Run) -> Plan:
         )
     if not _is_there(run.folder):
         return Plan(run)
-    note = _note(storage.join(run.folder, UNFINISHED, _RUN)) or _note(
+    note = notes.read(storage.join(run.folder, UNFINISHED, _RUN)) or notes.read(
         storage.join(run.folder, layout.SUMMARY)
     )
     if run.config.if_exists == "overwrite":
@@ -247,7 +254,7 @@ def _alone(run: Run) -> Plan:
         raise OutputError(
             "already has results of a run", subject="output", given=run.folder, remedy=remedy
         )
-    changed = _changed(note["settings"], run.settings)
+    changed = notes.changed(note["settings"], run.settings)
     if changed and not _has_rows(run.folder):
         return _instead_of(run, {run.folder: note})
     if changed:
@@ -257,10 +264,19 @@ def _alone(run: Run) -> Plan:
             given=run.folder,
             remedy=remedy,
         )
+    return _next_attempt(run, given, note)
+
+
+def _next_attempt(run: Run, given: LabelConfig, note: dict[str, Any]) -> Plan:
+    """Plan the next attempt of a run, which keeps what the run has if it was finished before."""
+    before = notes.finished(note)
+    if before is not None:
+        config = notes.keeping(run.config, given, before, run.folder)
+        run = dataclasses.replace(run, config=config, finished=before)
     return Plan(run, note=note)
 
 
-def _increment(run: Run) -> Plan:
+def _increment(run: Run, given: LabelConfig) -> Plan:
     """Plan a run in a folder among others, or the next attempt of an unfinished run."""
     output = run.folder
     if _is_there(output):
@@ -270,16 +286,16 @@ def _increment(run: Run) -> Plan:
             given=output,
             remedy="give another folder for {incremental}",
         )
-    whole = _notes(output, layout.SUMMARY)
+    whole = notes.read_all(output, layout.SUMMARY)
     unfinished = {
         folder: note
-        for folder, note in _notes(output, f"{UNFINISHED}/{_RUN}").items()
+        for folder, note in notes.read_all(output, f"{UNFINISHED}/{_RUN}").items()
         if folder not in whole
     }
     counts = {
         folder: note
         for folder, note in whole.items()
-        if note is not None and not _changed(note["settings"], run.settings, _MAKE_OTHER_ROWS)
+        if note is not None and not notes.changed(note["settings"], run.settings, _MAKE_OTHER_ROWS)
     }
     if len(counts) < len(whole):
         console.say(
@@ -305,8 +321,8 @@ def _increment(run: Run) -> Plan:
             )
         if run.config.if_exists == "overwrite" or not _has_rows(folder):
             unwanted[folder] = note
-        elif note is not None and not _changed(note["settings"], run.settings):
-            return Plan(dataclasses.replace(run, folder=folder), note=note)
+        elif note is not None and not notes.changed(note["settings"], run.settings):
+            return _next_attempt(dataclasses.replace(run, folder=folder), given, note)
         else:
             console.say(
                 f"warning: {folder} stays unfinished: another command began it; run that again, "
@@ -358,6 +374,7 @@ def _start(run: Run, first_versions: dict[str, str] | None) -> Run:
         "started_at": f"{run.started:{TIME}}",
         "settings": run.settings,
         "versions": first_versions,
+        "finished": run.finished,
     }
     storage.write_file(storage.join(run.unfinished, _RUN), json.dumps(note, indent=2).encode())
     flags = as_yaml(run.config).encode()
@@ -399,48 +416,3 @@ def _clear(folder: str) -> None:
         for path in (Path(folder, UNFINISHED), Path(folder)):
             with contextlib.suppress(OSError):  # it has other content, or does not exist
                 path.rmdir()
-
-
-def _notes(output: str, name: str) -> dict[str, dict[str, Any] | None]:
-    """Read the notes of this name that the runs under an output left, by folder."""
-    paths = storage.find(output, f"{_RUN_FOLDER}*/{name}")
-    with ThreadPoolExecutor(16) as pool:
-        return {
-            path.removesuffix(f"/{name}"): note
-            for path, note in zip(paths, pool.map(_note, paths), strict=True)
-        }
-
-
-def _note(path: str) -> dict[str, Any] | None:
-    """Read a run's ``run.json`` or ``summary.json``; None if it is not there, or not a note."""
-    if not storage.exists(path):
-        return None
-    with storage.open_file(path) as file:
-        content = file.read()
-    try:
-        note = json.loads(content)
-        datetime.strptime(note["started_at"], TIME)
-    except (KeyError, TypeError, ValueError):
-        return None
-    return note if "run_id" in note and isinstance(note.get("settings"), dict) else None
-
-
-# What the versions did that had no such setting; of others, what is done now.
-_BEFORE = {"scale": "unit"}
-
-
-def _changed(
-    before: dict[str, Any], now: dict[str, Any], keys: Iterable[str] | None = None
-) -> str | None:
-    """List the settings that have changed, in words."""
-    changed = []
-    for key in now if keys is None else [key for key in keys if key in now]:
-        # A run of a version that had no such setting was made as that version did it.
-        old, new = before.get(key, _BEFORE.get(key, now[key])), now[key]
-        if old != new:
-            short = all(isinstance(value, (int, float, str, type(None))) for value in (old, new))
-            hashed = str(new).startswith("sha256:")
-            changed.append(
-                f"{key} was {old}, is {new}" if short and not hashed else f"{key} has changed"
-            )
-    return ", ".join(changed) or None

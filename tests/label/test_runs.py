@@ -1,5 +1,6 @@
 """Runs that are broken off: resumed, refused, or started over."""
 
+import dataclasses
 import json
 import os
 import re
@@ -21,9 +22,13 @@ from helpers.runs import (
 )
 
 from pipeline import storage
+from pipeline.config.label_options import LabelConfig
+from pipeline.errors import OutputError
 from pipeline.label import job as label
-from pipeline.label import runs
+from pipeline.label import notes, runs
 from pipeline.outputs import layout
+
+ROWS = ("labels", "failures")
 
 
 class Killed(BaseException):
@@ -190,11 +195,79 @@ def test_a_whole_run_is_gone_on_with_in_any_format(tmp_path, flags, format_):
     write_colors(tmp_path / "photos" / "new", 3)
     assert run(**flags) == 0
     out = Path(flags["output"])
-    assert files(out) == WHOLE
+    shards = {f"{name}-00000-of-00001.{one}" for name in ROWS for one in format_.split(",")}
+    assert files(out) == sorted({*WHOLE, *shards})  # what another program reads is still there
     written = summary(out)
     assert (written["found"], written["taken_over"]) == (14, 11)
     assert run(**flags | {"output": tmp_path / "unbroken"}) == 0
     assert comparable(out) == comparable(tmp_path / "unbroken")
+
+
+def test_the_same_command_on_a_finished_run(tmp_path, color_model, capsys):
+    """Keeps what has been measured and written, adds formats, and refuses to take away."""
+    for color in ("red", "blue"):
+        write_colors(tmp_path / "p" / color, 2)
+    flags = {"input": tmp_path / "p", "model": color_model, "output": str(tmp_path / "out")}
+    truth = {"truth": "parent", "copy_to": tmp_path / "copies", "threshold": 0.5}
+    out = tmp_path / "out"
+    assert run(**flags, **truth, price_per_hour=2) == 0
+    first, before = summary(out), comparable(out)
+    capsys.readouterr()
+    for lost in truth:
+        given = {name: value for name, value in truth.items() if name != lost}
+        assert run(**flags, **given, batch_size=3) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: --{lost}: the results in {out} were made with it (")
+        assert f"give --{lost} again, or --if_exists=overwrite to begin anew\n" in error
+        assert error.count("\n") == 1
+    assert run("--gzip", **flags, **truth) == 2
+    assert "are not compressed, and would be replaced" in capsys.readouterr().err
+    assert (summary(out), comparable(out)) == (first, before)
+    assert run(**flags, **truth, output_format="csv") == 0
+    console = capsys.readouterr().out
+    assert console.startswith(
+        f"nothing new: 4 were labeled on {first['finished_at'][:10]}\n4 found"
+    )
+    assert "by earlier attempts" not in console
+    again = summary(out)
+    for name in (*notes.MEASURES, "price_per_hour", "cost_per_million_images"):
+        assert again[name] == first[name], name
+    assert again["images_per_second"] > 0 and again["cost_per_million_images"] > 0
+    assert again["copied"] == 4
+    assert comparable(out) == before
+    assert {row["truth"] for row in rows(out, "labels")} == {"red", "blue"}
+    added = [f"{name}-00000-of-00001.csv" for name in ROWS]
+    assert files(out) == sorted([*WHOLE, *added])
+    # Killed in the middle of the next attempt, the run still knows what it had.
+    note = json.loads(json.dumps({"finished": notes.finished(again)}))
+    assert notes.finished(note) == notes.finished(again)
+    assert run(**flags, **truth, if_exists="overwrite") == 0
+    assert files(out) == WHOLE
+
+
+def test_what_a_command_would_take_away_from_a_finished_run():
+    config = LabelConfig(input=("p",), model="m", output="o", threshold=0.0)
+
+    def keeping(**options):
+        before = {"options": options}
+        return notes.keeping(config, config, before, "o")
+
+    kept = keeping(output_format=["csv", "parquet"], price_per_hour=3.0, carry=[], gzip=False)
+    assert (kept.output_format, kept.price_per_hour) == (("csv", "parquet", "jsonl"), 3.0)
+    for options in (
+        {"carry": ["id", "day"]},
+        {"truth": "t.csv"},
+        {"gzip": True},
+        {"output_table": "p:d.t"},
+        {"copy_to": "c"},
+    ):
+        with pytest.raises(OutputError) as caught:
+            keeping(**options)
+        assert caught.value.subject == next(iter(options))
+    more = dataclasses.replace(config, carry=("id", "new"))
+    with pytest.raises(OutputError, match=r"\(day\)"):
+        notes.keeping(more, more, {"options": {"carry": ["id", "day"]}}, "o")
+    assert notes.keeping(more, more, {"options": {"carry": ["id"]}}, "o").carry == ("id", "new")
 
 
 # Not going on

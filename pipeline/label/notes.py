@@ -1,0 +1,135 @@
+"""Reads what runs have noted about themselves, and compares it with a command."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+from pipeline import storage
+from pipeline.config.label_options import LabelConfig
+from pipeline.errors import OutputError
+from pipeline.outputs.layout import RUN_FOLDER
+from pipeline.records import TIME
+
+# What stays the same in the summary of a finished run, if the same command finds nothing new.
+MEASURES = (
+    "finished_at",
+    "seconds",
+    "images_per_second",
+    "stage_seconds_per_image",
+    "bottleneck",
+)
+
+# Flags that add something to the results of a run, which would be gone without them.
+_ADDING = ("truth", "carry", "threshold", "copy_to", "output_table", "gzip")
+
+
+def read_all(output: str, name: str) -> dict[str, dict[str, Any] | None]:
+    """Read the notes of this name that the runs under an output left, by folder."""
+    paths = storage.find(output, f"{RUN_FOLDER}*/{name}")
+    with ThreadPoolExecutor(16) as pool:
+        return {
+            path.removesuffix(f"/{name}"): note
+            for path, note in zip(paths, pool.map(read, paths), strict=True)
+        }
+
+
+def read(path: str) -> dict[str, Any] | None:
+    """Read a run's ``run.json`` or ``summary.json``; None if it is not there, or not a note."""
+    if not storage.exists(path):
+        return None
+    with storage.open_file(path) as file:
+        content = file.read()
+    try:
+        note = json.loads(content)
+        datetime.strptime(note["started_at"], TIME)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return note if "run_id" in note and isinstance(note.get("settings"), dict) else None
+
+
+# What the versions did that had no such setting; of others, what is done now.
+_BEFORE = {"scale": "unit"}
+
+
+def changed(
+    before: dict[str, Any], now: dict[str, Any], keys: Iterable[str] | None = None
+) -> str | None:
+    """List the settings that have changed, in words."""
+    found = []
+    for key in now if keys is None else [key for key in keys if key in now]:
+        # A run of a version that had no such setting was made as that version did it.
+        old, new = before.get(key, _BEFORE.get(key, now[key])), now[key]
+        if old != new:
+            short = all(isinstance(value, (int, float, str, type(None))) for value in (old, new))
+            hashed = str(new).startswith("sha256:")
+            found.append(
+                f"{key} was {old}, is {new}" if short and not hashed else f"{key} has changed"
+            )
+    return ", ".join(found) or None
+
+
+def finished(note: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what a finished run has, from its summary or from a later attempt's note.
+
+    None if the run has not been finished so far.
+    """
+    if note.get("finished"):
+        return dict(note["finished"])
+    options = note.get("options")
+    if not isinstance(options, dict) or not all(name in note for name in MEASURES):
+        return None
+    kept = (*_ADDING, "output_format", "price_per_hour")
+    return {
+        **{name: note[name] for name in (*MEASURES, "cost_per_million_images") if name in note},
+        "options": {name: options[name] for name in kept if name in options},
+    }
+
+
+def keeping(
+    config: LabelConfig, given: LabelConfig, before: Mapping[str, Any], output: str
+) -> LabelConfig:
+    """Make a command keep what a finished run has: its formats of rows, and its price.
+
+    Args:
+      config: the command line, with the threshold that fits the model.
+      given: the command line as it was given.
+      before: what ``finished`` returned.
+      output: the folder.
+
+    Raises:
+      OutputError: the command would take away something else, as it lacks a flag.
+    """
+    options = before["options"]
+    for name in _ADDING:
+        had, has = options.get(name), getattr(given, name)
+        words = "" if had is True else f" ({had})"
+        is_lost = bool(had) and not has
+        if name == "threshold":
+            is_lost = is_lost and had != config.threshold
+        elif isinstance(had, list):
+            lost = [one for one in had if one not in has]
+            is_lost, words = bool(lost), f" ({','.join(lost)})"
+        if is_lost:
+            raise OutputError(
+                f"the results in {output} were made with it{words}, and would lose what it gave",
+                subject=name,
+                remedy=f"give {{{name}}} again, or {{if_exists}}=overwrite to begin anew",
+            )
+        if name == "gzip" and has and not had:
+            raise OutputError(
+                f"the rows in {output} are not compressed, and would be replaced",
+                subject=name,
+                remedy="leave {gzip} out, or give {if_exists}=overwrite to begin anew",
+            )
+    formats = dict.fromkeys([*options.get("output_format", ()), *config.output_format])
+    price = options.get("price_per_hour") if config.price_per_hour is None else None
+    return dataclasses.replace(
+        config,
+        output_format=tuple(formats),
+        price_per_hour=config.price_per_hour if price is None else price,
+    )

@@ -4,7 +4,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from pipeline.errors import ReconciliationError
 from pipeline.records import Failure, ImageRef, Labeled, StageSeconds
-from pipeline.tally import CountRecords, Tally, reconcile
+from pipeline.tally import CombineTogether, CountRecords, Tally, reconcile
 
 
 def labeled(uri, label="dog", seconds=StageSeconds(1, 2, 3)):  # noqa: B008
@@ -46,6 +46,20 @@ def test_of_nothing_is_zero():
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         result = pipeline | beam.Create([]) | beam.CombineGlobally(CountRecords())
         assert_that(result, equal_to([Tally()]))
+
+
+def test_several_together():
+    """Of many bundles and of none."""
+    records = [labeled(str(n), seconds=StageSeconds(1, 0, 0)) for n in range(100)]
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        collections = {
+            "labeled": pipeline | "Labeled" >> beam.Create(records) | beam.Reshuffle(),
+            "failed": pipeline | "Failed" >> beam.Create([failed("f")]),
+            "skipped": pipeline | "Skipped" >> beam.Create([]),
+        }
+        together = CombineTogether(dict.fromkeys(collections, CountRecords()))
+        expected = {"labeled": tally(*records), "failed": tally(failed("f")), "skipped": Tally()}
+        assert_that(collections | together, equal_to([expected]))
 
 
 def refs(*uris):

@@ -38,7 +38,7 @@ from pipeline.runner import (
     runs_in_one_process,
     versions,
 )
-from pipeline.tally import CountRecords, Tally, reconcile
+from pipeline.tally import CombineTogether, CountRecords, Tally, reconcile
 from pipeline.transforms import LabelImages
 
 # Beyond this many classes, the rows that a killed run leaves would be too large with all scores.
@@ -91,33 +91,32 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         spread=False,
         keep=KeepRows(run.unfinished, every),
     )
-    evaluated: list[Any] = [None, None]
+    counted: dict[str, tuple[beam.PCollection[Any], beam.CombineFn]] = {
+        "passed_over": (passed_over, CountPassedOver())
+    }
     if run.spec.is_multi_label and config.truth is not None:
         evaluate = EvaluateLabels(run.spec.labels, run.threshold, config.top_k)
-        # Each on its own: a Flatten would hold all rows with all their predictions in memory.
-        evaluated = [
-            AsSingleton(rows | f"Evaluate_{name}" >> beam.CombineGlobally(evaluate))
-            for name, rows in (("labeled", labeled), ("labeled_before", labeled_before))
-        ]
+        counted |= {
+            "evaluated": (labeled, evaluate),
+            "evaluated_before": (labeled_before, evaluate),
+        }
     labeled, labeled_before = (
         rows | name >> beam.Map(decide, spec=run.spec, threshold=run.threshold, top_k=config.top_k)
         for name, rows in (("Threshold", labeled), ("ThresholdBefore", labeled_before))
     )
-    tallies = {
-        "found": found,
-        "skipped": skipped,
-        "labeled": labeled,
-        "failed": failures,
-        "labeled_before": labeled_before,
-        "failed_before": failed_before,
-        **limited,
+    count = CountRecords(run.spec.is_multi_label)
+    counted |= {
+        "found": (found, count),
+        "skipped": (skipped, count),
+        "labeled": (labeled, count),
+        "failed": (failures, count),
+        "labeled_before": (labeled_before, count),
+        "failed_before": (failed_before, count),
+        **{name: (refs, count) for name, refs in limited.items()},
     }
-    counts = {
-        name: AsSingleton(
-            records | f"Count_{name}" >> beam.CombineGlobally(CountRecords(run.spec.is_multi_label))
-        )
-        for name, records in tallies.items()
-    }
+    counts = {name: rows for name, (rows, _) in counted.items()} | "Count" >> CombineTogether(
+        {name: combine_fn for name, (_, combine_fn) in counted.items()}
+    )
     if run.attempts:  # else there are none, and the rows need not be held until all are there
         labeled = (labeled, labeled_before) | "AllLabeled" >> beam.Flatten()
         failures = (failures, failed_before) | "AllFailures" >> beam.Flatten()
@@ -141,10 +140,8 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
             started,
             AsIter(files | beam.Flatten()),
             copied,
-            AsSingleton(passed_over | "CountPassedOver" >> beam.CombineGlobally(CountPassedOver())),
-            *evaluated,
             truth,
-            **counts,
+            AsSingleton(counts),
         )
     )
     if is_only_described(pipeline):
@@ -191,11 +188,8 @@ def finish(
     started: datetime,
     files: Iterable[str],
     copied: Mapping[bool, int],
-    passed_over: PassedOverTally,
-    evaluated: MultiLabelCounts | None,
-    evaluated_before: MultiLabelCounts | None,
     truth: TruthCounts | None,
-    **counts: Tally,
+    counts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Reconcile the counts, put the rows into a table, write ``summary.json``, and tidy up.
 
@@ -204,11 +198,9 @@ def finish(
       started: start of this attempt, UTC.
       files: paths of the shards.
       copied: number of images that could be copied (True) and that could not (False).
-      passed_over: what the inputs list and this job does not take for images.
-      evaluated: comparison of this attempt's labels with the truth; None if images have only one.
-      evaluated_before: the same of earlier attempts of this run.
       truth: what has become of the table of true classes; None if there is none.
-      **counts: as ``summarize`` takes them.
+      counts: as ``summarize`` takes them; for images with several labels also the
+        ``MultiLabelCounts`` of the comparison with the truth, "evaluated" and "evaluated_before".
 
     Returns:
       The content of ``summary.json``.
@@ -217,7 +209,10 @@ def finish(
       ReconciliationError: what went in did not come out; no summary is written.
       RunError: the table does not take the rows; no summary is written.
     """
-    summary = summarize(run, started, passed_over, **counts)
+    counts = dict(counts)
+    evaluated: MultiLabelCounts | None = counts.pop("evaluated", None)
+    evaluated_before: MultiLabelCounts | None = counts.pop("evaluated_before", None)
+    summary = summarize(run, started, **counts)
     if evaluated is not None and evaluated_before is not None:
         evaluated_before.merge(evaluated)
         evaluation = evaluated_before.evaluation()
@@ -262,7 +257,7 @@ def summarize(
     Args:
       run: the run.
       started: start of this attempt, UTC.
-      passed_over: see ``finish``.
+      passed_over: what the inputs list and this job does not take for images.
       found: tally of the images that the inputs list.
       skipped: tally of the images that earlier runs have labeled.
       labeled: tally of the images that this attempt labeled.

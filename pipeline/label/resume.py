@@ -73,13 +73,13 @@ class SetAsideDone(beam.PTransform):
 
     def expand(self, refs: beam.PCollection[ImageRef]) -> SortedImages:
         """Join by the images' names; the shuffle also spreads the images over the workers."""
-        sources = {
-            "found": refs | "ByName" >> beam.Map(_by_name),
-            "attempts": refs.pipeline
-            | "Attempts" >> _ReadRows(self._attempts, self._same_versions, whole=True),
-            "earlier": refs.pipeline
-            | "EarlierRuns" >> _ReadRows(self._earlier_runs, self._same_versions, whole=False),
-        }
+        sources = {"found": refs | "ByName" >> beam.Map(_by_name)}
+        if self._attempts:
+            read = _ReadRows(self._attempts, self._same_versions, whole=True)
+            sources["attempts"] = refs.pipeline | "Attempts" >> read
+        if self._earlier_runs:
+            read = _ReadRows(self._earlier_runs, self._same_versions, whole=False)
+            sources["earlier"] = refs.pipeline | "EarlierRuns" >> read
         outputs = (
             sources
             | "Join" >> beam.CoGroupByKey()
@@ -193,7 +193,7 @@ def _tag_sorted(group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
         ImageRef(uri or name, truth, version, carried, place)
         for uri, version, place, truth, carried in values["found"]
     ]
-    sorted_ = list(sort_images(refs, values["attempts"], values["earlier"]))
+    sorted_ = list(sort_images(refs, values.get("attempts", ()), values.get("earlier", ())))
     new = sum(tag == "new" for tag, _ in sorted_)
     progress.add(to_do=new, set_aside=len(refs) - new)
     for tag, record in sorted_:

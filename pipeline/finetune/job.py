@@ -22,6 +22,7 @@ from pipeline.finetune.results import Trained, publish, version_of, write_result
 from pipeline.finetune.splits import PARTS, TEST, TRAIN, VALIDATION
 from pipeline.finetune.survey import Survey
 from pipeline.finetune.training import History, Part, Phase, adam, class_weights, softmax
+from pipeline.finetune.unfrozen import Unfrozen, outcome_of
 from pipeline.finetune.validation import Run, check
 from pipeline.models.loading import load_probed
 from pipeline.models.signatures import as_unit_function
@@ -131,9 +132,13 @@ def train(run: Run) -> Trained:
     last = phase("head", head, config.learning_rate, parts, None)
     _, seconds["head"] = _timed(lambda: last.run(config.epochs))
     logits = last.predict(parts[TEST])
+    outcome = outcome_of(last, parts[TEST], logits)
+    assert outcome is not None  # its first epoch is better than none
     owner = load_probed(spec)
     function = as_unit_function(owner, spec)
+    unfrozen = None
     if config.unfreeze:
+        head_alone = [variable.numpy() for variable in head.variables]
         pixel_store, seconds["pixels"] = _timed(lambda: _store(run, features.PackPixels(), ""))
         network = WholeNetwork(spec, head)
         console.say(f"network: {number_of_weights(network.variables):,} weights")
@@ -142,8 +147,15 @@ def train(run: Run) -> Trained:
             rate = config.unfreeze_learning_rate
             last = phase("network", network, rate, parts, _checkpoints(run))
             _, seconds["network"] = _timed(lambda: last.run(config.unfreeze_epochs))
-            logits = last.predict(parts[TEST])
-        owner, function = network.extractor, network.features
+            network_logits = last.predict(parts[TEST])
+        unfrozen = Unfrozen(outcome, outcome_of(last, parts[TEST], network_logits))
+        for line in unfrozen.in_words():
+            console.say(line)
+        if unfrozen.is_better:
+            logits, owner, function = network_logits, network.extractor, network.features
+        else:
+            for variable, value in zip(head.variables, head_alone, strict=True):
+                variable.assign(value)
     return Trained(
         classifier=export.Classifier(function, owner, head, spec),
         probabilities=softmax(logits),
@@ -151,6 +163,7 @@ def train(run: Run) -> Trained:
         refs=[records.refs[index] for index in parts[TEST].indices],
         store=store,
         history=history,
+        unfrozen=unfrozen,
         images={name: len(part) for name, part in parts.items()},
         copies_left_out=left_out,
         seconds=seconds,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 import shutil
 from datetime import datetime, timezone
@@ -21,6 +23,7 @@ from pipeline.finetune.examples import MOST_WRONG, choose
 from pipeline.finetune.pictures import draw_confusion, draw_curves, draw_grid
 from pipeline.finetune.report import render_report
 from pipeline.finetune.training import History, Part
+from pipeline.finetune.unfrozen import Unfrozen
 from pipeline.finetune.validation import Run
 from pipeline.outputs import layout
 from pipeline.records import TIME, ImageRef
@@ -32,7 +35,8 @@ from pipeline.runner import versions
 class Trained:
     """What training has led to.
 
-    ``refs``: of the test images. ``store``: of the features. ``copies_left_out``: how many images
+    ``refs``: of the test images. ``store``: of the features. ``unfrozen``: None if only the
+    head was trained. ``copies_left_out``: how many images
     are in no part, since copies of them are in another. ``seconds``: of each stage.
     """
 
@@ -42,6 +46,7 @@ class Trained:
     refs: list[ImageRef]
     store: str
     history: History
+    unfrozen: Unfrozen | None
     images: dict[str, int]
     copies_left_out: int
     seconds: dict[str, float]
@@ -87,6 +92,9 @@ def write_results(
     pictures = {"curves": curves, "predictions": grid, "confusion": confusion}
     for name, picture in pictures.items():
         (folder / f"{name}.png").write_bytes(picture)
+    (folder / "test_predictions.csv").write_text(
+        table_of_predictions(trained, evaluation), encoding="utf-8", newline=""
+    )
     rows = [row.to_json() + "\n" for row in features.failures(trained.store, run.run_id)]
     (folder / f"{layout.FAILURES}-00000-of-00001.jsonl").write_text("".join(rows))
     summary = summarize(run, trained, evaluation, difference)
@@ -94,7 +102,7 @@ def write_results(
         ("Base model", name_of(run.spec.handle)),
         ("Images", ", ".join(f"{count:,} {name}" for name, count in trained.images.items())),
         ("Split", ", ".join(run.survey.split) or "by checksum"),
-        ("Trained", "the whole network" if run.config.unfreeze else "the head"),
+        *_facts_of(trained.unfrozen),
         (
             "Pictures below",
             f"of test images; first up to {MOST_WRONG} wrong ones, then right ones",
@@ -107,6 +115,35 @@ def write_results(
     (folder / "report.html").write_text(page, encoding="utf-8")
     (folder / yaml_file.NAME).write_text(as_yaml(run.config), encoding="utf-8")
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+
+def _facts_of(unfrozen: Unfrozen | None) -> list[tuple[str, str]]:
+    if unfrozen is None:
+        return [("Trained", "the head")]
+    exported = "the whole network" if unfrozen.is_better else "the head alone"
+    first, *warnings = unfrozen.in_words()
+    return [
+        ("Trained", "the head, then the whole network"),
+        ("Exported and measured here", exported),
+        ("Before and after", first),
+        *(("Note", warning.removeprefix("warning: ")) for warning in warnings),
+    ]
+
+
+def table_of_predictions(trained: Trained, evaluation: Evaluation) -> str:
+    """Write the answers for the test images as CSV, in the order of the images' names."""
+    labels = [scores.label for scores in evaluation.classes]
+    predicted = trained.probabilities.argmax(1)
+    file = io.StringIO()
+    table = csv.writer(file)
+    table.writerow(["image", "truth", "label", "score", "correct"])
+    for ref, truth, label, scores in zip(
+        trained.refs, trained.test.classes, predicted, trained.probabilities, strict=True
+    ):
+        correct = "true" if truth == label else "false"
+        row = [name_of(ref.uri), labels[truth], labels[label], float(scores[label]), correct]
+        table.writerow(row)
+    return file.getvalue()
 
 
 def summarize(
@@ -123,6 +160,7 @@ def summarize(
         "copies_left_out": trained.copies_left_out,
         "labels": list(run.survey.labels),
         "test": evaluation.to_json(),
+        "unfrozen": trained.unfrozen and trained.unfrozen.to_json(),
         "reload_difference": difference,
         "started_at": f"{run.started:{TIME}}",
         "finished_at": f"{finished:{TIME}}",

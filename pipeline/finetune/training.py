@@ -193,6 +193,13 @@ class Phase:
             f"{progress.best_epoch}, validation loss {progress.best_loss:.3f}"
         )
 
+    @property
+    def best(self) -> EpochRecord | None:
+        """The epoch with which it ended; None if none was better than what was there before."""
+        progress = self._progress
+        own = (epoch for epoch in progress.history.epochs if epoch.phase == self._name)
+        return next((epoch for epoch in own if epoch.epoch == progress.best_epoch), None)
+
     def evaluate(self, part: Part) -> tuple[float, float]:
         """Compute the mean loss and the accuracy on a part."""
         logits = self.predict(part)

@@ -18,6 +18,7 @@ from PIL import Image
 from pipeline.__main__ import main
 from pipeline.finetune import export, features, job, results
 from pipeline.finetune.dataset import split_of
+from pipeline.finetune.unfrozen import Outcome, Unfrozen
 from pipeline.models.probing import probe_classifier
 from pipeline.models.spec import Stated, Takes
 from pipeline.models.tensorflow_import import tf
@@ -191,9 +192,68 @@ def test_unfreezing(tmp_path, photos, extractor, capsys):
     assert losses[2] < losses[0]
     assert summary["reload_difference"] == 0.0
     assert "network: 21 weights" in capsys.readouterr().err  # 3 × 3 and 3 × 3 + 3
-    rows = label(tmp_path / "labels", input=photos, model=exported(out))
-    assert np.mean([row["label"] == Path(row["image"]).parent.name for row in rows]) > 0.9
+    both = summary["unfrozen"]
+    assert both["exported"] == "network"
+    assert both["network"]["test_accuracy"] == summary["test"]["accuracy"]
+    assert both["network"]["validation_loss"] == min(losses[1:])
+    assert both["head"]["validation_loss"] == losses[0]
+    check_predictions(tmp_path, photos, out)
     assert not list((tmp_path / "cache" / "image-labeling" / "checkpoints").iterdir())
+
+
+def check_predictions(tmp_path, photos, out):
+    """What is in the table of test predictions is what the export says, and what was measured."""
+    with (out / "test_predictions.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert list(table[0]) == ["image", "truth", "label", "score", "correct"]
+    summary = read_summary(out)
+    assert len(table) == summary["test"]["images"]
+    right = [row["correct"] == "true" for row in table]
+    assert np.mean(right) == summary["test"]["accuracy"]
+    labeled = {
+        row["image"]: row for row in label(tmp_path / "labels", input=photos, model=exported(out))
+    }
+    for row, is_right in zip(table, right, strict=True):
+        assert row["truth"] == Path(row["image"]).parent.name
+        assert is_right == (row["label"] == row["truth"])
+        assert row["label"] == labeled[row["image"]]["label"]
+        assert float(row["score"]) == pytest.approx(labeled[row["image"]]["score"], abs=1e-5)
+        assert split_of(hashlib.sha256(Path(row["image"]).read_bytes()).hexdigest()) == "test"
+
+
+def test_a_network_that_has_become_worse_is_not_exported(
+    tmp_path, photos, extractor, capsys, monkeypatch
+):
+    """Here it becomes better, so that the head's weights change, and must come back."""
+    monkeypatch.setattr(Unfrozen, "is_better", False)
+    out = tmp_path / "out"
+    flags = {"input": photos, "model": extractor, "output": out, "epochs": 1, "learning_rate": 0.01}
+    rates = {"unfreeze_epochs": 1, "unfreeze_learning_rate": 0.05}
+    assert finetune("--unfreeze", **flags, **rates) == 0
+    both = read_summary(out)["unfrozen"]
+    assert both["network"]["validation_loss"] < both["head"]["validation_loss"]
+    assert both["head"]["test_accuracy"] == read_summary(out)["test"]["accuracy"]
+    assert "warning: training the whole network made it worse" in capsys.readouterr().err
+    assert "the head alone" in (out / "report.html").read_text()
+    check_predictions(tmp_path, photos, out)
+
+
+@pytest.mark.parametrize(
+    ("network", "exported", "said"),
+    [
+        (Outcome(0.2, 0.93, 0.95), "network", ""),
+        (Outcome(0.2, 0.90, 0.93), "network", "worse on the test images, but not on the valid"),
+        (Outcome(0.2, 0.89, 0.99), "head", "worse on the validation images; the head alone is"),
+        (None, "head", "no epoch of the whole network had a lower validation loss"),
+    ],
+)
+def test_validation_images_decide_between_head_and_network(network, exported, said):
+    both = Unfrozen(Outcome(0.3, 0.90, 0.94), network)
+    assert both.to_json()["exported"] == exported
+    first, *warnings = both.in_words()
+    assert first.startswith("accuracy of the head alone: validation 0.900, test 0.940")
+    assert len(warnings) == bool(said)
+    assert said in "".join(warnings)
 
 
 def test_a_list_with_bad_images(tmp_path, photos, extractor):

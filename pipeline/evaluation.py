@@ -7,11 +7,27 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 CALIBRATION_BINS = 15
+
+
+class Mistake(NamedTuple):
+    """An image whose label is wrong; the fields are the columns of ``mistakes.csv``.
+
+    ``image``: its name. ``truth``: its true class. ``label``: the most probable class. ``score``:
+    the latter's probability in [0, 1]. ``truth_score``: that of the true class; None if it is not
+    known. If an image has several labels, ``truth`` and ``label`` are lists in JSON, and ``score``
+    is that of the best class.
+    """
+
+    image: str
+    truth: str
+    label: str
+    score: float
+    truth_score: float | None
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,10 @@ from pipeline.label.truth_classes import NameClasses
 from pipeline.models.answers import decide
 from pipeline.outputs import layout
 from pipeline.outputs.copies import CopyByLabel
+from pipeline.outputs.mistakes import WriteMistakes
 from pipeline.outputs.rows import KeepRows, WriteRows
 from pipeline.records import TIME
 from pipeline.redaction import name_of
-from pipeline.report.multi_label import MultiLabelCounts
 from pipeline.runner import (
     is_only_described,
     runs_in_one_process,
@@ -94,8 +94,10 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
     counted: dict[str, tuple[beam.PCollection[Any], beam.CombineFn]] = {
         "passed_over": (passed_over, CountPassedOver())
     }
-    if run.spec.is_multi_label and config.truth is not None:
-        evaluate = EvaluateLabels(run.spec.labels, run.threshold, config.top_k)
+    if config.truth is not None:
+        evaluate = EvaluateLabels(
+            run.spec.labels, run.threshold, config.top_k, run.spec.is_multi_label
+        )
         counted |= {
             "evaluated": (labeled, evaluate),
             "evaluated_before": (labeled_before, evaluate),
@@ -126,6 +128,9 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         >> WriteRows(run.folder, name, config.output_format, config.gzip, config.carry)
         for name, rows in ((layout.LABELS, labeled), (layout.FAILURES, failures))
     ]
+    if config.truth is not None:
+        mistakes = WriteMistakes(run.folder, run.spec.is_multi_label)
+        files.append(labeled | "WriteMistakes" >> mistakes)
     copied: Any = {}
     if config.copy_to is not None:
         copies = labeled | CopyByLabel(storage.absolute(config.copy_to), config.limits)
@@ -199,8 +204,8 @@ def finish(
       files: paths of the shards.
       copied: number of images that could be copied (True) and that could not (False).
       truth: what has become of the table of true classes; None if there is none.
-      counts: as ``summarize`` takes them; for images with several labels also the
-        ``MultiLabelCounts`` of the comparison with the truth, "evaluated" and "evaluated_before".
+      counts: as ``summarize`` takes them; with a truth also what
+        ``EvaluateLabels`` returned for it, "evaluated" and "evaluated_before".
 
     Returns:
       The content of ``summary.json``.
@@ -210,8 +215,9 @@ def finish(
       RunError: the table does not take the rows; no summary is written.
     """
     counts = dict(counts)
-    evaluated: MultiLabelCounts | None = counts.pop("evaluated", None)
-    evaluated_before: MultiLabelCounts | None = counts.pop("evaluated_before", None)
+    evaluated, evaluated_before = (
+        counts.pop(name, None) for name in ("evaluated", "evaluated_before")
+    )
     summary = summarize(run, started, **counts)
     if evaluated is not None and evaluated_before is not None:
         evaluated_before.merge(evaluated)

@@ -1,42 +1,52 @@
-"""Compares the labels of images that have several with the truth, before rows are cut."""
+"""Compares labels with the truth, before rows are cut."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import apache_beam as beam
 
 from pipeline.records import Labeled
 from pipeline.report.multi_label import MultiLabelCounts
+from pipeline.report.truth import Judged
+
+Counts = Judged | MultiLabelCounts
 
 
 class EvaluateLabels(beam.CombineFn):
-    """``Labeled``s with all their predictions → one ``MultiLabelCounts``.
+    """``Labeled``s → one ``Judged``; a ``MultiLabelCounts`` if an image may have several labels.
+
+    In the second case the rows must have all their predictions.
 
     Args:
       labels: the names of the model's classes, in the order of its output.
-      threshold: the score in [0, 1] that a label has at least.
+      threshold: the score in [0, 1] that a label has at least, if there may be several.
       top_k: how many labels an image has at most.
+      multi_label: whether an image may have several labels.
     """
 
-    def __init__(self, labels: tuple[str, ...], threshold: float, top_k: int):
+    def __init__(self, labels: tuple[str, ...], threshold: float, top_k: int, multi_label: bool):
         super().__init__()
         self._labels = labels
         self._threshold = threshold
         self._top_k = top_k
+        self._multi_label = multi_label
 
-    def create_accumulator(self) -> MultiLabelCounts:  # noqa: D102
-        return MultiLabelCounts(self._labels, self._threshold, self._top_k)
+    def create_accumulator(self) -> Counts:  # noqa: D102
+        if self._multi_label:
+            return MultiLabelCounts(self._labels, self._threshold, self._top_k)
+        return Judged(known_labels=set(self._labels))
 
-    def add_input(self, counts: MultiLabelCounts, row: Labeled) -> MultiLabelCounts:  # noqa: D102
+    def add_input(self, counts: Counts, row: Labeled) -> Counts:  # noqa: D102
         counts.add(row.truth, row.predictions)
         return counts
 
-    def merge_accumulators(self, some: Iterable[MultiLabelCounts]) -> MultiLabelCounts:  # noqa: D102
-        merged = self.create_accumulator()
+    def merge_accumulators(self, some: Iterable[Any]) -> Counts:  # noqa: D102
+        merged: Any = self.create_accumulator()
         for counts in some:
             merged.merge(counts)
         return merged
 
-    def extract_output(self, counts: MultiLabelCounts) -> MultiLabelCounts:  # noqa: D102
+    def extract_output(self, counts: Counts) -> Counts:  # noqa: D102
         return counts

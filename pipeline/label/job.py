@@ -107,5 +107,6 @@ def describe(
         for format_ in options["output_format"]
         for name in (layout.LABELS, layout.FAILURES)
     ]
-    lines += [storage.join(output, name) for name in (*shards, layout.SUMMARY)]
+    mistakes = [] if options["truth"] is None else [layout.MISTAKES]
+    lines += [storage.join(output, name) for name in (*shards, *mistakes, layout.SUMMARY)]
     return "\n".join(lines)

@@ -46,7 +46,7 @@ _RUN_FOLDER = layout.RUN_FOLDER
 
 _ROWS = (layout.LABELS, layout.FAILURES)
 # Everything that belongs to a run in its folder, except its summary and its shards.
-_REST = (f"{UNFINISHED}/*", yaml_file.NAME, layout.REPORT)
+_REST = (f"{UNFINISHED}/*", yaml_file.NAME, layout.REPORT, layout.MISTAKES)
 
 # Settings with which the same images get other rows.
 _MAKE_OTHER_ROWS = [
@@ -392,7 +392,7 @@ def _go_on(run: Run, note: dict[str, Any]) -> Run:
     alike = (*run.same_versions, *([note["run_id"]] if _is_of_these_versions(note) else []))
     run = dataclasses.replace(run, run_id=note["run_id"], started=started, same_versions=alike)
     _start(run, note.get("versions"))
-    layout.remove(run.folder, [layout.SUMMARY, layout.REPORT])
+    layout.remove(run.folder, [layout.SUMMARY, layout.REPORT, layout.MISTAKES])
     shards = layout.find_shards(run.folder, *_ROWS)
     taken = in_one_format(shards)
     for path in taken:

@@ -18,6 +18,7 @@ LABELS = "labels"
 FAILURES = "failures"
 
 SUMMARY = "summary.json"
+MISTAKES = "mistakes.csv"
 REPORT = "report.html"
 
 # Prefix of a run folder's name, in an output with one folder per run.
@@ -114,8 +115,8 @@ def remove(folder: str, patterns: Sequence[str]) -> None:
 
 
 def remove_temporary_files(folder: str) -> None:
-    """Delete what ``WriteRows`` leaves behind if it does not finish."""
-    for name in (LABELS, FAILURES):
+    """Delete what Beam's sinks leave behind if they do not finish."""
+    for name in (LABELS, FAILURES, MISTAKES.partition(".")[0]):
         pattern = f"beam-temp-{name}-*"
         # This deletes a folder; in a store, which has no folders, each object.
         remove(folder, [f"{pattern}/*" if storage.is_remote(folder) else pattern])

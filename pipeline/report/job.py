@@ -96,6 +96,7 @@ def make(folder: str) -> list[str]:
     page = render_page(summary, rows, found, load_thumbnails(pictures), mix, previous)
     path = storage.join(folder, layout.REPORT)
     storage.write_file(path, page.encode(), mime_type="text/html")
-    if summary.get("evaluation"):
-        return [multi_label_in_words(summary["evaluation"]), path]
-    return [path] if found is None else [in_words(found), path]
+    evaluation = summary.get("evaluation") or (found and found.to_json())
+    if not evaluation:
+        return [path]
+    return [multi_label_in_words(evaluation) if multi_label else in_words(evaluation), path]

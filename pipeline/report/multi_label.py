@@ -80,6 +80,7 @@ class MultiLabelEvaluation:
       unknown: number of other images.
       cut: number of images of which not all classes' scores are known.
       strange: number of images with a class that the model does not know.
+      mistakes: number of images whose labels are not just their classes.
       threshold: the score in [0, 1] that a label has at least.
       mean_average_precision: the mean of the classes' average precisions, each counting the same;
         None if not all classes' scores are known.
@@ -94,6 +95,7 @@ class MultiLabelEvaluation:
     unknown: int
     cut: int
     strange: int
+    mistakes: int
     threshold: float
     mean_average_precision: float | None
     averaged: int
@@ -124,7 +126,7 @@ class MultiLabelCounts:
         self._known = set(labels)
         self._threshold = threshold
         self._top_k = top_k
-        self._unknown = self._images = self._cut = self._strange = 0
+        self._unknown = self._images = self._cut = self._strange = self._mistakes = 0
         self._misses = 0  # true classes that the model does not know
         self._of_it, self._predicted, self._hits = np.zeros((3, len(labels)), np.int64)
         # A number for each class, score and whether it is right; and how often it occurs.
@@ -149,10 +151,11 @@ class MultiLabelCounts:
         self._misses += len(true - self._known)
         class_ids = [n for n, label in enumerate(self._labels) if label in true]
         self._of_it[class_ids] += 1
-        for one in predictions[: self._top_k]:
-            if one.score >= self._threshold:
-                self._predicted[one.class_id] += 1
-                self._hits[one.class_id] += one.label in true
+        labels = [one for one in predictions[: self._top_k] if one.score >= self._threshold]
+        for one in labels:
+            self._predicted[one.class_id] += 1
+            self._hits[one.class_id] += one.label in true
+        self._mistakes += {one.label for one in labels} != true
         if len(predictions) < len(self._labels):
             self._cut += 1
             return
@@ -165,7 +168,7 @@ class MultiLabelCounts:
 
     def merge(self, other: MultiLabelCounts) -> None:
         """Add the counts of other images, of the same model and threshold."""
-        for name in ("_images", "_unknown", "_cut", "_strange", "_misses"):
+        for name in ("_images", "_unknown", "_cut", "_strange", "_mistakes", "_misses"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in ("_of_it", "_predicted", "_hits"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -222,6 +225,7 @@ class MultiLabelCounts:
             unknown=self._unknown,
             cut=self._cut,
             strange=self._strange,
+            mistakes=self._mistakes,
             threshold=self._threshold,
             mean_average_precision=sum(known) / len(known) if known else None,
             averaged=len(known),

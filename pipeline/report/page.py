@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import html
+from pipeline.outputs import layout
 from pipeline.report import calibration, histogram, texts
 from pipeline.report.aggregates import Aggregates, Picture, Thumbnail
 from pipeline.report.mix import Mix
@@ -33,6 +34,7 @@ def render_page(
       previous: the name and summary of that run; None if there is none.
     """
     evaluation = summary.get("evaluation")
+    multi_label = bool(summary["model"].get("multi_label"))
     return html.render(
         Path(__file__).parent / "report.html.jinja",
         texts=texts,
@@ -51,9 +53,10 @@ def render_page(
         unlabeled=[_figure(picture, thumbnails) for picture in rows.unlabeled],
         below_threshold=summary.get("below_threshold") or 0,
         quality=quality,
-        multi_label=bool(summary["model"].get("multi_label")),
+        multi_label=multi_label,
+        all_mistakes=layout.MISTAKES if evaluation and evaluation.get("mistakes") else None,
         evaluation=evaluation,
-        worst=worst_classes(evaluation, CLASSES_IN_TABLE) if evaluation else [],
+        worst=worst_classes(evaluation, CLASSES_IN_TABLE) if evaluation and multi_label else [],
         calibration=calibration.points(quality.judged) if quality else [],
         square=calibration.SIDE,
         mistakes=[_figure(picture, thumbnails) for picture in rows.mistakes],

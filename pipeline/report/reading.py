@@ -13,7 +13,7 @@ from pipeline.errors import OutputError, StoreError
 from pipeline.formats.registry import in_one_format
 from pipeline.formats.shards import read_rows
 from pipeline.outputs.layout import FAILURES, LABELS, RUN_FOLDER, SUMMARY, find_shards
-from pipeline.records import classes_in
+from pipeline.records import Prediction, classes_in
 from pipeline.report.aggregates import Aggregates, Failed, Picture
 from pipeline.report.histogram import SCORE_BINS
 from pipeline.report.sampling import Least
@@ -87,7 +87,8 @@ def _sample(folder: str, label_counts: Mapping[str, int], multi_label: bool) -> 
         if multi_label:
             wrong = _mistake(row)
         else:
-            rows.judged.add(row)
+            predictions = [Prediction(**one) for one in row["predictions"]]
+            rows.judged.add(row.get("truth"), predictions)
             is_wrong = row.get("truth") not in (None, row["predictions"][0]["label"])
             wrong = 0 if is_wrong else None
         if wrong is not None:

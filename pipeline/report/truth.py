@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from pipeline.evaluation import (
@@ -13,8 +13,10 @@ from pipeline.evaluation import (
     calibration_bin,
     calibration_error,
     class_scores,
+    share_of,
     wilson_interval,
 )
+from pipeline.records import Prediction
 
 # The number of classes that are counted separately; all further ones count as one. No model has so
 # many, but the column may hold something else.
@@ -39,7 +41,8 @@ class Judged:
       right: number of correct answers by ``calibration_bin`` of the score, ``[CALIBRATION_BINS]``.
       confidence: sum of the scores by the same bins, ``[CALIBRATION_BINS]``.
       images: number of images by the same bins, ``[CALIBRATION_BINS]``.
-      known_labels: labels that occur in any prediction.
+      known_labels: the names of the model's classes; if they are not known, those that occur in
+        any prediction.
     """
 
     pairs: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -52,23 +55,47 @@ class Judged:
     known_labels: set[str] = field(default_factory=set)
     _classes: set[str] = field(default_factory=set)
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Count a row with JSON's types."""
-        truth = row.get("truth")
+    def add(self, truth: str | None, predictions: Sequence[Prediction]) -> None:
+        """Count one more image.
+
+        Args:
+          truth: its true class; None if that is not known.
+          predictions: the best classes, best first.
+        """
         if truth is None:
             self.unknown += 1
             return
-        labels = [prediction["label"] for prediction in row["predictions"]]
+        labels = [prediction.label for prediction in predictions]
+        score = predictions[0].score
         self.known_labels.update(labels)
-        if truth not in self._classes and len(self._classes) < MOST_CLASSES:
-            self._classes.add(truth)
-        self.pairs[truth if truth in self._classes else OTHER, labels[0]] += 1
+        self.pairs[self._counted_as(truth), labels[0]] += 1
         self.among += truth in labels
         self.most = max(self.most, len(labels))
-        at = calibration_bin(row["score"])
+        at = calibration_bin(score)
         self.right[at] += truth == labels[0]
-        self.confidence[at] += row["score"]
+        self.confidence[at] += score
         self.images[at] += 1
+
+    def merge(self, other: Judged) -> None:
+        """Add the counts of other images."""
+        for (truth, label), count in other.pairs.items():
+            self.pairs[self._counted_as(truth), label] += count
+        self.among += other.among
+        self.most = max(self.most, other.most)
+        self.unknown += other.unknown
+        self.known_labels |= other.known_labels
+        for name in ("right", "confidence", "images"):
+            both = zip(getattr(self, name), getattr(other, name), strict=True)
+            setattr(self, name, [one + more for one, more in both])
+
+    def _counted_as(self, truth: str) -> str:
+        if truth not in self._classes and len(self._classes) < MOST_CLASSES:
+            self._classes.add(truth)
+        return truth if truth in self._classes else OTHER
+
+    def evaluation(self) -> Quality | None:
+        """Sum up the counts; None if no image has a known truth."""
+        return quality(self)
 
 
 class Confused(NamedTuple):
@@ -85,10 +112,11 @@ class Quality(NamedTuple):
     ``images``, ``unknown``: numbers of images with and without a known truth. ``accuracy``: the
     share in [0, 1] whose most probable class is the true one, with its 95 % Wilson ``interval``.
     ``among``: the share whose true class is among the ``most`` predictions of a row.
-    ``calibration_error``: see ``evaluation.calibration_error``. ``classes``: those with the most
-    mistakes, of ``all_classes``. ``confused``: the most frequent mistakes. ``matrix``: labels, and
-    numbers of images in rows by truth and columns by prediction; None for too many classes.
-    ``strange``: number of images whose true class occurs in no prediction. ``judged``: the counts.
+    ``right``: the number of them. ``calibration_error``: see ``evaluation.calibration_error``.
+    ``every_class``: in alphabetical order. ``classes``: those with the most mistakes. ``confused``:
+    the most frequent mistakes. ``matrix``: labels, and numbers of images in rows by truth and
+    columns by prediction; None for too many classes. ``strange``: number of images whose true class
+    is none of ``Judged.known_labels``. ``judged``: the counts.
     """
 
     images: int
@@ -98,12 +126,29 @@ class Quality(NamedTuple):
     among: float
     most: int
     calibration_error: float
+    right: int
+    every_class: list[ClassScores]
     classes: list[ClassScores]
-    all_classes: int
     confused: list[Confused]
     matrix: tuple[list[str], list[list[int]]] | None
     strange: int
     judged: Judged
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as ``summary.json`` has them."""
+        return {
+            "images": self.images,
+            "unknown": self.unknown,
+            "strange": self.strange,
+            "mistakes": self.images - self.right,
+            "accuracy": self.accuracy,
+            "interval": list(self.interval),
+            "accuracy_without_strange": share_of(self.right, self.images - self.strange),
+            "top_k": self.most,
+            "top_k_accuracy": self.among,
+            "calibration_error": self.calibration_error,
+            "classes": [asdict(scores) for scores in self.every_class],
+        }
 
 
 def quality(judged: Judged) -> Quality | None:
@@ -123,6 +168,7 @@ def quality(judged: Judged) -> Quality | None:
         return of_it[label] + predicted[label] - 2 * hits[label]
 
     right = sum(hits.values())
+    scores = {x: class_scores(x, of_it[x], predicted[x], hits[x]) for x in labels}
     worst = sorted(labels, key=lambda label: (-wrong(label), label))[:CLASSES_IN_TABLE]
     pairs = (Confused(*pair, count) for pair, count in judged.pairs.items() if pair[0] != pair[1])
     confused = sorted(pairs, key=lambda one: (-one.images, one.truth, one.predicted))
@@ -137,8 +183,9 @@ def quality(judged: Judged) -> Quality | None:
         among=judged.among / images,
         most=judged.most,
         calibration_error=calibration_error(judged.right, judged.confidence, images),
-        classes=[class_scores(x, of_it[x], predicted[x], hits[x]) for x in worst],
-        all_classes=len(labels),
+        right=right,
+        every_class=list(scores.values()),
+        classes=[scores[label] for label in worst],
         confused=confused[:CONFUSED_PAIRS],
         matrix=matrix,
         strange=sum(count for truth, count in of_it.items() if truth not in judged.known_labels),
@@ -146,11 +193,23 @@ def quality(judged: Judged) -> Quality | None:
     )
 
 
-def in_words(found: Quality) -> str:
-    """Describe the quality in one line for the console."""
-    low, high = found.interval
-    among = f", top-{found.most} {found.among:.3f}" if found.most > 1 else ""
-    return (
-        f"accuracy {found.accuracy:.3f} on {found.images:,} images "
-        f"(95 % interval {low:.3f} to {high:.3f}){among}"
+def in_words(evaluation: Mapping[str, Any]) -> str:
+    """Describe the quality in one line for the console.
+
+    Args:
+      evaluation: as ``Quality.to_json`` returned it.
+    """
+    low, high = evaluation["interval"]
+    words = (
+        f"accuracy {evaluation['accuracy']:.3f} on {evaluation['images']:,} images "
+        f"(95 % interval {low:.3f} to {high:.3f})"
     )
+    if evaluation["top_k"] > 1:
+        words += f", top-{evaluation['top_k']} {evaluation['top_k_accuracy']:.3f}"
+    without = evaluation["accuracy_without_strange"]
+    if evaluation["strange"] and without is not None:
+        words += (
+            f"; {without:.3f} without the {evaluation['strange']:,} of classes that the model does "
+            "not know"
+        )
+    return words

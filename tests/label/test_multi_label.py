@@ -295,13 +295,19 @@ def test_ways_to_write_several_classes(tmp_path, flags, photos, truths, name):
 
 def test_classes_that_the_model_does_not_know(tmp_path, flags, photos, capsys):
     path = tmp_path / "truth.csv"
-    path.write_text("image,label\n" + "".join(f"{photos[0]}/{n:02}.png,Red\n" for n in range(9)))
+    rows_ = [f"{photos[0]}/{n:02}.png,{'Rot' if n else '[]'}\n" for n in range(9)]
+    path.write_text("image,label\n" + "".join(rows_))
     assert run(**flags, truth=path) == 0
-    assert "mean average precision not known (no image has a class" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "mean average precision not known (no image has a class" in said.out
+    assert (
+        "truth: 8 of 9 images have a class that the model does not know, and count as wrong: "
+        "'Rot' (8)\n" in said.err
+    )
     evaluation = summary(flags["output"])["evaluation"]
-    assert (evaluation["strange"], evaluation["unknown"], evaluation["recall"]) == (9, 21, 0)
+    assert (evaluation["strange"], evaluation["unknown"], evaluation["recall"]) == (8, 21, 0)
     text = " ".join(text_of(flags["output"]).split())
-    assert "9 images have a class that the model does not know." in text
+    assert "8 images have a class that the model does not know." in text
 
 
 def test_the_truth_of_folders(tmp_path, flags):
@@ -338,8 +344,13 @@ def test_a_run_that_was_broken_off_goes_on(
     assert summary(whole["output"])["taken_over"] == 12
     assert comparable(whole["output"]) == comparable(flags["output"])
     check_evaluation(whole["output"], photos, truths)
-    for key in ("labels", "below_threshold", "evaluation", "settings"):
+    for key in ("labels", "below_threshold", "evaluation", "settings", "truth"):
         assert summary(whole["output"])[key] == summary(flags["output"])[key]
+    header, *mistakes = (Path(whole["output"]) / "mistakes.csv").read_text().splitlines()
+    assert header == "image,truth,label,score,truth_score"
+    assert len(mistakes) == summary(whole["output"])["evaluation"]["mistakes"] > 0
+    other = (Path(flags["output"]) / "mistakes.csv").read_text().splitlines()
+    assert sorted(other) == sorted([header, *mistakes])
 
 
 def test_kill_9(tmp_path, flags, photos, truths, truth_file):

@@ -1,15 +1,19 @@
 """A run's rows against the truth: the figures, and what the page says of them."""
 
+import csv
+import json
+import pickle
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.pages import HTML, MOST_BYTES, label_row, text_of, write_run
-from helpers.runs import run, write_colors
+from helpers.pages import HTML, MOST_BYTES, Page, label_row, page_of, text_of, write_run
+from helpers.runs import WHOLE, files, rows, run, summary, write_colors
 
 from pipeline.__main__ import main
-from pipeline.evaluation import evaluate
+from pipeline.evaluation import evaluate, wilson_interval
+from pipeline.records import Prediction
 from pipeline.report import calibration, job, truth
 from pipeline.report.reading import MISTAKES, aggregate_rows
 from pipeline.report.truth import Confused, Judged, in_words, quality
@@ -24,7 +28,7 @@ def row(truth, predicted, score=0.9, second="second", has_label=True):
 def judge(*rows):
     judged = Judged()
     for one in rows:
-        judged.add(one)
+        judged.add(one.get("truth"), [Prediction(**given) for given in one["predictions"]])
     return judged
 
 
@@ -57,9 +61,19 @@ def test_the_figures_of_a_few_rows():
     assert found.confused == [Confused("cat", "dog", 1), Confused("owl", "dog", 1)]
     assert found.matrix == (["cat", "dog", "owl"], [[2, 1, 0], [0, 1, 0], [0, 1, 0]])
     assert found.strange == 1
-    assert in_words(found) == (
-        "accuracy 0.600 on 5 images (95 % interval 0.231 to 0.882), top-2 0.800"
+    said = found.to_json()
+    assert in_words(said) == (
+        "accuracy 0.600 on 5 images (95 % interval 0.231 to 0.882), top-2 0.800; 0.750 without the "
+        "1 of classes that the model does not know"
     )
+    assert {name: said[name] for name in ("images", "unknown", "strange", "mistakes")} == {
+        "images": 5,
+        "unknown": 1,
+        "strange": 1,
+        "mistakes": 2,
+    }
+    assert [one["label"] for one in said["classes"]] == ["cat", "dog", "owl"]
+    assert json.loads(json.dumps(said)) == said
 
 
 def test_the_figures_are_those_of_finetune():
@@ -78,6 +92,29 @@ def test_the_figures_are_those_of_finetune():
     assert found.calibration_error == pytest.approx(expected.calibration_error)
     assert sorted(found.classes, key=lambda x: x.label) == list(expected.classes)
     assert found.matrix == (names, [list(counts) for counts in expected.confusion])
+
+
+def test_the_figures_of_parts_add_up():
+    rows = [row(f"c{n % 7}", f"c{n % 3}", n / 100) for n in range(1, 100)] + [row(None, "c1")]
+    merged = Judged()
+    for at in range(0, 100, 9):
+        merged.merge(pickle.loads(pickle.dumps(judge(*rows[at : at + 9]))))
+    expected = judge(*rows)
+    assert merged.confidence == pytest.approx(expected.confidence)
+    merged.confidence = expected.confidence
+    assert merged.evaluation().to_json() == expected.evaluation().to_json()
+
+
+def test_a_class_of_the_model_is_known_even_if_nothing_is_labeled_as_it():
+    judged = Judged(known_labels={"cat", "owl"})
+    judged.add("owl", [Prediction(0, "cat", 0.9)])
+    judged.add("cow", [Prediction(0, "cat", 0.9)])
+    found = judged.evaluation()
+    assert found.strange == 1
+    assert found.to_json()["accuracy_without_strange"] == 0.0
+    all_strange = Judged(known_labels={"cat"})
+    all_strange.add("cow", [Prediction(0, "cat", 0.9)])
+    assert "without" not in in_words(all_strange.evaluation().to_json())
 
 
 def test_no_truth_is_no_quality():
@@ -99,7 +136,7 @@ def test_many_classes_have_pairs_and_no_matrix():
     found = quality(judge(*(row(f"c{n}", f"c{n // 2}") for n in range(60))))
     assert found.matrix is None
     assert len(found.confused) == truth.CONFUSED_PAIRS
-    assert (len(found.classes), found.all_classes) == (truth.CLASSES_IN_TABLE, 60)
+    assert (len(found.classes), len(found.every_class)) == (truth.CLASSES_IN_TABLE, 60)
 
 
 def test_the_diagram():
@@ -194,4 +231,36 @@ def test_a_label_run_says_how_good_it_is(tmp_path, color_model, capsys):
         write_colors(tmp_path / "p" / color, 1)
     flags = {"input": tmp_path / "p", "model": color_model, "output": tmp_path / "out"}
     assert run(**flags, truth="parent") == 0
-    assert "\naccuracy 0.500 on 2 images (95 % interval" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "\naccuracy 0.500 on 2 images (95 % interval" in said
+    assert f"{tmp_path}/out/mistakes.csv\n" in said
+    evaluation = summary(tmp_path / "out")["evaluation"]
+    assert evaluation["interval"] == list(wilson_interval(1, 2))
+    assert (evaluation["top_k"], evaluation["top_k_accuracy"]) == (3, 1.0)
+    assert evaluation["classes"] == [
+        {"label": "blue", "images": 1, "precision": None, "recall": 0.0},
+        {"label": "red", "images": 1, "precision": 0.5, "recall": 1.0},
+    ]
+    path = tmp_path / "out" / "mistakes.csv"
+    with path.open(newline="") as file:
+        [mistake] = csv.DictReader(file)
+    [written] = [one for one in rows(tmp_path / "out", "labels") if one["truth"] == "blue"]
+    scores = {one["label"]: one["score"] for one in written["predictions"]}
+    assert mistake == {
+        "image": f"{tmp_path}/p/blue/red-0.png",
+        "truth": "blue",
+        "label": "red",
+        "score": str(scores["red"]),
+        "truth_score": str(scores["blue"]),
+    }
+    links = [link["href"] for link in Page(page_of(tmp_path / "out")).all("a")]
+    assert links.count("mistakes.csv") == 1
+    # Of another truth, with rows that are taken over.
+    (tmp_path / "t.csv").write_text("image,label\nblue/red-0.png,Red\nred/red-0.png,cow\n")
+    assert run(**flags, truth=tmp_path / "t.csv") == 0
+    assert "; 1.000 without the 1 of classes that the model does not know\n" in (
+        capsys.readouterr().out
+    )
+    assert path.read_text().splitlines()[1].startswith(f"{tmp_path}/p/red/red-0.png,cow,red,")
+    assert "The model does not know the class of 1 image" in text_of(tmp_path / "out")
+    assert files(tmp_path / "out") == sorted([*WHOLE, "mistakes.csv"])

@@ -144,8 +144,8 @@ class WhyPassedOver(str, Enum):
     OTHER_SUFFIX = "other_suffix", "with another suffix", "with other suffixes"
     UNSUPPORTED_FORMAT = (
         "unsupported_format",
-        "image in a format that is not read",
-        "images in formats that are not read",
+        "camera raw file to convert to JPEG first",
+        "camera raw files to convert to JPEG first",
     )
     OTHER_CASE = (
         "other_case",
@@ -153,10 +153,11 @@ class WhyPassedOver(str, Enum):
         "that the pattern would match in another case",
     )
     EXCLUDED = "excluded", "excluded", "excluded"
+    OUTPUT = "own_output", "file of the run's own output", "files of the run's own output"
     ALREADY_LISTED = (
         "already_listed",
-        "link to what is listed already",
-        "links to what is listed already",
+        "link to a folder that is listed already",
+        "links to folders that are listed already",
     )
     NO_CLASS_FOLDER = "no_class_folder", "outside of class folders", "outside of class folders"
 

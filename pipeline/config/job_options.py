@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.config import values
 from pipeline.config.flags import BEAM_ARGS, Group, Rows, flag, flags_of
+from pipeline.inputs.globs import ALWAYS_EXCLUDED
 from pipeline.limits import DEFAULT_LIMITS, Limits
 from pipeline.models.scaling import SCALES
 from pipeline.models.spec import Stated
@@ -92,6 +93,17 @@ class JobConfig:
         group=Group.FILES,
         rows=Rows.SAME,
         help="folder or bucket path for the results",
+    )
+    exclude: tuple[str, ...] = flag(
+        (),
+        type=values.glob,
+        metavar="GLOB",
+        is_repeatable=True,
+        group=Group.FILES,
+        rows=Rows.OTHER_IMAGES,
+        help="files and folders that folders and globs leave out: by name, as '*_thumb.jpg', or, "
+        "with a slash, by path below the input, as 'trips/**/raw'; may be repeated",
+        unset=f"only what is always left out: {' '.join(ALWAYS_EXCLUDED)}",
     )
     resample: str | None = flag(
         None,

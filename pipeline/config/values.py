@@ -11,6 +11,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable
 
 from pipeline.formats.registry import FORMATS, is_taken
+from pipeline.inputs.globs import Exclusions
 
 # 4096 images of 224 × 224 take 600 MB, before the model uses any memory.
 MAX_BATCH_SIZE = 4096
@@ -29,6 +30,15 @@ def utf8(text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise ArgumentTypeError(f"{text!r} is not UTF-8") from error
+    return not_empty(text)
+
+
+def glob(text: str) -> str:
+    """Refuse what is not a glob for names or paths."""
+    try:
+        Exclusions("", [text])
+    except re.error as error:
+        raise ArgumentTypeError(f"{text!r} is not a valid glob: {error}") from error
     return not_empty(text)
 
 

@@ -61,7 +61,14 @@ def _once(_: str, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
     return find.distinct(refs)
 
 
-def identify(given: str, uri_column: str, truth_column: str, split: bool = True) -> Input:
+def identify(
+    given: str,
+    uri_column: str,
+    truth_column: str,
+    split: bool = True,
+    exclude: tuple[str, ...] = (),
+    output: str = "",
+) -> Input:
     """Find the kind of an input.
 
     Args:
@@ -69,11 +76,15 @@ def identify(given: str, uri_column: str, truth_column: str, split: bool = True)
       uri_column: see ``Input``.
       truth_column: likewise.
       split: whether a table's column of parts is wanted, if there is one.
+      exclude: see ``Input``.
+      output: what the user wrote.
 
     Raises:
       InputError: the input does not exist, or is a single image.
     """
-    source = find.identify(given, uri_column, truth_column=truth_column)
+    source = find.identify(
+        given, uri_column, truth_column=truth_column, exclude=exclude, output=output
+    )
     if source.kind == IMAGE:
         raise source.error(
             "is neither a folder of class folders nor a list, table, TFRecord file or query; "

@@ -18,6 +18,7 @@ from pipeline.inputs import find
 from pipeline.inputs.folders import FOLDER
 from pipeline.inputs.kinds import Input
 from pipeline.inputs.passed_over import PassedOverTally
+from pipeline.inputs.passed_over import in_words as passed_over_in_words
 from pipeline.records import ImageRef, PassedOver, WhyPassedOver
 from pipeline.redaction import name_of
 
@@ -81,7 +82,7 @@ def survey(inputs: Sequence[Input], split: bool = True) -> Survey:
     found = seen.split(names) if split else {}
     if split and not found and any(not source.kind.has_columns for source in inputs):
         _refuse_parts_as_classes(seen.images, names)
-    _check_classes(seen.images, names, has_split=bool(found))
+    _check_classes(seen.images, names, passed_over, has_split=bool(found))
     parts: dict[str, dict[str, int]] = {}
     for part in PARTS:
         counts = Counter[str]()
@@ -192,6 +193,7 @@ def _folders_of_parts(source: Input, passed_over: PassedOverTally) -> Iterator[I
     beside: list[tuple[str, PassedOver]] = []
     for one in find.list_images(source):
         uri = one.name if isinstance(one, PassedOver) else one.uri
+        uri = uri if storage.is_remote(uri) else storage.local_path(uri)
         top, *below = uri[len(source.uri.rstrip("/")) + 1 :].split("/")
         if isinstance(one, PassedOver):
             beside.append((top, one))
@@ -210,7 +212,7 @@ def _folders_of_parts(source: Input, passed_over: PassedOverTally) -> Iterator[I
             passed_over.add(one)
     for top in sorted(tops):
         folder, given = storage.join(source.uri, top), storage.join(source.given, top)
-        yield dataclasses.replace(source, uri=folder, given=given)
+        yield dataclasses.replace(source, uri=folder, given=given, exclude_below=source.uri)
 
 
 def _are_a_split(plain: Mapping[str, str]) -> bool:
@@ -222,8 +224,8 @@ def _refuse_parts_as_classes(images: Mapping[str, int], given: str) -> None:
     plain = splits.plain_parts(sorted(images))
     if _are_a_split(plain):
         raise InputError(
-            f"the classes would be {_listed(images)}, but {_listed(plain)} look like the parts of "
-            "a split",
+            f"the classes would be {_listed(sorted(images))}, but {_listed(plain)} look like the "
+            "parts of a split",
             subject="input",
             given=given,
             remedy="give a folder that has nothing but the parts, and in each of them a folder for "
@@ -231,11 +233,15 @@ def _refuse_parts_as_classes(images: Mapping[str, int], given: str) -> None:
         )
 
 
-def _check_classes(counts: Mapping[str, int], given: str, has_split: bool) -> None:
+def _check_classes(
+    counts: Mapping[str, int], given: str, passed_over: PassedOverTally, has_split: bool
+) -> None:
+    others = passed_over_in_words(passed_over.to_json())
+    others = f"; passed over: {others}" if others else ""
     if len(counts) < 2:
         found = f"only the class {next(iter(counts))!r}" if counts else "no images in class folders"
         raise InputError(
-            f"{found} found, two or more classes are needed",
+            f"{found} found, two or more classes are needed{others}",
             subject="input",
             given=given,
             remedy="give the folder that has one folder with images for each class",
@@ -244,7 +250,7 @@ def _check_classes(counts: Mapping[str, int], given: str, has_split: bool) -> No
     if counts[too_small] < MIN_IMAGES_PER_CLASS and not has_split:
         raise InputError(
             f"the class {too_small!r} has {counts[too_small]} images, too few to train, validate "
-            "and test with",
+            f"and test with{others}",
             subject="input",
             given=given,
             remedy=f"add some, to at least {MIN_IMAGES_PER_CLASS}, or remove the class",

@@ -43,7 +43,14 @@ def check(config: FinetuneConfig) -> Run:
     storage.configure(beam_options(config.beam_args))
     wants_split = config.split == "auto"
     inputs = [
-        dataset.identify(given, config.uri_column, config.truth_column, wants_split)
+        dataset.identify(
+            given,
+            config.uri_column,
+            config.truth_column,
+            wants_split,
+            config.exclude,
+            config.output,
+        )
         for given in config.input
     ]
     found = survey(inputs, wants_split)

@@ -41,6 +41,7 @@ class ImageFormat:
         None for a format that is not read.
       open: from that to an image that can be loaded. None where ``reduce`` makes one.
       ends_early: whether a file lacks its end, as its format marks it.
+      looks_so: recognizes other beginnings than the signatures.
     """
 
     name: str
@@ -49,21 +50,42 @@ class ImageFormat:
     reduce: Callable[[bytes, int], Essentials] | None = None
     open: Callable[[bytes], Opened] | None = None
     ends_early: Callable[[bytes], bool] = lambda data: False
+    looks_so: Callable[[bytes], bool] = lambda data: False
 
     def matches(self, data: bytes) -> bool:
         """Tell whether a file begins like one of this format."""
-        return any(data.startswith(signature, offset) for offset, signature in self.signatures)
+        return self.looks_so(data) or any(
+            data.startswith(signature, offset) for offset, signature in self.signatures
+        )
 
 
 def _with_pillow(plugin: str) -> Callable[[bytes], Opened]:
     return functools.partial(codecs.open_with_pillow, plugin=plugin)
 
 
+def _is_svg(data: bytes) -> bool:
+    """Recognize an SVG that begins as any XML does."""
+    head = data[:1000].lstrip(b"\xef\xbb\xbf \t\r\n")
+    return head.startswith((b"<?xml", b"<!--", b"<!DOCTYPE svg")) and b"<svg" in head
+
+
 FORMATS = (
     ImageFormat(
         "JPEG",
         ((0, b"\xff\xd8"),),
-        (".jpg", ".jpeg", ".jpe", ".jfif"),
+        (
+            ".jpg",
+            ".jpeg",
+            ".jpe",
+            ".jfif",
+            ".jif",
+            ".jfi",
+            ".pjpeg",
+            ".pjp",
+            ".mpo",
+            ".jps",
+            ".jls",
+        ),
         jpeg.reduce_jpeg,
         jpeg.open_jpeg,
         jpeg.ends_early,
@@ -71,7 +93,7 @@ FORMATS = (
     ImageFormat(
         "PNG",
         ((0, b"\x89PNG"),),
-        (".png",),
+        (".png", ".apng"),
         png.reduce_png,
         _with_pillow("PNG"),
         png.ends_early,
@@ -86,7 +108,7 @@ FORMATS = (
     ImageFormat(
         "TIFF",
         tuple((0, s) for s in (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")),
-        (".tif", ".tiff"),
+        (".tif", ".tiff", ".btf"),
         tiff.reduce_tiff,
     ),
     ImageFormat(
@@ -116,7 +138,7 @@ FORMATS = (
     ImageFormat(
         "HEIC or AVIF",
         ((4, b"ftyp"),),
-        (".heic", ".heif", ".hif", ".avif"),
+        (".heic", ".heif", ".hif", ".heics", ".heifs", ".avif", ".avifs"),
         heif.reduce_heif,
         heif.open_heif,
         heif.ends_early,
@@ -124,7 +146,7 @@ FORMATS = (
     ImageFormat(
         "JPEG 2000",
         ((0, jpeg_2000.JP2_SIGNATURE), (0, jpeg_2000.CODESTREAM_SIGNATURE)),
-        (".jp2", ".j2k", ".jpx"),
+        (".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"),
         jpeg_2000.reduce_jpeg_2000,
         _with_pillow("JPEG2000"),
     ),
@@ -135,17 +157,51 @@ FORMATS = (
         jpeg_xl.reduce_jpeg_xl,
         jpeg_xl.open_jpeg_xl,
     ),
-    ImageFormat("JPEG XR", ((0, b"II\xbc\1"),)),
-    ImageFormat("DICOM", ((128, b"DICM"),)),
-    ImageFormat("OpenEXR", ((0, b"v/1\1"),)),
-    ImageFormat("Photoshop", ((0, b"8BPS"),), (".psd",)),
-    ImageFormat("icon", ((0, b"\0\0\1\0"),), (".ico",)),
+    ImageFormat("JPEG XR", ((0, b"II\xbc\1"),), (".jxr", ".wdp", ".hdp")),
+    ImageFormat("DICOM", ((128, b"DICM"),), (".dcm",)),
+    ImageFormat("OpenEXR", ((0, b"v/1\1"),), (".exr",)),
+    ImageFormat("Photoshop", ((0, b"8BPS"),), (".psd", ".psb")),
+    ImageFormat("icon", ((0, b"\0\0\1\0"), (0, b"icns")), (".ico", ".icns")),
     ImageFormat("PDF", ((0, b"%PDF"),)),
-    ImageFormat("SVG", ((0, b"<svg"),), (".svg",)),
+    ImageFormat("SVG", ((0, b"<svg"),), (".svg",), looks_so=_is_svg),
+    ImageFormat(
+        "Netpbm",
+        tuple((0, f"P{kind}{space}".encode()) for kind in "1234567Ff" for space in "\n\r\t #"),
+        (".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm"),
+    ),
+    ImageFormat("QOI", ((0, b"qoif"),), (".qoi",)),
+    ImageFormat("DirectDraw Surface", ((0, b"DDS "),), (".dds",)),
+    ImageFormat("Radiance", ((0, b"#?RADIANCE"), (0, b"#?RGBE"))),
+    ImageFormat("FITS", ((0, b"SIMPLE  ="),), (".fits",)),
+    ImageFormat("GIMP", ((0, b"gimp xcf"),), (".xcf",)),
+    ImageFormat("DjVu", ((0, b"AT&TFORM"),), (".djvu", ".djv")),
+    ImageFormat("FLIF", ((0, b"FLIF"),), (".flif",)),
+    ImageFormat("BPG", ((0, b"BPG\xfb"),), (".bpg",)),
+    ImageFormat("X pixmap", ((0, b"/* XPM */"),), (".xpm",)),
+    ImageFormat(
+        "PCX", tuple((0, bytes([10, version, 1])) for version in (0, 2, 3, 4, 5)), (".pcx",)
+    ),
+    ImageFormat("SGI", ((0, b"\1\xda\0"), (0, b"\1\xda\1")), (".sgi", ".rgb", ".rgba", ".bw")),
+    # Its files begin with the length of a comment, 0 in most; a Windows cursor looks the same.
+    ImageFormat(
+        "Targa",
+        tuple((0, bytes([0, 0, kind])) for kind in (2, 3, 10, 11))
+        + tuple((0, bytes([0, 1, kind])) for kind in (1, 9)),
+        (".tga",),
+    ),
 )
 
 # Suffixes by which a folder's files are taken for images.
 SUFFIXES = tuple(sorted({suffix for row in FORMATS for suffix in row.suffixes}))
+
+# Of cameras' raw files, which often lie beside a JPEG of the same picture. A folder's are passed
+# over, and counted; one that is named fails.
+RAW_SUFFIXES = (
+    *(".3fr", ".ari", ".arw", ".bay", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf"),
+    *(".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mdc", ".mef", ".mos", ".mrw", ".nef", ".nrw"),
+    *(".orf", ".pef", ".ptx", ".raf", ".raw", ".rw2", ".rwl", ".rwz", ".sr2", ".srf", ".srw"),
+    ".x3f",
+)
 
 
 def recognize(data: bytes) -> ImageFormat:

@@ -11,6 +11,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -20,7 +21,7 @@ from pipeline.errors import ImageError, InputError, StoreError
 from pipeline.inputs import truth
 from pipeline.inputs.columns import TABLE
 from pipeline.inputs.folders import FOLDER, GLOB
-from pipeline.inputs.kinds import Input, InputKind
+from pipeline.inputs.kinds import Input, InputKind, refuse_pipe
 from pipeline.inputs.lists import LIST
 from pipeline.inputs.passed_over import PassedOverTally
 from pipeline.inputs.passed_over import in_words as passed_over_in_words
@@ -90,7 +91,9 @@ def _list_tagged(source: Input, ask_for_versions: bool) -> Iterator[Any]:
 
 
 def _with_parent_as_truth(ref: ImageRef) -> ImageRef:
-    return ref._replace(truth=truth.parent(ref.uri))
+    is_escaped = not storage.is_remote(ref.uri) and not ref.uri.startswith("/")  # see as_utf8
+    path = printable(storage.local_path(ref.uri)) if is_escaped else ref.uri
+    return ref._replace(truth=truth.parent(path))
 
 
 def _count(ref: ImageRef) -> ImageRef:
@@ -103,6 +106,8 @@ def identify(
     uri_column: str = "image",
     carry: tuple[str, ...] = (),
     truth_column: str | None = None,
+    exclude: tuple[str, ...] = (),
+    output: str = "",
 ) -> Input:
     """Find the kind of an input.
 
@@ -111,17 +116,29 @@ def identify(
       uri_column: see ``Input``.
       carry: likewise.
       truth_column: likewise.
+      exclude: likewise.
+      output: what the user wrote.
 
     Raises:
       InputError: there is no such file or folder, or its store cannot be reached.
     """
     where = str(sample.IMAGES_DIR) if given == "sample" else given
+    refuse_pipe(where, "input")
     try:
         storage.check_access(where)
         for kind in KINDS:
             uri = kind.recognize(where)
             if uri is not None:
-                return Input(kind, uri, given, uri_column, carry, truth_column)
+                return Input(
+                    kind,
+                    uri,
+                    given,
+                    uri_column,
+                    carry,
+                    truth_column,
+                    exclude=exclude,
+                    output=output and storage.absolute(output),
+                )
     except StoreError as error:
         raise InputError(f"cannot be reached: {error}", subject="input", given=given) from error
     raise InputError("there is no such file or folder", subject="input", given=given)
@@ -169,10 +186,10 @@ def list_images(source: Input, ask_for_versions: bool = False) -> Iterator[Image
             found = _with_versions(found, ask_for_versions)
         for one in found:
             if isinstance(one, PassedOver):
-                yield one._replace(name=printable(one.name))
+                yield one._replace(name=as_utf8(one.name))
                 continue
             named = one._replace(
-                uri=printable(one.uri),
+                uri=as_utf8(one.uri),
                 truth=one.truth and printable(one.truth),
                 carried=one.carried or nothing,
             )
@@ -226,9 +243,23 @@ def _with_local_version(one: ImageRef | PassedOver) -> ImageRef | PassedOver:
     return one
 
 
-def printable(path: str) -> str:
-    """Escape the bytes of a path that are not UTF-8.
+def as_utf8(uri: str) -> str:
+    r"""Return a path or URI in a form that a row can have, and that can still be read.
 
-    A row cannot name such a file; under its escaped name it fails as not found, visibly.
+    Args:
+      uri: bytes that are not UTF-8 are lone surrogates in it, as in what ``os.listdir`` returns.
+
+    Returns:
+      The same, or the file's URI with escapes, ``file:///photos/caf%E9.jpg``, if its path is not
+      UTF-8. In the name of an object, which always is, ``\xe9`` stands for such a byte.
     """
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        return printable(uri) if storage.is_remote(uri) else Path(uri).as_uri()
+    return uri
+
+
+def printable(text: str) -> str:
+    """Escape the bytes of a text that are not UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterator
-
-from apache_beam.io.filesystem import FileMetadata
+from collections.abc import Callable, Iterator
 
 from pipeline import storage
-from pipeline.images.registry import SUFFIXES
+from pipeline.images.registry import RAW_SUFFIXES, SUFFIXES
 from pipeline.inputs import truth
+from pipeline.inputs.globs import WILDCARDS, Exclusions, Glob
 from pipeline.inputs.kinds import Input, InputKind, is_folder
+from pipeline.inputs.tfrecords import is_tfrecord
+from pipeline.inputs.walk import Listed, Rules, list_matches
 from pipeline.records import ImageRef, PassedOver, WhyPassedOver
 
-# Characters that make a path a glob.
-_WILDCARDS = "*?["
+# All files in a folder.
+_ALL = Glob("**")
 
 
 def _recognize_folder(given: str) -> str | None:
@@ -33,31 +34,40 @@ def _recognize_glob(given: str) -> str | None:
 
 
 def _is_glob(uri: str) -> bool:
-    return any(character in uri for character in _WILDCARDS)
+    return any(character in uri for character in WILDCARDS)
 
 
 def _before_wildcards(glob: str) -> str:
-    return glob[: min(glob.find(c) for c in _WILDCARDS if c in glob)]
+    return glob[: min(glob.find(c) for c in WILDCARDS if c in glob)]
 
 
 def _images_in_folder(source: Input) -> Iterator[ImageRef | PassedOver]:
-    wanted = source.truth_column is not None
-    for file in list_folder(source.uri, source.in_order):
-        if isinstance(file, PassedOver):
-            yield file
-            continue
-        class_name = truth.class_folder(file.path, source.uri) if wanted else None
-        yield ImageRef(file.path, class_name, storage.version_of(file))
+    def class_name(path: str) -> str | None:
+        return truth.class_folder(path, source.uri)
+
+    root = source.uri.rstrip("/")
+    exclusions = Exclusions(source.exclude_below or root, source.exclude)
+    rules = Rules(root, _ALL, exclusions, source.output, source.in_order, _why_no_image)
+    return _as_refs(source, list_matches(rules), class_name)
 
 
-def _images_of_glob(source: Input) -> Iterator[ImageRef]:
-    wanted = source.truth_column is not None
+def _images_of_glob(source: Input) -> Iterator[ImageRef | PassedOver]:
     try:
-        for file in _match(source.uri, source.in_order):
-            class_name = truth.parent(file.path) if wanted else None
-            yield ImageRef(file.path, class_name, storage.version_of(file))
+        yield from _as_refs(source, _match(source), truth.parent)
     except re.error as error:
         raise source.error(f"is not a valid glob: {error}") from error
+
+
+def _as_refs(
+    source: Input, listed: Iterator[Listed], class_name: Callable[[str], str | None]
+) -> Iterator[ImageRef | PassedOver]:
+    wanted = source.truth_column is not None
+    for file in listed:
+        if isinstance(file, PassedOver):
+            yield file
+        else:
+            truth_ = class_name(file.path) if wanted else None
+            yield ImageRef(file.path, truth_, storage.version_of(file))
 
 
 def is_within(folder: str, source: Input) -> bool:
@@ -73,118 +83,64 @@ def is_within(folder: str, source: Input) -> bool:
     return f"{folder}/".startswith(f"{root.rstrip('/')}/")
 
 
-def list_folder(uri: str, in_order: bool = False) -> Iterator[FileMetadata | PassedOver]:
+def list_folder(uri: str) -> Iterator[Listed]:
     """List the images in a folder and its subfolders, and what is passed over there.
 
-    Links to other folders are not followed. ``in_order``: see ``Input``.
+    Args:
+      uri: the folder's absolute path or URI.
 
     Raises:
       StoreError: the store cannot be listed.
       OSError: the folder cannot be listed.
     """
-    prefix = uri.rstrip("/") + "/"
-    for file in _list(prefix, in_order=in_order):
-        if not file.path.startswith(prefix):
-            continue
-        why = None if _is_closed(file.path) else _why_no_image(file.path[len(prefix) :])
-        if why is None:
-            yield file
-        elif not file.path.endswith("/"):
-            yield PassedOver(why, file.path)
+    root = uri.rstrip("/")
+    return list_matches(Rules(root, _ALL, Exclusions(root), "", False, _why_no_image))
 
 
-def _is_closed(path: str) -> bool:
-    """Tell whether a path is a folder that ``_walk`` could not open; stores have none."""
-    return path.endswith("/") and not storage.is_remote(path)
+def _match(source: Input) -> Iterator[Listed]:
+    """List the files that match a glob, and what is passed over among them."""
+    prefix = _before_wildcards(source.uri)
+    root = prefix.rpartition("/")[0]
+    if storage.has_folders(source.uri):
+        prefix = f"{root}/"
+    glob = source.uri[len(root) + 1 :]
+    judge = _take_all if _names_suffix(glob) else _why_not_taken
+    exclusions = Exclusions(root, source.exclude)
+    rules = Rules(root, Glob(glob), exclusions, source.output, source.in_order, judge)
+    return list_matches(rules, prefix)
 
 
-def _match(uri: str, in_order: bool) -> Iterator[FileMetadata]:
-    """List the files that match a glob in Beam's notation; ``**`` spans any number of folders."""
-    translated = storage.regex_of(uri)
-    # Beam's own /**/ needs at least one folder, unlike any shell's; and its [[], the way to write a
-    # bracket in a name, makes Python warn about the expression.
-    pattern = re.compile(re.sub(r"(/\.\*)+/", "/(.*/)?", translated).replace("[[", r"[\["))
-    # A local file system lists folders, an object store any prefix.
-    prefix = _before_wildcards(uri)
-    if storage.has_folders(uri):
-        prefix = posixpath.dirname(prefix).rstrip("/") + "/"
-    levels = None if "**" in uri else uri.count("/") - prefix.count("/") + 1
-    for file in _list(prefix, levels, in_order):
-        if (pattern.match(file.path) and not file.path.endswith("/")) or _is_closed(file.path):
-            yield file
+def _names_suffix(glob: str) -> bool:
+    """Tell whether a glob says itself which suffix its files have, or names them in full."""
+    last = posixpath.basename(glob)
+    return "." in last.lstrip(".") or not _is_glob(last)
 
 
-def _list(prefix: str, levels: int | None = None, in_order: bool = False) -> Iterator[FileMetadata]:
-    """List the files below a prefix, which on this machine is a folder.
-
-    Beam's own listing of a folder silently leaves out folders that it may not open, and links that
-    lead nowhere.
-    """
-    return (
-        storage.list_files(prefix) if storage.is_remote(prefix) else _walk(prefix, levels, in_order)
-    )
+def _take_all(name: str) -> None:
+    return None
 
 
-def _walk(
-    folder: str, levels: int | None, in_order: bool, top: bool = True
-) -> Iterator[FileMetadata]:
-    """List the files in a local folder and below, down to so many levels.
-
-    Links to folders are followed only if the number of levels keeps them from going in circles. A
-    link that leads nowhere is listed, and so is a folder that may not be opened, with a slash at
-    its end: they fail visibly when they are read.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            # In order, all names of a folder are in memory; in disorder, none is.
-            by_name = sorted(entries, key=lambda entry: entry.name) if in_order else entries
-            for entry in by_name:
-                if not _is_folder(entry, follow_links=levels is not None):
-                    yield _metadata(entry)
-                elif levels is None:
-                    yield from _walk(entry.path, None, in_order, top=False)
-                elif levels > 1:
-                    yield from _walk(entry.path, levels - 1, in_order, top=False)
-    except FileNotFoundError:
-        return  # removed in the meantime, or a glob in a folder that does not exist
-    except PermissionError:
-        if top:
-            raise
-        yield FileMetadata(f"{folder}/", 0, 0.0)
+def _why_not_taken(name: str) -> WhyPassedOver | None:
+    """Do the same for a glob that names no suffix: a file without a suffix may be an image."""
+    is_open = not posixpath.splitext(name)[1] or is_tfrecord(name)
+    return None if is_open else _why_no_image(name)
 
 
-def _is_folder(entry: os.DirEntry[str], follow_links: bool) -> bool:
-    try:
-        return entry.is_dir(follow_symlinks=follow_links)
-    except OSError:  # a link in a circle, or into a folder that may not be opened
-        return False
-
-
-def _metadata(entry: os.DirEntry[str]) -> FileMetadata:
-    try:
-        stat = entry.stat()
-    except OSError:
-        return FileMetadata(entry.path, 0, 0.0)
-    return FileMetadata(entry.path, stat.st_size, stat.st_mtime)
-
-
-def _why_no_image(relative: str) -> WhyPassedOver | None:
-    """Tell by its path below a folder why a file is not taken for an image; None if it is.
-
-    Hidden files are those with a dot in front of their names, and those in folders with such names.
-    The empty objects that stand for folders in a bucket have no suffix.
-    """
-    if relative.startswith(".") or "/." in relative:
-        return WhyPassedOver.HIDDEN
-    suffix = posixpath.splitext(relative)[1].lower()
-    return None if suffix in SUFFIXES else WhyPassedOver.OTHER_SUFFIX
+def _why_no_image(name: str) -> WhyPassedOver | None:
+    """Tell by its name why a file in a folder is not taken for an image; None if it is."""
+    suffix = posixpath.splitext(name)[1].lower()
+    if suffix in SUFFIXES:
+        return None
+    if suffix in RAW_SUFFIXES:
+        return WhyPassedOver.UNSUPPORTED_FORMAT
+    return WhyPassedOver.OTHER_SUFFIX
 
 
 FOLDER = InputKind(
     recognize=_recognize_folder,
     images=_images_in_folder,
     empty=(
-        f"no images found in this folder (files named {' '.join(SUFFIXES)}); "
+        "no images found in this folder (files named .jpg, .png, .tif and so on); "
         "give a glob to take files of other names"
     ),
     lists_versions=True,

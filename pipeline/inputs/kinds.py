@@ -6,9 +6,12 @@ To add a kind, write a module with its ``InputKind`` beside this one, and put th
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import stat
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from pipeline import storage
@@ -54,6 +57,9 @@ class Input:
       argument: the argument for which it was given.
       in_order: whether folders on this machine are listed in the order of their files' names.
       only: what tells the images that ``finetune`` takes from the others; None for all.
+      exclude: globs of what a folder or glob leaves out, see ``globs.Exclusions``.
+      exclude_below: the folder that their paths are relative to; empty for its own.
+      output: the run's output, an absolute path or URI, whose files are not listed.
     """
 
     kind: InputKind
@@ -65,6 +71,9 @@ class Input:
     argument: str = "input"
     in_order: bool = False
     only: frozenset[tuple[object, ...]] | None = None
+    exclude: tuple[str, ...] = ()
+    exclude_below: str = ""
+    output: str = ""
 
     def error(self, problem: str, remedy: str = "") -> InputError:
         """Make the error that blames this input."""
@@ -89,3 +98,29 @@ def file_at(given: str) -> str | None:
     if storage.is_http(uri):
         return uri
     return uri if not is_folder(given) and storage.exists(uri) else None
+
+
+def refuse_pipe(given: str, argument: str) -> None:
+    """Refuse what can be read only once, such as what ``<(…)`` makes.
+
+    Args:
+      given: what the user wrote.
+      argument: the argument for which it was given.
+
+    Raises:
+      InputError: it is such.
+    """
+    uri = storage.absolute(given)
+    if storage.is_remote(uri):
+        return
+    is_stream = uri.startswith(("/dev/fd/", "/proc/self/fd/")) or uri == "/dev/stdin"
+    with contextlib.suppress(OSError, ValueError):  # ValueError: a NUL byte
+        mode = Path(uri).stat().st_mode
+        is_stream = is_stream or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    if is_stream:
+        raise InputError(
+            "is a pipe or a device, and inputs are read more than once",
+            subject=argument,
+            given=given,
+            remedy="write the names into a .txt file, and give that",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import posixpath
@@ -12,6 +13,18 @@ from pipeline import storage
 from pipeline.inputs import truth
 from pipeline.inputs.kinds import Input, InputKind, file_at
 from pipeline.records import ImageRef
+
+# Byte order marks; UTF-32's begins with UTF-16's.
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+# So many bytes tell whether a list without one is UTF-16.
+_HEAD = 4096
 
 
 def _recognize(given: str) -> str | None:
@@ -31,17 +44,58 @@ def _read(source: Input) -> Iterator[str]:
     A relative path is relative to the list's own folder, so that both can be moved together.
     """
     uri = source.uri
-    http = storage.is_http(uri)
-    with io.BytesIO(storage.read_bytes(uri)) if http else storage.open_file(uri) as raw:
-        for number, line in enumerate(raw):
-            text = line.decode("utf-8-sig" if number == 0 else "utf-8", "replace").strip()
+    with _open(uri) as raw:
+        encoding = _encoding_of(source, raw.peek(_HEAD))
+        # Bytes that are not UTF-8 may be what a file on this machine is called.
+        errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
+        for number, line in enumerate(io.TextIOWrapper(raw, encoding, errors), 1):
+            text = line.strip()
             if not text or text.startswith("#"):
                 continue
             try:
-                entry = entry_uri(text, uri)
+                entry = _existing(text, uri)
             except ValueError as error:  # from urljoin: a host in brackets that are not closed
-                raise source.error(f"line {number + 1} is not a URL: {error}") from error
+                raise source.error(f"line {number} is not a URL: {error}") from error
             yield entry
+
+
+def _open(uri: str) -> io.BufferedReader:
+    if storage.is_http(uri):
+        return io.BufferedReader(io.BytesIO(storage.read_bytes(uri)))
+    file = storage.open_file(uri)
+    assert isinstance(file, io.BufferedReader)
+    return file
+
+
+def _encoding_of(source: Input, head: bytes) -> str:
+    """Find the encoding of a list by its first bytes.
+
+    Raises:
+      InputError: it is not known, or the list is not one of lines.
+    """
+    for mark, encoding in _MARKS.items():
+        if head.startswith(mark):
+            return encoding
+    if head.count(0) > len(head) * 0.3 or b"\n\0" in head or b"\0\n" in head:
+        raise source.error("is UTF-16 without a byte order mark", "save it as UTF-8")
+    if b"\0" in head and b"\n" not in head:
+        raise source.error(
+            "has NUL bytes between its names", "write one per line, as find does without -print0"
+        )
+    return "utf-8-sig"
+
+
+def _existing(text: str, list_uri: str) -> str:
+    """Return what an entry means; one that is not UTF-8 may be the name of a file in Latin-1."""
+    entry = entry_uri(text, list_uri)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        if not storage.is_remote(entry) and not os.path.lexists(entry):
+            data = text.encode("utf-8", "surrogateescape")
+            other = entry_uri(data.decode("cp1252", "replace"), list_uri)
+            return other if os.path.lexists(other) else entry
+    return entry
 
 
 def entry_uri(entry: str, list_uri: str) -> str:
@@ -63,5 +117,5 @@ def entry_uri(entry: str, list_uri: str) -> str:
 LIST = InputKind(
     recognize=_recognize,
     images=_images,
-    empty="no URIs found in this list (one per line)",
+    empty="no URIs found in this list; write one path or URI per line, without # in front",
 )

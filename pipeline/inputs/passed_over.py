@@ -28,7 +28,11 @@ _MORE = "more"
 # Longer ones are parts of names, not suffixes.
 _LONGEST_SUFFIX = 16
 
-_BY_SUFFIX = (WhyPassedOver.OTHER_SUFFIX, WhyPassedOver.UNSUPPORTED_FORMAT)
+_BY_SUFFIX = (
+    WhyPassedOver.OTHER_SUFFIX,
+    WhyPassedOver.UNSUPPORTED_FORMAT,
+    WhyPassedOver.OTHER_CASE,
+)
 
 
 @dataclass
@@ -37,7 +41,7 @@ class PassedOverTally:
 
     Attributes:
       reasons: counts by reason.
-      suffixes: for reasons that are about suffixes, counts by suffix, which is in lower case.
+      suffixes: for reasons that are about suffixes, counts by suffix.
       examples: for each reason some names, the first ones in alphabetical order.
     """
 
@@ -50,7 +54,10 @@ class PassedOverTally:
         reason = one.reason.value
         self.reasons[reason] += one.times
         if one.reason in _BY_SUFFIX:
-            self._count_suffix(reason, suffix_of(one.name), one.times)
+            suffix = suffix_of(one.name)
+            if one.reason is not WhyPassedOver.OTHER_CASE:
+                suffix = suffix.lower()
+            self._count_suffix(reason, suffix, one.times)
         examples = self.examples.setdefault(reason, [])
         if len(examples) < MOST_EXAMPLES or one.name < examples[-1]:
             self._keep(reason, [one.name])
@@ -135,8 +142,8 @@ def _list_suffixes(counts: Mapping[str, int]) -> str:
 
 
 def suffix_of(name: str) -> str:
-    """Return the suffix of a file's name in lower case, as ``.jpg``; ``none`` if it has none."""
-    suffix = posixpath.splitext(name)[1].lower()
+    """Return the suffix of a file's name, as ``.jpg``; ``none`` if it has none."""
+    suffix = posixpath.splitext(name)[1]
     return suffix if 1 < len(suffix) <= _LONGEST_SUFFIX else NO_SUFFIX
 
 

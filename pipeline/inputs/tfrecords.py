@@ -32,6 +32,11 @@ _KEYS = FORMATS["tfrecord"].column_names
 _TFRECORD = re.compile(r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?$", re.IGNORECASE)
 
 
+def is_tfrecord(name: str) -> bool:
+    """Tell by its name whether a file is a TFRecord file."""
+    return _TFRECORD.search(name) is not None
+
+
 def list_records(ref: ImageRef, with_truth: bool = False) -> Iterator[ImageRef]:
     """List the records of a TFRecord file, without their images; anything else stays as it is.
 
@@ -42,7 +47,7 @@ def list_records(ref: ImageRef, with_truth: bool = False) -> Iterator[ImageRef]:
     Raises:
       InputError: the file cannot be read.
     """
-    if ref.place is not None or not _TFRECORD.search(ref.uri):
+    if ref.place is not None or not is_tfrecord(ref.uri):
         yield ref
         return
     for position, record in enumerate(_read(ref.uri)):
@@ -54,7 +59,7 @@ def list_records(ref: ImageRef, with_truth: bool = False) -> Iterator[ImageRef]:
 
 
 def _recognize(given: str) -> str | None:
-    return file_at(given) if _TFRECORD.search(given) else None
+    return file_at(given) if is_tfrecord(given) else None
 
 
 def _images(source: Input) -> Iterator[ImageRef]:

@@ -13,7 +13,7 @@ from pipeline.formats.registry import table_suffixes
 from pipeline.formats.schema import ColumnError, as_text
 from pipeline.inputs import columns, truth
 from pipeline.inputs.columns import TABLE
-from pipeline.inputs.kinds import Input
+from pipeline.inputs.kinds import Input, refuse_pipe
 from pipeline.inputs.lists import entry_uri
 from pipeline.inputs.queries import QUERY
 from pipeline.redaction import name_of
@@ -44,6 +44,7 @@ def identify_truth(given: str, uri_column: str, truth_column: str) -> Input:
     Raises:
       InputError: it is neither, lacks a column, or has no rows.
     """
+    refuse_pipe(given, "truth")
     query = QUERY.recognize(given)
     kind, uri = (TABLE, storage.absolute(given)) if query is None else (QUERY, query)
     source = Input(kind, uri, given, uri_column, (), truth_column, "truth")

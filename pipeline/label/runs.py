@@ -213,6 +213,7 @@ def _settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> 
     """Collect the flags that change rows; for some, their meaning counts, not their spelling."""
     settings: dict[str, Any] = {
         "input": sorted(name_of(source.uri) for source in inputs),
+        "exclude": sorted(config.exclude),
         "model": spec.fingerprint,
         "labels_file": f"sha256:{hashlib.sha256(json.dumps(spec.labels).encode()).hexdigest()}",
         "signature": spec.signature,

@@ -48,7 +48,16 @@ def validate(config: LabelConfig, keep_output: bool = True) -> Checked:
     """
     # For buckets that need credentials or a project.
     storage.configure(beam_options(config.beam_args))
-    inputs = [find.identify(given, config.uri_column, config.carry) for given in config.input]
+    inputs = [
+        find.identify(
+            given,
+            config.uri_column,
+            config.carry,
+            exclude=config.exclude,
+            output=config.output,
+        )
+        for given in config.input
+    ]
     for source in inputs:
         find.require_images(source)
     if config.carry and not any(source.kind.has_columns for source in inputs):

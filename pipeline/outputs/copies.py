@@ -73,11 +73,11 @@ def copy(row: Labeled, folder: str, limits: Limits) -> bool:
             )
             storage.write_file(target, data)
         else:
-            _link(Path(row.image), Path(target))
+            _link(Path(storage.local_path(row.image)), Path(target))
     except ImageError:
         return False
     except (StoreError, OSError) as error:
-        if not storage.is_remote(row.image) and not Path(row.image).exists():
+        if not storage.is_remote(row.image) and not Path(storage.local_path(row.image)).exists():
             return False  # deleted just now
         raise RunError(f"copy_to: {target} cannot be written: {error}") from error
     return True

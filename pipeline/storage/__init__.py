@@ -6,7 +6,7 @@ in this package keeps its own exception. Only ``read_bytes``, which reads the im
 """
 
 from pipeline.storage.http import open_http
-from pipeline.storage.listing import exists, find, has_folders, list_files, regex_of
+from pipeline.storage.listing import exists, find, has_folders, list_files
 from pipeline.storage.object_stores import check_access
 from pipeline.storage.read import open_file, read_bytes
 from pipeline.storage.uris import absolute, is_http, is_remote, join, local_path, split
@@ -31,7 +31,6 @@ __all__ = [
     "open_file",
     "open_http",
     "read_bytes",
-    "regex_of",
     "rename",
     "size_in",
     "split",

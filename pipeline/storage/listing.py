@@ -59,13 +59,3 @@ def has_folders(uri: str) -> bool:
     """
     with mapped():
         return bool(FileSystems.get_filesystem(uri).has_dirs())
-
-
-def regex_of(glob: str) -> str:
-    """Translate a glob in Beam's notation into the regular expression that its store uses for it.
-
-    Raises:
-      StoreError: no installed filesystem serves the glob's scheme.
-    """
-    with mapped():
-        return str(FileSystems.get_filesystem(glob).translate_pattern(glob))

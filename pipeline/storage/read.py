@@ -85,7 +85,8 @@ def open_file(uri: str, unpack: bool = False) -> BinaryIO:
     """
     how = CompressionTypes.AUTO if unpack else CompressionTypes.UNCOMPRESSED
     with mapped():
-        file = FileSystems.open(uri, compression_type=how)
+        path = uri if is_remote(uri) else local_path(uri)
+        file = FileSystems.open(path, compression_type=how)
     return io.BufferedReader(MappedFile(file))
 
 

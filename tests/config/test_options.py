@@ -293,6 +293,7 @@ def test_the_flags_that_change_rows_are_the_settings_of_a_run(tmp_path, color_mo
     assert run(input=tmp_path / "p", model=color_model, output=tmp_path / "out") == 0
     assert list(summary(tmp_path / "out")["settings"]) == [
         "input",
+        "exclude",
         "model",
         "labels_file",
         "signature",

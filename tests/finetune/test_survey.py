@@ -1,6 +1,7 @@
 """The split that images come with: what is recognized, used, and refused."""
 
 import json
+import os
 
 import apache_beam as beam
 import pytest
@@ -201,3 +202,32 @@ def test_it_is_said_in_few_lines(tmp_path):
     assert first.startswith("5,000 images of 1,000 classes: class 0 5, class 1 5, class 10 5, ")
     assert first.endswith(" and 980 more")
     assert second.startswith("which of them train (80 %), validate (10 %) and test (10 %)")
+
+
+# What folders hold
+
+
+def test_links_to_class_folders_are_classes_and_no_name_of_a_file_hides_a_split(tmp_path):
+    make(tmp_path / "pool", *images("one", "two", classes=("c", "d")))
+    make(tmp_path / "p", *images("train", "val"))
+    for part, folder in (("train", "one"), ("val", "two")):
+        for name in "cd":
+            (tmp_path / "p" / part / name).symlink_to(tmp_path / "pool" / folder / name)
+        (tmp_path / "p" / part / "a" / os.fsdecode(b"caf\xe9 1.jpg")).touch()
+        (tmp_path / "p" / part / "again").symlink_to(tmp_path / "p" / part / "a")
+    survey = found(tmp_path / "p")
+    assert survey.parts == in_each((TRAIN, VALIDATION), {"a": 6, "b": 5, "c": 5, "d": 5})
+    assert survey.passed_over.reasons == {"already_listed": 2}
+
+
+def test_exclusions_are_relative_to_the_input_also_in_the_parts_of_a_split(tmp_path):
+    make(tmp_path, *images("train", "val"))
+    for exclude in ("train/a/0.jpg", f"{tmp_path}/train/a/0.jpg", "t*/a/0.*"):
+        source = identify(str(tmp_path), "image", "label", exclude=(exclude,))
+        assert survey([source]).images == {"a": 9, "b": 10}
+
+
+def test_too_little_says_what_was_passed_over(tmp_path):
+    make(tmp_path, *(f"a/{n}.jpg" for n in range(5)), "b/1.CR2", "b/2.CR2")
+    with pytest.raises(InputError, match=r"only the class 'a' found.*: 2 camera raw files.*cr2 2"):
+        found(tmp_path)

@@ -1,4 +1,3 @@
-import json
 import os
 from pathlib import Path
 
@@ -10,20 +9,15 @@ from helpers.http_server import Answer, HttpServer, unused_url
 from helpers.stores import ERRORS, OPENED, memory_store, public_folder, unprivileged
 from helpers.tfrecords import write_tfrecord
 
+from pipeline import storage
 from pipeline.errors import ImageError, InputError
 from pipeline.inputs.find import FindImages, identify, list_images, only_images, require_images
 from pipeline.inputs.folders import FOLDER, GLOB
 from pipeline.inputs.kinds import Input
 from pipeline.inputs.lists import LIST
-from pipeline.inputs.passed_over import (
-    MOST_SUFFIXES,
-    CountPassedOver,
-    PassedOverTally,
-    in_words,
-)
 from pipeline.inputs.single import IMAGE
 from pipeline.inputs.tfrecords import TFRECORD, load_records
-from pipeline.records import ImageRef, PassedOver, WhyPassedOver
+from pipeline.records import ImageRef
 from pipeline.storage.read import read_bytes
 
 
@@ -101,12 +95,16 @@ def test_folders_and_files_of_any_name(tmp_path, name):
     assert found(f"{name}/{name}.jpg") == [f"{name}/{name}.jpg"]
 
 
-def test_names_that_are_not_utf8_are_escaped(tmp_path):
+def test_names_that_are_not_utf8_are_escaped_and_can_be_read(tmp_path):
     folder = os.fsencode(make(tmp_path / "p"))
-    Path(os.fsdecode(folder + b"/\xe4.jpg")).touch()
-    assert found("p") == ["p/\\xe4.jpg"]
-    assert found("p/*") == ["p/\\xe4.jpg"]
-    assert found(os.fsdecode(folder + b"/\xe4.jpg")) == ["p/\\xe4.jpg"]
+    path = Path(os.fsdecode(folder + b"/caf\xe9 1.jpg"))
+    path.write_bytes(b"1")
+    (tmp_path / "list.txt").write_bytes(b"p/caf\xe9 1.jpg\n")
+    uri = f"file://{tmp_path}/p/caf%E9%201.jpg"
+    for given in ("p", "p/*", "p/*.jpg", str(path), uri, "list.txt"):
+        assert found(given) == [uri]
+    assert read_bytes(uri) == b"1"
+    assert versions("p") == {"caf%E9%201.jpg": storage.version(str(path))}
 
 
 def test_links(tmp_path):
@@ -116,7 +114,8 @@ def test_links(tmp_path):
     (tmp_path / "p/folder").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "p/circle").symlink_to(tmp_path / "p")
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    assert found("p") == ["p/a.jpg", "p/broken.jpg", "p/linked.jpg"]
+    expected = ["p/a.jpg", "p/broken.jpg", "p/folder/b.jpg", "p/folder/sub/c.jpg", "p/linked.jpg"]
+    assert found("p") == found("p/**/*.jpg") == expected
     assert found("link") == ["link/b.jpg", "link/sub/c.jpg"]
     assert found("p/folder/*") == ["p/folder/b.jpg"]
     assert found("p/fold*/*.jpg") == ["p/folder/b.jpg"]
@@ -159,37 +158,6 @@ def test_a_link_to_where_one_may_not_look_hides_nothing():
 def test_a_link_to_itself(tmp_path):
     make(tmp_path, "p/a.jpg").joinpath("p/loop").symlink_to("loop")
     assert found("p") == found("p/*.jpg") == ["p/a.jpg"]
-
-
-def passed_over(given):
-    """The counts by reason, and the line for the console."""
-    tally = PassedOverTally()
-    for one in list_images(identify(str(given))):
-        if isinstance(one, PassedOver):
-            tally.add(one)
-    summary = json.loads(json.dumps(tally.to_json()))
-    return summary["passed_over"], in_words(summary)
-
-
-def test_what_a_folder_passes_over_is_counted_by_reason_and_suffix(tmp_path):
-    make(tmp_path, "p/a.jpg", "p/b.XMP", "p/b.xmp", "p/c", "p/._a.jpg", "p/.thumbs/x.jpg")
-    assert passed_over("p") == (
-        {"other_suffix": 3, "hidden": 2},
-        "3 with other suffixes (.xmp 2, none 1), 2 hidden files",
-    )
-
-
-def test_the_counts_of_parts_add_up_and_stay_small():
-    names = [f"{n:04}.{n}" for n in range(1000)]
-    parts = [PassedOverTally() for _ in range(4)]
-    for number, name in enumerate(names):
-        parts[number % 4].add(PassedOver(WhyPassedOver.OTHER_SUFFIX, name))
-    summary = CountPassedOver().merge_accumulators(parts).to_json()
-    assert summary["passed_over"] == {"other_suffix": 1000}
-    suffixes = summary["passed_over_suffixes"]["other_suffix"]
-    assert len(suffixes) <= MOST_SUFFIXES + 1 and sum(suffixes.values()) == 1000
-    assert summary["passed_over_examples"] == {"other_suffix": names[:3]}
-    assert "more 9" in in_words(summary)
 
 
 # Versions
@@ -265,9 +233,12 @@ def test_globs(tmp_path, glob, expected):
     assert found(glob) == expected
 
 
-def test_a_glob_takes_files_of_any_suffix_but_no_folders(tmp_path):
-    make(tmp_path, "p/photo", "p/truth.csv", "p/folder.jpg/x.jpg")
-    assert found("p/*") == ["p/photo", "p/truth.csv"]
+def test_a_glob_takes_files_of_any_suffix_that_it_names_but_no_folders(tmp_path):
+    make(tmp_path, "p/photo", "p/truth.csv", "p/folder.jpg/x.jpg", "p/a.tfrecord-00000-of-00001")
+    assert found("p/*") == ["p/photo"]  # the TFRecord file has no records
+    assert found("p/*.*") == ["p/truth.csv"]
+    assert found("p/*.csv") == ["p/truth.csv"]
+    assert found("*/photo") == ["p/photo"]
 
 
 def test_a_glob_looks_into_no_folder_that_cannot_match():
@@ -364,6 +335,10 @@ def test_a_list(tmp_path):
         b"a.jpg\r\nb.jpg\r\n",
         b"\xef\xbb\xbfa.jpg\r\nb.jpg",
         b"\xef\xbb\xbf# comment\n\na.jpg\nb.jpg\n\n",
+        "\ufeffa.jpg\r\nb.jpg\r\n".encode("utf-16-le"),  # PowerShell's >
+        "\ufeffa.jpg\nb.jpg".encode("utf-16-be"),
+        "\ufeffa.jpg\nb.jpg".encode("utf-32-le"),
+        b"a.jpg\rb.jpg\r",
     ],
 )
 def test_lists_from_every_editor(tmp_path, content):
@@ -371,9 +346,11 @@ def test_lists_from_every_editor(tmp_path, content):
     assert found("list.txt") == ["a.jpg", "b.jpg"]
 
 
-def test_a_list_that_is_not_utf8_keeps_its_lines(tmp_path):
+def test_a_list_that_is_not_utf8_names_files_by_their_bytes_or_in_latin_1(tmp_path):
     Path("list.txt").write_bytes(b"\xe4.jpg\nb.jpg\n")
-    assert found("list.txt") == ["b.jpg", "\ufffd.jpg"]
+    assert found("list.txt") == ["b.jpg", f"file://{tmp_path}/%E4.jpg"]
+    make(tmp_path, "ä.jpg")
+    assert found("list.txt") == ["b.jpg", "ä.jpg"]
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "# only\n# comments", "\ufeff"])
@@ -381,7 +358,36 @@ def test_an_empty_list(content):
     Path("list.txt").write_text(content)
     with pytest.raises(InputError) as caught:
         understand("list.txt")
-    assert str(caught.value) == "input list.txt: no URIs found in this list (one per line)"
+    assert str(caught.value) == (
+        "input list.txt: no URIs found in this list; write one path or URI per line, without # in "
+        "front"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("ä.jpg\r\nb.jpg\r\n".encode("utf-16-le"), "is UTF-16 without a byte order mark; save"),
+        ("写真.jpg\n".encode("utf-16-be"), "is UTF-16 without a byte order mark; save it as UTF-8"),
+        (b"a.jpg\0b.jpg\0", "has NUL bytes between its names; write one per line, as find does"),
+    ],
+)
+def test_a_list_that_is_none_of_lines(content, message):
+    Path("list.txt").write_bytes(content)
+    with pytest.raises(InputError, match=f"^input list.txt: {message}"):
+        understand("list.txt")
+
+
+def test_a_pipe_is_refused_before_anything_waits_for_it(tmp_path):
+    os.mkfifo(tmp_path / "list.txt")
+    reader, writer = os.pipe()
+    try:
+        for given in ("list.txt", f"/dev/fd/{reader}", "/dev/null"):
+            with pytest.raises(InputError, match=r"is a pipe or a device.*into a \.txt file"):
+                identify(given)
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 def test_a_list_over_http():
@@ -435,7 +441,8 @@ BUCKET = {
         ("mem://bucket", FOLDER, ["p/a.jpg", "p/sub/c.PNG", "pq/d.jpg"]),
         ("mem://bucket/", FOLDER, ["p/a.jpg", "p/sub/c.PNG", "pq/d.jpg"]),
         ("mem://bucket/p/a.jpg", IMAGE, ["p/a.jpg"]),
-        ("mem://bucket/p/*", GLOB, ["p/a.jpg", "p/notes.md"]),
+        ("mem://bucket/p/*", GLOB, ["p/a.jpg"]),
+        ("mem://bucket/p/*.*", GLOB, ["p/a.jpg", "p/notes.md"]),
         ("mem://bucket/p*/*.jpg", GLOB, ["p/a.jpg", "pq/d.jpg"]),
         ("mem://bucket/**/*.PNG", GLOB, ["p/sub/c.PNG"]),
         ("mem://bucket/p/**/a.jpg", GLOB, ["p/a.jpg"]),
@@ -532,7 +539,7 @@ def test_find_images_survives_names_that_are_not_utf8(tmp_path):
     make(tmp_path, "p/a.jpg")
     name = os.fsdecode(os.fsencode(tmp_path / "p") + b"/\xff.jpg")
     Path(name).touch()
-    find("p", name)([f"{tmp_path}/p/a.jpg", *[f"{tmp_path}/p/\\xff.jpg"] * 2])
+    find("p", name)([f"{tmp_path}/p/a.jpg", *[f"file://{tmp_path}/p/%FF.jpg"] * 2])
 
 
 def test_find_images_names_the_input_that_can_no_longer_be_listed(tmp_path):

@@ -33,6 +33,16 @@ def photo(tmp_path):
     return path
 
 
+def test_a_file_whose_name_is_not_utf8_is_copied(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    path.write_bytes(image_file())
+    copied, target = copy(path.as_uri(), tmp_path / "out")
+    assert copied
+    assert Path(target).samefile(path)
+    path.unlink()
+    assert not copy(path.as_uri(), tmp_path / "out", version="")[0]
+
+
 # Names
 
 

@@ -37,7 +37,6 @@ CALLS = {
     "match": lambda uri: storage.find("mem://bucket", "*"),
     "_list": lambda uri: list(storage.list_files(uri)),
     "has_dirs": storage.has_folders,
-    "translate_pattern": storage.regex_of,
     "join": lambda uri: storage.join(uri, "x"),
     "split": storage.split,
 }

@@ -1,0 +1,236 @@
+"""Lists what a glob matches below a folder, on this machine or in a store."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from apache_beam.io.filesystem import FileMetadata
+
+from pipeline import storage
+from pipeline.inputs.globs import Exclusions, Glob, States
+from pipeline.records import PassedOver, WhyPassedOver
+
+Listed = FileMetadata | PassedOver
+
+
+class Rules(NamedTuple):
+    """What to list.
+
+    Attributes:
+      root: the folder, an absolute path or URI without a slash at its end.
+      glob: of paths below it.
+      exclusions: what is left out.
+      output: the run's own output, an absolute path or URI; empty if there is none.
+      in_order: whether folders on this machine are listed in the order of their files' names.
+      judge: tells by a file's name why it is not taken for an image; None if it is.
+    """
+
+    root: str
+    glob: Glob
+    exclusions: Exclusions
+    output: str
+    in_order: bool
+    judge: Callable[[str], WhyPassedOver | None]
+
+
+class _Place(NamedTuple):
+    """A folder in a listing. ``why``: why everything in it is passed over."""
+
+    states: States
+    why: WhyPassedOver | None = None
+
+
+def list_matches(rules: Rules, prefix: str = "") -> Iterator[Listed]:
+    """List the files that match, and what is passed over among them.
+
+    Links to folders are followed; each folder is listed once, under its own name where it has one
+    below the root. A link that leads nowhere is listed, and so is a folder on this machine that may
+    not be opened, with a slash at its end: they fail visibly when they are read.
+
+    Args:
+      rules: what to list.
+      prefix: what all names begin with, in a store.
+
+    Raises:
+      StoreError: the store cannot be listed.
+      OSError: the folder cannot be listed.
+    """
+    if storage.is_remote(rules.root):
+        return _list_store(rules, prefix or f"{rules.root}/")
+    return _LocalListing(rules).list()
+
+
+def _list_store(rules: Rules, prefix: str) -> Iterator[Listed]:
+    start = len(rules.root) + 1
+    seen, place = None, None
+    for file in storage.list_files(prefix):
+        folder, _, name = file.path.rpartition("/")
+        # Empty objects stand for folders in a bucket.
+        if not name or not file.path.startswith(f"{rules.root}/"):
+            continue
+        if folder != seen:  # names arrive in order
+            seen, place = (
+                folder,
+                _place_of(rules, folder[start:].split("/") if folder[start:] else []),
+            )
+        if place is not None:
+            yield from _sort(rules, place, name, file.path, file)
+
+
+def _place_of(rules: Rules, folders: list[str]) -> _Place | None:
+    path, place = rules.root, _Place(rules.glob.start)
+    for name in folders:
+        path = f"{path}/{name}"
+        inside = _enter(rules, place, name, path)
+        if inside is None:
+            return None
+        place = inside
+        if place.why is None and path == rules.output:
+            place = place._replace(why=WhyPassedOver.OUTPUT)
+    return place
+
+
+def _enter(rules: Rules, place: _Place, name: str, path: str) -> _Place | None:
+    """Go on into a folder; None if nothing in it matches."""
+    states, why = place
+    if why is None:
+        inside = rules.glob.enter(states, name)
+        if inside and not rules.exclusions.cover(name, path):
+            return _Place(inside)
+        why = WhyPassedOver.EXCLUDED if inside else WhyPassedOver.HIDDEN
+    inside = rules.glob.enter(states, name, dots=True)
+    return _Place(inside, why) if inside else None
+
+
+def _sort(
+    rules: Rules, place: _Place, name: str, path: str, file: FileMetadata | os.DirEntry[str]
+) -> Iterator[Listed]:
+    """Yield what a file is in the listing; nothing if it does not match."""
+    states, why = place
+    if why is not None:
+        if rules.glob.matches(states, name, dots=True):
+            yield PassedOver(why, path)
+        return
+    if rules.glob.matches(states, name):
+        excluded = rules.exclusions.cover(name, path)
+        why = WhyPassedOver.EXCLUDED if excluded else rules.judge(name)
+        if why is None:
+            yield _metadata(file) if isinstance(file, os.DirEntry) else file
+            return
+    elif rules.glob.matches(states, name, dots=True):
+        why = WhyPassedOver.HIDDEN
+    elif rules.glob.matches_in_another_case(states, name):
+        why = WhyPassedOver.OTHER_CASE
+    if why is not None:
+        yield PassedOver(why, path)
+
+
+class _Folder(NamedTuple):
+    """A folder to list."""
+
+    path: str
+    place: _Place
+
+
+class _Entry(NamedTuple):
+    """What a folder holds. ``before``: as what the folder has been listed before."""
+
+    entry: os.DirEntry[str]
+    place: _Place
+    before: States
+
+
+class _LocalListing:
+    """A listing on this machine."""
+
+    def __init__(self, rules: Rules):
+        self._rules = rules
+        self._root = rules.root or "/"
+        self._output = _identity(rules.output) if os.path.isdir(rules.output) else None
+        self._listed: dict[tuple[int, int], States] = {}
+        # What comes next is last.
+        self._waiting: list[_Folder | _Entry] = [_Folder(self._root, _Place(rules.glob.start))]
+        self._links: list[_Folder] = []
+
+    def list(self) -> Iterator[Listed]:
+        """List everything."""
+        while self._waiting or self._links:
+            # Links come last, so that a folder is listed under its own name if it has one.
+            one = self._waiting.pop() if self._waiting else heapq.heappop(self._links)
+            yield from self._open(one) if isinstance(one, _Folder) else self._take(one)
+
+    def _open(self, folder: _Folder) -> Iterator[Listed]:
+        path, place = folder
+        before: States = frozenset()
+        try:
+            if place.why is None:
+                identity = _identity(path)
+                if identity == self._output and path != self._root:
+                    place = place._replace(why=WhyPassedOver.OUTPUT)
+                else:
+                    before = self._listed.get(identity, before)
+                    if place.states <= before:
+                        yield PassedOver(WhyPassedOver.ALREADY_LISTED, path)
+                        return
+                    self._listed[identity] = before | place.states
+            with os.scandir(path) as entries:
+                # In order, all names of a folder are in memory; in disorder, none is.
+                if self._rules.in_order:
+                    by_name = sorted(entries, key=lambda entry: entry.name, reverse=True)
+                    self._waiting += [_Entry(entry, place, before) for entry in by_name]
+                    return
+                for entry in entries:
+                    yield from self._take(_Entry(entry, place, before))
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # removed in the meantime, or a glob below what is no folder
+        except PermissionError:
+            if path == self._root:
+                raise
+            closed = f"{path}/"
+            why = place.why
+            yield FileMetadata(closed, 0, 0.0) if why is None else PassedOver(why, closed)
+
+    def _take(self, one: _Entry) -> Iterator[Listed]:
+        entry, place, before = one
+        is_folder, is_link = _kind(entry)
+        if is_folder and not (is_link and place.why is not None):
+            inside = _enter(self._rules, place, entry.name, entry.path)
+            if inside is None:
+                return
+            if not is_link:
+                self._waiting.append(_Folder(entry.path, inside))
+            elif inside.why is None:
+                heapq.heappush(self._links, _Folder(entry.path, inside))
+            else:
+                yield PassedOver(inside.why, entry.path)
+        elif before and self._rules.glob.matches(before, entry.name):
+            yield PassedOver(WhyPassedOver.ALREADY_LISTED, entry.path)
+        else:
+            yield from _sort(self._rules, place, entry.name, entry.path, entry)
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    """Return what all paths of a folder have in common."""
+    status = Path(folder).stat()
+    return status.st_dev, status.st_ino
+
+
+def _kind(entry: os.DirEntry[str]) -> tuple[bool, bool]:
+    """Tell whether an entry is a folder or leads to one, and whether it is a link."""
+    is_link = entry.is_symlink()
+    try:
+        return entry.is_dir(), is_link
+    except OSError:  # a link in a circle, or into a folder that may not be opened
+        return False, is_link
+
+
+def _metadata(entry: os.DirEntry[str]) -> FileMetadata:
+    try:
+        status = entry.stat()
+    except OSError:
+        return FileMetadata(entry.path, 0, 0.0)
+    return FileMetadata(entry.path, status.st_size, status.st_mtime)

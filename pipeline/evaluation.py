@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 CALIBRATION_BINS = 15
+
+# Separates the names of several classes in a truth that is not a list.
+CLASS_DELIMITER = "|"
 
 
 class Mistake(NamedTuple):
@@ -176,3 +180,29 @@ def class_scores(label: str, of_it: int, predicted_as_it: int, hits: int) -> Cla
 def share_of(part: int, whole: int) -> float | None:
     """Divide a number by that of which it is a part; None if that is 0."""
     return part / whole if whole else None
+
+
+def classes_in(truth: str) -> list[str]:
+    """List the classes that a truth names, each once, in alphabetical order.
+
+    Args:
+      truth: a JSON list of names, ``["cat", "dog"]``, which may be empty; or names with ``|``
+        between them, ``cat|dog``.
+    """
+    names = _list_in(truth)
+    if names is None:
+        names = [name.strip() for name in truth.split(CLASS_DELIMITER)]
+    return sorted({name for name in names if name})
+
+
+def _list_in(truth: str) -> list[str] | None:
+    """The names in a JSON list of texts or numbers; None for any other text."""
+    if not truth.lstrip().startswith("["):
+        return None
+    try:
+        found = json.loads(truth)
+    except (ValueError, RecursionError):
+        return None
+    if not all(isinstance(name, (str, int)) for name in found):
+        return None
+    return [str(name) for name in found]

@@ -24,9 +24,6 @@ TIME_IN_NAMES = "%Y-%m-%dT%H-%M-%SZ"
 # A time in the former format.
 Timestamp = NewType("Timestamp", str)
 
-# Separates the names of several classes in a truth that is not a list.
-CLASS_DELIMITER = "|"
-
 # Columns of a table that are carried along with its images, with JSON's values.
 Carried = Mapping[str, Any]
 _NOTHING: Carried = {}
@@ -45,10 +42,11 @@ class Reason(str, Enum):
     """Why an image has no label. A closed set: every failure has one of these.
 
     Attributes:
-      stage: the step that gives this reason: ``read``, ``decode`` or ``predict``.
+      stage: the step that gives this reason: ``find``, ``read``, ``decode`` or ``predict``.
       sentence: what it means, for people.
       is_transient: whether it may pass within seconds, so the same run tries again.
-      is_for_good: whether the file itself is the cause, so no run would label it until it changes.
+      is_for_good: whether the file itself is the cause, so no run would label it until it changes;
+        or the row of the table.
         Permissions, credentials and devices come and go while the file stays the same.
       is_of_version: whether another version of this package or of its decoders may label it.
     """
@@ -72,6 +70,12 @@ class Reason(str, Enum):
         reason.is_of_version = row.is_of_version
         return reason
 
+    NO_URI = _Facts(
+        "no_uri",
+        "find",
+        "The row of the table has no usable URI, nor an image.",
+        is_for_good=True,
+    )
     NOT_FOUND = _Facts("not_found", "read", "There is no such file, or it is gone.")
     FORBIDDEN = _Facts("forbidden", "read", "The store or server denies access to it.")
     TIMEOUT = _Facts(
@@ -173,22 +177,48 @@ class PassedOver(NamedTuple):
     times: int = 1
 
 
+class Place(NamedTuple):
+    """Where an image is that is no file of its own.
+
+    ``file``: a TFRecord file or a table. ``position``: of a TFRecord file's record, from 0, or a
+    table's row, from 1. ``column``: of the table. ``content``: a hash of a cell's bytes.
+    """
+
+    file: str
+    position: int
+    column: str = ""
+    content: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of an image that has none of its own: ``photos.tfrecord#0``, ``a.csv#row=1``."""
+        return row_name(self.file, self.position) if self.column else f"{self.file}#{self.position}"
+
+
+def row_name(table: str, number: int) -> str:
+    """Name a row of a table by its number, from 1."""
+    return f"{table}#row={number}"
+
+
 class ImageRef(NamedTuple):
     """An image to read.
 
     ``uri``: an absolute path or a URI, unique within a run. ``truth``: its true class, if that is
     known and wanted. ``version``: changes when the file does, as far as that can be found out
-    without reading it. ``carried``: columns of the table that names it. ``place``: for a record of
-    a TFRecord file, the file and the record's position. ``data``: the image's bytes, if they came
-    along with the name.
+    without reading it. ``carried``: columns of the table that names it. ``place``: where it is, if
+    not in a file of its own. ``data``: the image's bytes, if they came along with the name.
+    ``order``: of rows that name the same image, the one with the least counts. ``problem``: why a
+    row of a table names no image; ``uri`` is then the row's own name.
     """
 
     uri: str
     truth: str | None = None
     version: str = ""
     carried: Carried = _NOTHING
-    place: tuple[str, int] | None = None
+    place: Place | None = None
     data: bytes | None = None
+    order: tuple[int, ...] = ()
+    problem: tuple[Reason, str] | None = None
 
 
 class StageSeconds(NamedTuple):
@@ -219,7 +249,7 @@ class ImageInfo(NamedTuple):
     content: str = ""
     version: str = ""
     carried: Carried = _NOTHING
-    place: tuple[str, int] | None = None
+    place: Place | None = None
 
 
 class DecodedImage(NamedTuple):
@@ -323,7 +353,7 @@ class Labeled(NamedTuple):
 class Failure(NamedTuple):
     """An image without a label: one row of ``failures-*``.
 
-    ``stage``: ``read``, ``decode`` or ``predict``. ``reason``: a value of ``Reason``.
+    ``stage``: ``find``, ``read``, ``decode`` or ``predict``. ``reason``: a value of ``Reason``.
     ``message``: for people. ``version``: of the file, see ``ImageRef``. ``carried``: written as
     columns of their own.
     """
@@ -408,29 +438,3 @@ def from_json(line: str) -> Labeled | Failure:
       ValueError, TypeError or KeyError: the line is not such a row.
     """
     return from_row(json.loads(line))
-
-
-def classes_in(truth: str) -> list[str]:
-    """List the classes that a truth names, each once, in alphabetical order.
-
-    Args:
-      truth: a JSON list of names, ``["cat", "dog"]``, which may be empty; or names with ``|``
-        between them, ``cat|dog``.
-    """
-    names = _list_in(truth)
-    if names is None:
-        names = [name.strip() for name in truth.split(CLASS_DELIMITER)]
-    return sorted({name for name in names if name})
-
-
-def _list_in(truth: str) -> list[str] | None:
-    """The names in a JSON list of texts or numbers; None for any other text."""
-    if not truth.lstrip().startswith("["):
-        return None
-    try:
-        found = json.loads(truth)
-    except (ValueError, RecursionError):
-        return None
-    if not all(isinstance(name, (str, int)) for name in found):
-        return None
-    return [str(name) for name in found]

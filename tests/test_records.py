@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ImageError
+from pipeline.evaluation import classes_in
 from pipeline.records import (
     Failure,
     Labeled,
     Prediction,
     Reason,
     StageSeconds,
-    classes_in,
     from_json,
 )
 
@@ -77,7 +77,9 @@ def test_a_failure_row():
 def test_every_reason_has_a_stage(reason):
     while_reading = ["NOT_FOUND", "FORBIDDEN", "TIMEOUT", "UNAVAILABLE", "UNREADABLE", "TOO_LARGE"]
     while_decoding = "EMPTY NOT_AN_IMAGE UNSUPPORTED_FORMAT TRUNCATED CORRUPT TOO_MANY_PIXELS"
-    if reason.name in while_reading:
+    if reason.name == "NO_URI":
+        assert reason.stage == "find"
+    elif reason.name in while_reading:
         assert reason.stage == "read"
     elif reason.name in while_decoding.split():
         assert reason.stage == "decode"
@@ -90,7 +92,8 @@ def test_reasons_that_may_pass_and_reasons_that_stay():
     assert transient == {"timeout", "unavailable"}
     for_good = {reason for reason in Reason if reason.is_for_good}
     assert for_good == {reason for reason in Reason if reason.stage == "decode"} | {
-        Reason.TOO_LARGE
+        Reason.NO_URI,
+        Reason.TOO_LARGE,
     }
     for reason in Reason:
         assert Failure("a.jpg", reason.stage, reason.value, "", "r").is_for_good is (
@@ -111,7 +114,7 @@ def tried_again(reason):
     if not reason.is_for_good:
         return "by the next run"
     or_else = ", or the version of this package or its libraries" if reason.is_of_version else ""
-    return f"once the file has changed{or_else}"
+    return f"once the {'row' if reason.stage == 'find' else 'file'} has changed{or_else}"
 
 
 def test_the_documentation_has_every_reason_as_it_is():

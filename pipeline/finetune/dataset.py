@@ -107,7 +107,8 @@ def _with_split_column(source: Input) -> Input:
 def list_with_truth(source: Input) -> Iterator[ImageRef | PassedOver]:
     """List the images of an input that have a class, and what it passes over, in no order.
 
-    Duplicates are included. In a folder of class folders, images outside of them do not count.
+    Duplicates are included, and rows of tables that name no image. In a folder of class folders,
+    images outside of them do not count.
     An image carries, as ``splits.COLUMN``, what may be the name of its part: the cell in that
     column, or else the name of the folder that its class folder is in, or of its TFRecord file.
 
@@ -122,7 +123,9 @@ def list_with_truth(source: Input) -> Iterator[ImageRef | PassedOver]:
         number += 1
         if source.only is not None and identity(ref) not in source.only:
             continue
-        if ref.truth:
+        if ref.problem is not None:
+            yield ref
+        elif ref.truth:
             part = _name_of_part(source, ref)
             if part and source.kind.has_columns and not splits.plain_parts([part]):
                 raise source.error(
@@ -140,8 +143,8 @@ def list_with_truth(source: Input) -> Iterator[ImageRef | PassedOver]:
 
 
 def identity(ref: ImageRef) -> tuple[object, ...]:
-    """Return what tells an image from others: its name, and its place in a TFRecord file."""
-    return (name_of(ref.uri), *(ref.place or ()))
+    """Return what tells an image from others: its name, and its place inside of another file."""
+    return name_of(ref.uri), find.identity(ref)
 
 
 def _name_of_part(source: Input, ref: ImageRef) -> str:

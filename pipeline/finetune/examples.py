@@ -10,7 +10,7 @@ from pipeline.errors import ImageError, InputError
 from pipeline.finetune.pictures import Example
 from pipeline.images.decode import decode
 from pipeline.images.loading import read_image
-from pipeline.inputs.tfrecords import load_records
+from pipeline.inputs.embedded import load_embedded
 from pipeline.limits import Limits
 from pipeline.models.spec import ExtractorSpec
 from pipeline.records import ImageRef
@@ -63,6 +63,6 @@ def choose(
 def _loaded(refs: Sequence[ImageRef]) -> dict[str, ImageRef]:
     """Load images in TFRecord files with their bytes, by name; nothing from a file that is gone."""
     try:
-        return {ref.uri: ref for ref in load_records(refs)}
+        return {ref.uri: ref for ref in load_embedded(refs)}
     except InputError:
         return {}

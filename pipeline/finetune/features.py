@@ -30,7 +30,7 @@ from pipeline.finetune import splits
 from pipeline.finetune.dataset import FindImagesWithTruth
 from pipeline.finetune.survey import Survey
 from pipeline.formats.registry import FORMATS
-from pipeline.inputs.tfrecords import LoadRecords
+from pipeline.inputs.embedded import LoadEmbedded
 from pipeline.limits import Limits
 from pipeline.models.decoding import pixel_decoder_for
 from pipeline.models.handler import SavedModelHandler
@@ -38,7 +38,8 @@ from pipeline.models.loading import load_extractor
 from pipeline.models.spec import ExtractorSpec
 from pipeline.models.tensorflow_import import tf
 from pipeline.outputs import layout
-from pipeline.records import Answer, DecodedImage, Failure, ImageInfo, ImageRef
+from pipeline.records import Answer, DecodedImage, Failure, ImageInfo, ImageRef, Place
+from pipeline.redaction import name_of
 from pipeline.tally import CountRecords, Tally, reconcile
 from pipeline.transforms import DecodeImages
 
@@ -61,7 +62,7 @@ class Record(NamedTuple):
     truth: str
     content: str
     part: str
-    place: tuple[str, int] | None
+    place: Place | None
     values: np.ndarray
 
 
@@ -122,7 +123,8 @@ def _example(info: ImageInfo, values: bytes) -> bytes:
     if splits.COLUMN in info.carried:
         texts["split"] = info.carried[splits.COLUMN].encode()
     if info.place is not None:
-        texts["place"] = json.dumps(info.place).encode()
+        place = info.place._replace(file=name_of(info.place.file))
+        texts["place"] = json.dumps(place).encode()
     feature = {
         key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
         for key, value in texts.items()
@@ -154,7 +156,7 @@ def build(
     decoded, failures = (
         refs
         | "Spread" >> beam.Reshuffle()
-        | "Load" >> LoadRecords()
+        | "Load" >> LoadEmbedded()
         | "Decode" >> DecodeImages(decode, run_id="")
     )
     examples = decoded | "Compute" >> compute
@@ -268,8 +270,7 @@ class Records:
         )
         place = None
         if "place" in feature:
-            file, position = json.loads(feature["place"].bytes_list.value[0])
-            place = file, position
+            place = Place(*json.loads(feature["place"].bytes_list.value[0]))
         part = feature["split"].bytes_list.value[0].decode() if "split" in feature else ""
         array = np.frombuffer(values, self._dtype).reshape(self._shape)
         return Record(uri.decode(), truth.decode(), content.decode(), part, place, array)

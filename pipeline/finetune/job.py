@@ -218,7 +218,7 @@ def _what(compute: object) -> str:
 
 def _check_failures(run: Run, store: str) -> None:
     reasons = features.failure_reasons(store)
-    found = sum(run.survey.images.values())
+    found = sum(run.survey.images.values()) + run.survey.unusable
     if reasons:
         described = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(5))
         console.say(f"failures: {described}")

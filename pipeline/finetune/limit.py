@@ -21,6 +21,8 @@ def some_of_each_class(inputs: Sequence[Input], limit: int) -> list[Input]:
     in_order = [dataclasses.replace(source, in_order=True) for source in inputs]
     groups: dict[tuple[str, str], dict[tuple[object, ...], None]] = {}
     for ref in only_images(itertools.chain.from_iterable(map(list_with_truth, in_order))):
+        if ref.problem is not None:
+            continue
         group = ref.truth or "", str(ref.carried[splits.COLUMN])
         groups.setdefault(group, {})[identity(ref)] = None
     in_turn = itertools.chain.from_iterable(

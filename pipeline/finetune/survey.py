@@ -12,7 +12,7 @@ from pipeline import storage
 from pipeline.console import printable
 from pipeline.errors import InputError
 from pipeline.finetune import splits
-from pipeline.finetune.dataset import list_with_truth
+from pipeline.finetune.dataset import identity, list_with_truth
 from pipeline.finetune.splits import PARTS, TRAIN
 from pipeline.inputs import find
 from pipeline.inputs.folders import FOLDER
@@ -33,14 +33,16 @@ class Survey(NamedTuple):
     """What the inputs hold.
 
     ``images``: numbers of images by class, classes in alphabetical order. ``key``: a checksum of
-    names, classes, versions and given parts, independent of their order. ``passed_over``: what is
-    not taken. ``inputs``: what lists these images; for a folder with a split, the parts' folders.
-    ``split``: if the images come with a split, the part that each of its names stands for.
-    ``parts``: if so, numbers of images by part and class.
+    names, classes, versions and given parts, independent of their order. ``unusable``: number of
+    rows of tables that name no image. ``passed_over``: what is not taken. ``inputs``: what lists
+    these images; for a folder with a split, the parts' folders. ``split``: if the images come with
+    a split, the part that each of its names stands for. ``parts``: if so, numbers of images by part
+    and class.
     """
 
     images: dict[str, int]
     key: str
+    unusable: int
     passed_over: PassedOverTally
     inputs: tuple[Input, ...]
     split: dict[str, str]
@@ -79,6 +81,9 @@ def survey(inputs: Sequence[Input], split: bool = True) -> Survey:
                 passed_over.add(one)
             else:
                 seen.add(one)
+    if seen.unusable and not seen.images:
+        row, problem = next(iter(seen.unusable.items()))
+        raise InputError(f"no row names an image; {row}: {problem}", subject="input", given=names)
     found = seen.split(names) if split else {}
     if split and not found and any(not source.kind.has_columns for source in inputs):
         _refuse_parts_as_classes(seen.images, names)
@@ -94,20 +99,24 @@ def survey(inputs: Sequence[Input], split: bool = True) -> Survey:
         _check_parts(parts, names)
     key = seen.key_with_parts if found else seen.key
     images = dict(sorted(seen.images.items()))
-    return Survey(images, f"{key:064x}", passed_over, tuple(inputs), found, parts)
+    return Survey(
+        images, f"{key:064x}", len(seen.unusable), passed_over, tuple(inputs), found, parts
+    )
 
 
 class _Seen:
     """What a listing has yielded.
 
     ``images``: numbers by class. ``parts``: by the names that stand for parts, and class.
-    ``outside``: an image that comes with no such name. ``key`` and ``key_with_parts``: checksums.
+    ``outside``: an image that comes with no such name. ``unusable``: the rows of tables that name
+    no image, with their problems. ``key`` and ``key_with_parts``: checksums.
     """
 
     def __init__(self) -> None:
         self.images = Counter[str]()
         self.parts: dict[str, Counter[str]] = {}
         self.outside = ""
+        self.unusable: dict[str, str] = {}
         self.key = self.key_with_parts = 0
         self._truths: dict[tuple[object, ...], tuple[str, str]] = {}
         self._in_two_parts = ""
@@ -118,8 +127,11 @@ class _Seen:
         Raises:
           InputError: it was, in another class.
         """
-        name, truth, part = name_of(ref.uri), ref.truth or "", ref.carried[splits.COLUMN]
-        image = (name, *(ref.place or ()))
+        name, truth = name_of(ref.uri), ref.truth or ""
+        if ref.problem is not None:
+            self._add_unusable(name, ref)
+            return
+        image, part = identity(ref), ref.carried[splits.COLUMN]
         stands_for = splits.part_named(part)
         if stands_for is None:
             self.outside = self.outside or name
@@ -140,6 +152,13 @@ class _Seen:
         if stands_for is not None:
             self.parts.setdefault(part, Counter())[truth] += 1
             self.key_with_parts ^= _digest((*facts, stands_for[0]))
+
+    def _add_unusable(self, row: str, ref: ImageRef) -> None:
+        if row not in self.unusable:
+            self.unusable[row] = ref.problem[1] if ref.problem is not None else ""
+            digest = _digest((row, ref.version))
+            self.key ^= digest
+            self.key_with_parts ^= digest
 
     def split(self, given: str) -> dict[str, str]:
         """The split that the images come with: parts by name; empty if they come with none.

@@ -16,7 +16,7 @@ from google.cloud import bigquery
 
 from pipeline.errors import OutputError, RunError
 from pipeline.formats.registry import in_one_format, suffix_of
-from pipeline.formats.schema import as_text, check_columns, plain
+from pipeline.formats.schema import ColumnError, as_text, check_columns, plain
 from pipeline.formats.shards import read_rows
 from pipeline.records import Column, Labeled, Timestamp, columns_of
 
@@ -45,27 +45,42 @@ def first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def check_query(query: str, columns: Sequence[str]) -> None:
+def check_query(query: str, columns: Sequence[str], image: str) -> None:
     """Check a query and its columns without running it, which costs nothing.
 
+    Args:
+      query: in BigQuery's SQL.
+      columns: the columns that it must have.
+      image: the one of them with the images.
+
     Raises:
-      ColumnError: it lacks one of the columns.
+      ColumnError: it lacks one of the columns, or the images in it are bytes.
       one of ``ERRORS``: it is not a query, or there is no access to what it reads.
     """
     with contextlib.closing(bigquery.Client()) as client:
         job = client.query(query, bigquery.QueryJobConfig(dry_run=True))
-        check_columns(columns, [field.name for field in job.schema or ()])
+        fields = {field.name: field for field in job.schema or ()}
+        check_columns(columns, list(fields))
+        if "BYTES" in (part.field_type for part in (fields[image], *fields[image].fields)):
+            raise ColumnError(
+                f"has images as bytes in {image!r}, which are read only from Parquet files: export "
+                "them with EXPORT DATA, and give a glob of the files"
+            )
 
 
-def run_query(query: str) -> Iterator[dict[str, Any]]:
+def run_query(query: str, image: str) -> Iterator[dict[str, Any]]:
     """Run a query and fetch its rows page by page, with JSON's values.
+
+    Args:
+      query: in BigQuery's SQL.
+      image: the column with the images; bytes in it stay bytes.
 
     Raises:
       one of ``ERRORS``: it failed.
     """
     with contextlib.closing(bigquery.Client()) as client:
         for row in client.query(query).result():
-            yield {name: plain(value) for name, value in row.items()}
+            yield {name: value if name == image else plain(value) for name, value in row.items()}
 
 
 def table_schema(carried: Sequence[str]) -> list[bigquery.SchemaField]:

@@ -5,20 +5,41 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import apache_beam as beam
 from apache_beam.io.textio import WriteToText
 
-from pipeline.formats.jsonl import lines
-from pipeline.formats.schema import Schema, as_text, check_columns
+from pipeline.formats.schema import (
+    BadRow,
+    ColumnError,
+    Schema,
+    as_text,
+    check_columns,
+    require_rows,
+)
+from pipeline.formats.text import lines
 from pipeline.records import Timestamp, columns_of, record_of
 
 ELEMENT = str
 
 # The largest cell; Python's own limit is 128 KB.
 csv.field_size_limit(2**31 - 1)
+
+# What separates cells, the most likely first.
+_DELIMITERS = (",", ";", "\t", "|")
+
+# The line with which spreadsheets are told the delimiter; the names of the columns tell it as well.
+_SEP = re.compile(r"sep=.$", re.IGNORECASE)
+
+# Lines that a row has at most. Without a limit, one stray quote would hold the rest of the file.
+_MOST_LINES = 10_000
+
+# A cell of data where a column's name should be.
+_LIKE_A_PATH = re.compile(r"\.\w{2,5}$|[/\\]")
 
 
 def encode(row: Mapping[str, Any], schema: Schema) -> str:
@@ -43,7 +64,7 @@ def read_rows(file: BinaryIO) -> Iterator[dict[str, Any]]:
     Raises:
       ValueError: the file holds something else.
     """
-    return map(decode, read_table(file, None))
+    return map(decode, require_rows(read_table(file, None)))
 
 
 def decode(cells: dict[str, Any]) -> dict[str, Any]:
@@ -64,19 +85,119 @@ def decode(cells: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def read_table(file: BinaryIO, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+def read_table(
+    file: BinaryIO, columns: Sequence[str] | None, image: str | None = None
+) -> Iterator[dict[str, Any] | BadRow]:
     """Read lines by the column names in the first line; cells are text.
+
+    Semicolons, tabs or bars separate cells if the first line has the columns only with them.
 
     Raises:
       ColumnError: the file lacks a column.
-      ValueError: a line has more cells than the first one, or is not CSV.
     """
-    reader = csv.DictReader(lines(file), strict=True)
+    source = _Lines(lines(file, ""))
+    for first in source:
+        if first.strip() and not _SEP.match(first):
+            break
+        source.begin_row()
+    else:
+        first = ""
+    delimiter = _delimiter(first, columns or ())
+    source.put_back(0)
+    reader = csv.reader(source, delimiter=delimiter, strict=True)
     try:
-        check_columns(columns, reader.fieldnames or ())
-        for row in reader:
-            if None in row:
-                raise ValueError(f"line {reader.line_num} has more cells than the first")
-            yield row if columns is None else {name: row[name] for name in columns}
+        header = next(reader, [])
     except csv.Error as error:
-        raise ValueError(f"line {reader.line_num}: {error}") from error
+        raise ValueError(f"line {source.number}: {error}") from error
+    names = [name if name in (columns or ()) else name.strip() for name in header]
+    try:
+        check_columns(columns, names)
+    except ColumnError as error:
+        raise ColumnError(f"{error}{_hint(names)}") from error
+    while True:
+        source.begin_row()
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            # A stray quote takes many lines for one cell. Only the first one is lost.
+            source.put_back(1)
+            yield BadRow(f"line {source.number}: {error}", {})
+            continue
+        if not cells:
+            continue
+        row = dict(zip(names, cells, strict=False))
+        if len(cells) != len(names):
+            # As above, if the quote is closed by another stray one.
+            row = {} if source.put_back(1) else row
+            more = "more" if len(cells) > len(names) else "fewer"
+            yield BadRow(
+                f"line {source.number} has {more} cells than the first: {len(cells)} instead of "
+                f"{len(names)}",
+                row,
+            )
+        else:
+            yield row if columns is None else {name: row[name] for name in columns}
+
+
+class _Lines:
+    """The lines of a file; those of the current row can be put back.
+
+    ``number``: of the last line, from 1.
+    """
+
+    def __init__(self, lines: Iterator[str]):
+        self._lines = lines
+        self._put_back: deque[str] = deque()
+        self._of_row: list[str] = []
+        self.number = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        if len(self._of_row) >= _MOST_LINES:
+            raise csv.Error(f"a quote is not closed within {_MOST_LINES:,} lines")
+        line = self._put_back.popleft() if self._put_back else next(self._lines)
+        self._of_row.append(line)
+        self.number += 1
+        return line
+
+    def begin_row(self) -> None:
+        """Forget the lines of the row before."""
+        self._of_row = []
+
+    def put_back(self, kept: int) -> int:
+        """Put the lines of the current row back, but for the first ones; return their number."""
+        again = self._of_row[kept:]
+        self._put_back.extendleft(reversed(again))
+        self.number -= len(again)
+        del self._of_row[kept:]
+        return len(again)
+
+
+def _delimiter(line: str, columns: Collection[str]) -> str:
+    """Choose what separates the names in the first line: a comma, if it has the columns with it.
+
+    If it has them with none, choose what gives the most names.
+    """
+    names = {delimiter: _names(line, delimiter) for delimiter in _DELIMITERS}
+    for delimiter in _DELIMITERS:
+        if names[delimiter].issuperset(columns):
+            return delimiter
+    return max(_DELIMITERS, key=lambda delimiter: len(names[delimiter]))
+
+
+def _names(line: str, delimiter: str) -> set[str]:
+    cells = next(csv.reader([line], delimiter=delimiter), [])
+    return {*cells, *(cell.strip() for cell in cells)}
+
+
+def _hint(names: Sequence[str]) -> str:
+    """Say what may be wrong with a first line that lacks a column."""
+    if not names:
+        return "; it is empty"
+    if any(_LIKE_A_PATH.search(name) for name in names):
+        return "; the first line has to name the columns"
+    return ""

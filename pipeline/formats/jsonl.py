@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import apache_beam as beam
 from apache_beam.io.textio import WriteToText
 
-from pipeline.formats.schema import Schema, plain
+from pipeline.formats.schema import BadRow, Schema, check_columns, plain, require_rows
+from pipeline.formats.text import is_unicode, lines
 
 ELEMENT = str
+
+# Rows without the image's column that are held until one has it, so that a mistake in its name is
+# found before the first of them is used.
+_MOST_HELD = 1000
 
 
 def encode(row: Mapping[str, Any], schema: Schema) -> str:
@@ -30,37 +35,52 @@ def read_rows(file: BinaryIO) -> Iterator[dict[str, Any]]:
     Raises:
       ValueError: the file holds something else.
     """
-    return read_table(file, None)
+    return require_rows(read_table(file, None))
 
 
-def read_table(file: BinaryIO, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+def read_table(
+    file: BinaryIO, columns: Sequence[str] | None, image: str | None = None
+) -> Iterator[dict[str, Any] | BadRow]:
     """Read objects, one per line; a column that an object lacks is None.
 
     Raises:
-      ValueError: a line is not an object.
+      ColumnError: no object has the image's column.
     """
-    for number, line in enumerate(lines(file), 1):
-        if not line.isspace():
-            yield _object(line, number, columns)
+    names: dict[str, None] = {}
+    first: list[dict[str, Any] | BadRow] = []  # held until a row has the image's column
+    has_image = image is None
+    for number, line in enumerate(lines(file, "\n"), 1):
+        if line.isspace():
+            continue
+        row, found = _object(line, number, columns)
+        names |= dict.fromkeys(() if has_image else found)
+        has_image = has_image or image in found
+        first.append(row)
+        if has_image or len(first) == _MOST_HELD:
+            yield from first
+            first = []
+    if not has_image and names:
+        check_columns([str(image)], list(names))
+    yield from first
 
 
-def lines(file: BinaryIO) -> Iterator[str]:
-    """Read lines of UTF-8, with their ends, without the byte order mark."""
-    encoding = "utf-8-sig"
-    while line := file.readline():
-        yield line.decode(encoding)
-        encoding = "utf-8"
-
-
-def _object(line: str, number: int, columns: Sequence[str] | None) -> dict[str, Any]:
+def _object(
+    line: str, number: int, columns: Sequence[str] | None
+) -> tuple[dict[str, Any] | BadRow, Collection[str]]:
+    """Read a line: return its row, and the names of all its columns."""
+    problem = ""
+    row: Any = None
     try:
-        row = json.loads(line)
-        if isinstance(row, dict) and columns is not None:
-            row = {name: plain(row.get(name)) for name in columns}
-    except RecursionError as error:
-        raise ValueError(f"line {number} is nested too deeply") from error
+        if not is_unicode(line):
+            problem = "has bytes that are not UTF-8"
+        else:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                problem = "is not an object"
+            elif columns is not None:
+                return {name: plain(row.get(name)) for name in columns}, row
+    except RecursionError:
+        problem = "is nested too deeply"
     except ValueError as error:
-        raise ValueError(f"line {number} is not JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"line {number} is not an object")
-    return row
+        problem = f"is not JSON: {error}"
+    return (BadRow(f"line {number} {problem}", {}), ()) if problem else (row, row)

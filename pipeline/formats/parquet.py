@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.parquetio import WriteToParquet
 
-from pipeline.formats.schema import Schema, as_text, check_columns, plain
+from pipeline.formats.schema import (
+    BadRow,
+    Schema,
+    as_text,
+    check_columns,
+    plain,
+    require_rows,
+)
 from pipeline.records import TIME, Column, Timestamp, columns_of, record_of
 
 ELEMENT = dict
@@ -23,8 +32,13 @@ _TYPES = {
     Timestamp: pa.timestamp("ms", tz="UTC"),
 }
 
-# Rows of a file in memory at a time.
-_BATCH = 1000
+# Rows of a file in memory at a time, by their number and by their size in the file.
+_MOST_ROWS = 1000
+_MOST_WITH_BYTES = 64
+_BATCH_BYTES = 2**23
+
+# Bytes that are read at a time; otherwise a column of a row group would be read at once.
+_BUFFER = 2**20
 
 
 def arrow_schema(schema: Schema) -> pa.Schema:
@@ -69,25 +83,129 @@ def read_rows(file: BinaryIO) -> Iterator[dict[str, Any]]:
     Raises:
       ValueError or KeyError: the file holds something else.
     """
-    for row in read_table(file, None):
+    for row in require_rows(read_table(file, None)):
         for column in columns_of(record_of(row)):
             if column.kind is Timestamp:
                 row[column.name] = f"{datetime.fromisoformat(row[column.name]):{TIME}}"
         yield row
 
 
-def read_table(file: BinaryIO, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-    """Read rows, a thousand at a time.
+def read_table(
+    file: BinaryIO, columns: Sequence[str] | None, image: str | None = None
+) -> Iterator[dict[str, Any] | BadRow]:
+    """Read rows, as many at a time as fit into some megabytes.
 
     Raises:
       ColumnError: the file lacks a column.
       ValueError: it is not a Parquet file, or is damaged.
     """
-    try:
-        table = pq.ParquetFile(file)
+    with _opened(file) as table:
         check_columns(columns, table.schema_arrow.names)
-        for batch in table.iter_batches(_BATCH, columns=columns):
-            for row in batch.to_pylist():
-                yield {name: plain(value) for name, value in row.items()}
+        number = 0
+        for batch in _batches(table, columns):
+            names = columns or batch.schema.names
+            values = [_values(batch.column(name)) for name in names]
+            for cells in zip(*values, strict=True):
+                number += 1
+                row = {
+                    name: cell if name == image else plain(cell)
+                    for name, cell in zip(names, cells, strict=True)
+                    if not isinstance(cell, _Unreadable)
+                }
+                if len(row) == len(names):
+                    yield row
+                    continue
+                name = next(name for name in names if name not in row)
+                problem = cells[names.index(name)].problem
+                yield BadRow(f"row {number}: its {name!r} cannot be read: {problem}", row)
+
+
+def read_cells(file: BinaryIO, column: str, rows: Sequence[int]) -> Iterator[tuple[int, Any]]:
+    """Read some cells of a column.
+
+    Args:
+      file: the content.
+      column: its name.
+      rows: the numbers of the rows, from 1, in order.
+
+    Yields:
+      The number of a row, and its cell with Python's values.
+
+    Raises:
+      ValueError: the file is not a Parquet file, or is damaged.
+    """
+    with _opened(file) as table:
+        waiting = deque(rows)
+        end = 0
+        for group in range(table.num_row_groups):
+            start, end = end, end + table.metadata.row_group(group).num_rows
+            if not waiting or waiting[0] > end:
+                continue
+            at = start
+            for batch in _batches(table, [column], [group]):
+                while waiting and waiting[0] <= at + len(batch):
+                    number = waiting.popleft()
+                    yield number, batch.column(column)[number - at - 1].as_py()
+                at += len(batch)
+                if not waiting or waiting[0] > end:
+                    break
+
+
+@contextlib.contextmanager
+def _opened(file: BinaryIO) -> Iterator[pq.ParquetFile]:
+    try:
+        yield pq.ParquetFile(file, buffer_size=_BUFFER)
     except pa.ArrowException as error:
         raise ValueError(f"is not a Parquet file that can be read: {error}") from error
+
+
+def _batches(
+    table: pq.ParquetFile, columns: Sequence[str] | None, groups: Sequence[int] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Read some or all columns of row groups, batch by batch."""
+    return table.iter_batches(_batch_size(table, columns), groups, columns)
+
+
+def _batch_size(table: pq.ParquetFile, columns: Sequence[str] | None) -> int:
+    """Choose the rows of a batch by the size of the cells, which may be whole images."""
+    schema, metadata = table.schema_arrow, table.metadata
+    names = schema.names if columns is None else columns
+    largest = 0.0
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        chunks = map(group.column, range(group.num_columns))
+        total = sum(
+            chunk.total_uncompressed_size
+            for chunk in chunks
+            if chunk.path_in_schema.partition(".")[0] in names
+        )
+        largest = max(largest, total / max(group.num_rows, 1))
+    # The same large cell many times takes little room in a file.
+    most = _MOST_WITH_BYTES if any(_has_bytes(schema.field(n).type) for n in names) else _MOST_ROWS
+    return max(1, min(most, int(_BATCH_BYTES / max(largest, 1))))
+
+
+def _has_bytes(type_: pa.DataType) -> bool:
+    if pa.types.is_struct(type_):
+        return any(_has_bytes(field.type) for field in type_)
+    return bool(pa.types.is_binary(type_) or pa.types.is_large_binary(type_))
+
+
+class _Unreadable(NamedTuple):
+    """In place of a cell. ``problem``: why Python has no value for it."""
+
+    problem: str
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Convert cells to Python's values; text may turn out not to be UTF-8, or times too late."""
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError):
+        return [_value(cell) for cell in column]
+
+
+def _value(cell: pa.Scalar) -> Any:
+    try:
+        return cell.as_py()
+    except (ValueError, OverflowError) as error:
+        return _Unreadable(str(error))

@@ -16,7 +16,7 @@ from pipeline.records import FAILURE_COLUMNS, LABELED_COLUMNS
 if TYPE_CHECKING:
     import apache_beam as beam
 
-    from pipeline.formats.schema import Schema
+    from pipeline.formats.schema import BadRow, Schema
 
 
 class Implementation(Protocol):
@@ -52,12 +52,15 @@ class Implementation(Protocol):
           ValueError: it holds something else.
         """
 
-    def read_table(self, file: BinaryIO, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+    def read_table(
+        self, file: BinaryIO, columns: Sequence[str] | None, image: str | None = None
+    ) -> Iterator[dict[str, Any] | BadRow]:
         """Read what anybody wrote, see ``tables.read_table``; only if ``is_table`` holds.
 
         Args:
           file: the content, unzipped.
           columns: the columns to read, None for all.
+          image: the one of them with the images.
 
         Raises:
           ColumnError: the file lacks a column.

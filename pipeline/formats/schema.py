@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.records import columns_of
 
 
 class ColumnError(ValueError):
-    """A table lacks a column, or a row has no value in it."""
+    """A table lacks a column."""
+
+
+class BadRow(NamedTuple):
+    """A row of a table that cannot be read; the rows after it can.
+
+    ``problem``: what is wrong with it, in one line. ``cells``: those of its columns that could be
+    read.
+    """
+
+    problem: str
+    cells: Mapping[str, Any]
+
+
+def require_rows(rows: Iterable[dict[str, Any] | BadRow]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table all of which have to be readable.
+
+    Raises:
+      ValueError: one of them is not.
+    """
+    for row in rows:
+        if isinstance(row, BadRow):
+            raise ValueError(row.problem)
+        yield row
 
 
 class Schema(NamedTuple):

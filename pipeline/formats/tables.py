@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.formats.registry import RowFormat, format_of
+from pipeline.formats.schema import BadRow
 
 
 def is_table(uri: str) -> bool:
@@ -27,7 +28,9 @@ def _path(uri: str) -> str:
     return (re.split(r"[?#]", uri)[0] if storage.is_http(uri) else uri).lower()
 
 
-def read_table(uri: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+def read_table(
+    uri: str, columns: Sequence[str] | None = None, image: str | None = None
+) -> Iterator[dict[str, Any] | BadRow]:
     """Read the rows of a table one by one, with JSON's values.
 
     Cells of CSV are text.
@@ -35,6 +38,7 @@ def read_table(uri: str, columns: Sequence[str] | None = None) -> Iterator[dict[
     Args:
       uri: a file for which ``is_table`` holds.
       columns: the columns to read, None for all. A column that a row of JSON lacks is None.
+      image: the one of them with the images; bytes in it stay bytes.
 
     Raises:
       ColumnError: the table lacks a column.
@@ -46,7 +50,7 @@ def read_table(uri: str, columns: Sequence[str] | None = None) -> Iterator[dict[
     if found is None:
         raise ValueError("is not a table, by its name")
     with open_unzipped(uri) as file:
-        yield from found.load().read_table(file, columns)
+        yield from found.load().read_table(file, columns, image)
 
 
 @contextlib.contextmanager

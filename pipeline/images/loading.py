@@ -62,6 +62,11 @@ def read_image(ref: ImageRef, limits: Limits) -> bytes:
       ImageError: it cannot be read.
     """
     if ref.data is not None:
+        if len(ref.data) > limits.max_image_bytes:
+            raise ImageError(
+                Reason.TOO_LARGE,
+                f"{len(ref.data)} bytes are more than max_image_bytes {limits.max_image_bytes}",
+            )
         return ref.data
     return storage.read_bytes(ref.uri, limits.max_image_bytes, limits.read_timeout_seconds)
 
@@ -121,6 +126,8 @@ def decode_or_fail(ref: str | ImageRef, *, decode: Decode, run_id: str) -> Decod
       run_id: goes into a failure's row.
     """
     ref = as_ref(ref)
+    if ref.problem is not None:
+        return failure_of(ref, *ref.problem, run_id)
     try:
         return decode(ref)
     except ImageError as error:

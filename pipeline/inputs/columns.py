@@ -1,18 +1,27 @@
 """Lists inputs with columns: a row names an image, its true class, and what is carried with it.
 
-Tables are files; see ``queries`` for BigQuery's.
+A cell with bytes is an image itself. A row that names no image is listed with its problem, so that
+it becomes a failure. Tables are files; see ``queries`` for BigQuery's.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from pipeline import storage
 from pipeline.formats import tables
-from pipeline.formats.schema import ColumnError, as_text
+from pipeline.formats.schema import BadRow, ColumnError, as_text, plain
 from pipeline.inputs.kinds import Input, InputKind, file_at
-from pipeline.inputs.lists import entry_uri
-from pipeline.records import ImageRef
+from pipeline.inputs.lists import existing
+from pipeline.records import ImageRef, Place, Reason, row_name
+from pipeline.redaction import name_of
+
+# Of an unusable cell, in a message.
+_MOST_SHOWN = 100
 
 
 def wanted(source: Input) -> tuple[str, ...]:
@@ -31,31 +40,98 @@ def remedy(source: Input) -> str:
     return f"name the right columns with {' and '.join(arguments)}"
 
 
-def images_of(source: Input, rows: Iterable[Mapping[str, Any]], uri: str) -> Iterator[ImageRef]:
-    """Yield the images that rows name, with their truth and the carried columns.
+def images_of(
+    source: Input, rows: Iterable[Mapping[str, Any] | BadRow], name: str, uri: str
+) -> Iterator[ImageRef]:
+    """Yield an image for each row, with its truth and the carried columns.
 
     Args:
       source: the input, which says what the columns are.
-      rows: its rows.
-      uri: what relative paths in the rows are relative to.
+      rows: its rows; bytes in the images' column are images.
+      name: of the table, for rows that name no image.
+      uri: of the table, which relative paths in the rows are relative to; "" if images in it cannot
+        be read again.
 
     Raises:
-      InputError: a column is missing, or a row names no image or cannot be read.
+      InputError: a column is missing, or the table cannot be read.
     """
     try:
         for number, row in enumerate(rows, 1):
-            entry = row[source.uri_column]
-            if not isinstance(entry, str) or not entry:
-                raise ColumnError(f"row {number} has no {source.uri_column!r}")
-            truth = None
-            if source.truth_column is not None:
-                truth = as_text(row[source.truth_column]) or None  # an empty cell says nothing
-            carried = {name: row[name] for name in source.carry}
-            yield ImageRef(entry_uri(entry, uri), truth, carried=carried)
+            yield _image_of(source, row, row_name(name, number), uri, number)
     except ColumnError as error:
         raise source.error(str(error), remedy(source)) from error
     except ValueError as error:
         raise source.error(f"cannot be read: {error}") from error
+
+
+def _image_of(
+    source: Input, row: Mapping[str, Any] | BadRow, name: str, uri: str, number: int
+) -> ImageRef:
+    cells = row.cells if isinstance(row, BadRow) else row
+    truth = None
+    if source.truth_column is not None:
+        truth = as_text(cells.get(source.truth_column)) or None  # an empty cell says nothing
+    ref = ImageRef(
+        name,
+        truth,
+        carried={column: plain(cells.get(column)) for column in source.carry},
+        order=(number,),
+    )
+    if isinstance(row, BadRow):
+        return _with_problem(ref, row.problem, row.cells)
+    cell = row[source.uri_column]
+    data = bytes_in(cell)
+    path = cell.get("path") if isinstance(cell, Mapping) else cell
+    if data is not None:
+        if not uri:
+            return _with_problem(ref, f"{source.uri_column!r} has bytes, not a URI", "bytes")
+        content = hashlib.sha256(data).hexdigest()[:32]
+        return ref._replace(
+            uri=_text(path) or name,
+            version=f"{len(data)} sha256:{content}",
+            place=Place(uri, number, source.uri_column, content),
+        )
+    entry = _text(path)
+    if not entry:
+        return _with_problem(ref, f"{source.uri_column!r} {_description(cell)}", cell)
+    try:
+        if storage.is_http(entry) and not urllib.parse.urlsplit(entry).hostname:
+            raise ValueError("it has no host")
+        return ref._replace(uri=existing(entry, uri))
+    except ValueError as error:
+        problem = f"{source.uri_column!r} has a URI that cannot be used: {error}"
+        return _with_problem(ref, problem, entry)
+
+
+def bytes_in(cell: Any) -> bytes | None:
+    """Return a cell's bytes, if it has some; in datasets of Hugging Face they are in a struct."""
+    data = cell.get("bytes") if isinstance(cell, Mapping) else cell
+    return data if isinstance(data, bytes) else None
+
+
+def _text(path: Any) -> str:
+    """Return a path without spaces around it; "" if it is none."""
+    return path.strip() if isinstance(path, str) else ""
+
+
+def _description(cell: Any) -> str:
+    """Say what a cell has in place of a URI."""
+    if cell is None or cell != cell:  # a number that is none
+        return "is empty"
+    if isinstance(cell, str):
+        return "is blank" if cell else "is empty"
+    if isinstance(cell, Mapping) and not (cell.get("bytes") or cell.get("path")):
+        return "has neither bytes nor a path"
+    shown = str(as_text(plain(cell)))
+    shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}…"
+    return f"is not text: {shown}"
+
+
+def _with_problem(ref: ImageRef, problem: str, cell: Any) -> ImageRef:
+    """Add a problem; the version changes with what the row has."""
+    content = json.dumps([problem, plain(cell)], default=str)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:32]
+    return ref._replace(version=f"sha256:{digest}", problem=(Reason.NO_URI, problem))
 
 
 def _recognize(given: str) -> str | None:
@@ -63,7 +139,8 @@ def _recognize(given: str) -> str | None:
 
 
 def _images(source: Input) -> Iterator[ImageRef]:
-    return images_of(source, tables.read_table(source.uri, wanted(source)), source.uri)
+    rows = tables.read_table(source.uri, wanted(source), source.uri_column)
+    return images_of(source, rows, name_of(source.uri), source.uri)
 
 
 TABLE = InputKind(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,7 +72,7 @@ class FindImages(beam.PTransform):
         """List every input."""
         listed = (
             begin
-            | "Inputs" >> beam.Create(self._inputs)
+            | "Inputs" >> beam.Create(list(enumerate(self._inputs)))
             | "List"
             >> beam.FlatMap(_list_tagged, self._ask_for_versions).with_outputs(
                 "passed_over", main="refs"
@@ -84,13 +84,18 @@ class FindImages(beam.PTransform):
         return FoundImages(refs, listed.passed_over)
 
 
-def _list_tagged(source: Input, ask_for_versions: bool) -> Iterator[Any]:
+def _list_tagged(numbered: tuple[int, Input], ask_for_versions: bool) -> Iterator[Any]:
+    number, source = numbered
     for one in list_images(source, ask_for_versions):
-        is_ref = isinstance(one, ImageRef)
-        yield one if is_ref else beam.pvalue.TaggedOutput("passed_over", one)
+        if isinstance(one, ImageRef):
+            yield one._replace(order=(number, *one.order))
+        else:
+            yield beam.pvalue.TaggedOutput("passed_over", one)
 
 
 def _with_parent_as_truth(ref: ImageRef) -> ImageRef:
+    if ref.problem is not None:
+        return ref
     is_escaped = not storage.is_remote(ref.uri) and not ref.uri.startswith("/")  # see as_utf8
     path = printable(storage.local_path(ref.uri)) if is_escaped else ref.uri
     return ref._replace(truth=truth.parent(path))
@@ -203,18 +208,30 @@ def list_images(source: Input, ask_for_versions: bool = False) -> Iterator[Image
 def distinct(refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
     """Yield each image once, from all that was found under one name.
 
-    A file or URI is one image, however often it was found. Records of TFRecord files differ if
-    their places differ; all but the first of a name are then named by their places. Columns are
-    carried from a row that has some.
+    A file or URI is one image, however often it was found. Images inside of other files differ if
+    their places differ, or, where it is known, their content; all but the first of a name are then
+    named by their places. Of several rows, the first one that has values in the carried columns
+    counts.
     """
     # A known version is greater than an unknown one.
     in_order = sorted(refs, key=lambda ref: (ref.version, ref.uri))
-    places = {ref.place: ref for ref in in_order}
-    for ref in sorted(in_order, key=lambda ref: (_has_values(ref), json.dumps(ref.carried))):
-        places[ref.place] = places[ref.place]._replace(carried=ref.carried)
-    for number, place in enumerate(sorted(places, key=lambda place: place or ("", 0))):
-        ref = places[place]
-        yield ref._replace(uri="{}#{}".format(*place)) if number and place else ref
+    kept = {identity(ref): ref for ref in in_order}
+    last_first = sorted(
+        in_order,
+        key=lambda ref: (not _has_values(ref), ref.order, ref.place or (), json.dumps(ref.carried)),
+        reverse=True,
+    )
+    for ref in last_first:
+        one = identity(ref)
+        kept[one] = kept[one]._replace(carried=ref.carried, place=ref.place)
+    for number, ref in enumerate(sorted(kept.values(), key=lambda ref: ref.place or ())):
+        uri = ref.place.name if number and ref.place else ref.uri
+        yield ref._replace(uri=uri, order=())
+
+
+def identity(ref: ImageRef) -> Hashable:
+    """Return what tells an image from others of its name."""
+    return ref.place and (ref.place.content or ref.place)
 
 
 def _has_values(ref: ImageRef) -> bool:
@@ -234,7 +251,9 @@ def _with_versions(
 
 
 def _with_version(one: ImageRef | PassedOver) -> ImageRef | PassedOver:
-    return one._replace(version=storage.version(one.uri)) if isinstance(one, ImageRef) else one
+    if isinstance(one, PassedOver) or one.version:
+        return one
+    return one._replace(version=storage.version(one.uri))
 
 
 def _with_local_version(one: ImageRef | PassedOver) -> ImageRef | PassedOver:

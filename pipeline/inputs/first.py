@@ -8,7 +8,7 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 
-from pipeline.inputs.find import list_images
+from pipeline.inputs.find import identity, list_images
 from pipeline.inputs.kinds import Input, InputKind
 from pipeline.records import ImageRef, PassedOver
 from pipeline.redaction import name_of
@@ -74,4 +74,4 @@ def _first(inputs: Sequence[Input], limit: int, _: Input) -> Iterator[ImageRef |
 
 
 def _identity(ref: ImageRef) -> tuple[object, ...]:
-    return (name_of(ref.uri), *(ref.place or ()))
+    return name_of(ref.uri), identity(ref)

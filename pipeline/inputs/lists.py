@@ -53,7 +53,7 @@ def _read(source: Input) -> Iterator[str]:
             if not text or text.startswith("#"):
                 continue
             try:
-                entry = _existing(text, uri)
+                entry = existing(text, uri)
             except ValueError as error:  # from urljoin: a host in brackets that are not closed
                 raise source.error(f"line {number} is not a URL: {error}") from error
             yield entry
@@ -85,7 +85,7 @@ def _encoding_of(source: Input, head: bytes) -> str:
     return "utf-8-sig"
 
 
-def _existing(text: str, list_uri: str) -> str:
+def existing(text: str, list_uri: str) -> str:
     """Return what an entry means; one that is not UTF-8 may be the name of a file in Latin-1."""
     entry = entry_uri(text, list_uri)
     try:

@@ -18,7 +18,7 @@ def _check(source: Input) -> None:
       InputError: it cannot be run, or lacks a column.
     """
     try:
-        bigquery.check_query(source.uri, columns.wanted(source))
+        bigquery.check_query(source.uri, columns.wanted(source), source.uri_column)
     except ColumnError as error:
         raise source.error(str(error), columns.remedy(source)) from error
     except bigquery.ERRORS as error:
@@ -27,7 +27,9 @@ def _check(source: Input) -> None:
 
 def _images(source: Input) -> Iterator[ImageRef]:
     try:
-        yield from columns.images_of(source, bigquery.run_query(source.uri), "")
+        rows = bigquery.run_query(source.uri, source.uri_column)
+        name = f"bigquery:{' '.join(source.uri.split())}"
+        yield from columns.images_of(source, rows, name, "")
     except bigquery.ERRORS as error:
         raise source.error(f"cannot be listed: {bigquery.first_line(error)}") from error
 

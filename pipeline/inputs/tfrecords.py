@@ -3,20 +3,15 @@
 A record's ``image/encoded`` is the image's file, ``image/filename`` its name, and
 ``image/class/text`` its true class. A record without a name is named by its file and position,
 ``photos.tfrecord#0``.
-
-The files are read twice: once for the names, and again for the images to label, so that only names
-are shuffled.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import apache_beam as beam
 from apache_beam.io.tfrecordio import _TFRecordUtil
 from google.protobuf.message import DecodeError
 
@@ -24,7 +19,7 @@ from pipeline import storage
 from pipeline.errors import InputError, StoreError
 from pipeline.formats.registry import FORMATS
 from pipeline.inputs.kinds import Input, InputKind, file_at
-from pipeline.records import ImageRef
+from pipeline.records import ImageRef, Place
 
 _KEYS = FORMATS["tfrecord"].column_names
 
@@ -47,14 +42,14 @@ def list_records(ref: ImageRef, with_truth: bool = False) -> Iterator[ImageRef]:
     Raises:
       InputError: the file cannot be read.
     """
-    if ref.place is not None or not is_tfrecord(ref.uri):
+    if ref.place is not None or ref.problem is not None or not is_tfrecord(ref.uri):
         yield ref
         return
-    for position, record in enumerate(_read(ref.uri)):
+    for position, record in enumerate(read(ref.uri)):
         yield ref._replace(
             uri=record.name or f"{ref.uri}#{position}",
             truth=(record.truth or None) if with_truth else ref.truth,
-            place=(ref.uri, position),
+            place=Place(ref.uri, position),
         )
 
 
@@ -69,49 +64,7 @@ def _images(source: Input) -> Iterator[ImageRef]:
 TFRECORD = InputKind(recognize=_recognize, images=_images, empty="there are no records in it")
 
 
-class LoadRecords(beam.PTransform):
-    """Expects ``ImageRef``s, outputs them with ``data`` if they are in TFRecord files.
-
-    Only names and positions are shuffled; the bytes are read after that.
-    """
-
-    def expand(self, refs: beam.PCollection[ImageRef]) -> beam.PCollection[ImageRef]:
-        """Read each file once."""
-        files, records = refs | "InRecords" >> beam.Partition(_is_record, 2)  # type: ignore[arg-type]
-        loaded = (
-            records
-            | "ByFile" >> beam.Map(lambda ref: (ref.place[0], ref))
-            | beam.GroupByKey()
-            | "Read" >> beam.FlatMapTuple(_load_from)
-        )
-        return (files, loaded) | beam.Flatten()
-
-
-def _is_record(ref: ImageRef, partitions: int) -> int:
-    return int(ref.place is not None)
-
-
-def load_records(refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
-    """Add the bytes of images in TFRecord files as ``data``; other images stay as they are.
-
-    Raises:
-      InputError: a file cannot be read.
-    """
-    by_file = itertools.groupby(
-        sorted(refs, key=lambda ref: ref.place or ("", 0)), lambda ref: ref.place and ref.place[0]
-    )
-    for file, records in by_file:
-        yield from _load_from(file, records) if file else records
-
-
-def _load_from(file: str, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
-    at = {ref.place[1]: ref for ref in refs if ref.place}
-    for position, record in enumerate(_read(file)):
-        if position in at:
-            yield at[position]._replace(data=record.data)
-
-
-class _Record(NamedTuple):
+class Record(NamedTuple):
     """What a record says about its image; empty if it says nothing."""
 
     name: str
@@ -119,7 +72,12 @@ class _Record(NamedTuple):
     data: bytes
 
 
-def _read(uri: str) -> Iterator[_Record]:
+def read(uri: str) -> Iterator[Record]:
+    """Read the records of a file.
+
+    Raises:
+      InputError: it cannot be read.
+    """
     from pipeline.models.tensorflow_import import tf  # TensorFlow takes seconds to import
 
     try:
@@ -131,7 +89,7 @@ def _read(uri: str) -> Iterator[_Record]:
                     b"".join(feature[key].bytes_list.value[:1])
                     for key in (_KEYS["image"], _KEYS["label"], "image/encoded")
                 )
-                yield _Record(
+                yield Record(
                     name.decode("utf-8", "replace"), truth.decode("utf-8", "replace"), data
                 )
     # ValueError: a record's header or checksum is damaged.

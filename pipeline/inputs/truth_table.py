@@ -10,7 +10,7 @@ from pipeline import storage
 from pipeline.errors import ImageError, StoreError
 from pipeline.formats import bigquery, tables
 from pipeline.formats.registry import table_suffixes
-from pipeline.formats.schema import ColumnError, as_text
+from pipeline.formats.schema import BadRow, ColumnError, as_text, plain
 from pipeline.inputs import columns, truth
 from pipeline.inputs.columns import TABLE
 from pipeline.inputs.kinds import Input, refuse_pipe
@@ -80,17 +80,19 @@ def read_truth(source: Input) -> Iterator[TruthRow]:
         raise source.error(f"cannot be read: {error}") from error
 
 
-def _rows(source: Input) -> Iterator[dict[str, Any]]:
+def _rows(source: Input) -> Iterator[dict[str, Any] | BadRow]:
     if source.kind is QUERY:
-        return bigquery.run_query(source.uri)
-    return tables.read_table(source.uri, columns.wanted(source))
+        return bigquery.run_query(source.uri, source.uri_column)
+    return tables.read_table(source.uri, columns.wanted(source), source.uri_column)
 
 
-def _truth_row(source: Input, number: int, row: Mapping[str, Any]) -> TruthRow:
+def _truth_row(source: Input, number: int, row: Mapping[str, Any] | BadRow) -> TruthRow:
+    if isinstance(row, BadRow):
+        return TruthRow(number, "", "", None)
     entry, class_ = row[source.uri_column], row[source.truth_column or ""]
     if isinstance(entry, Mapping):  # bytes and path, as Hugging Face has images
         entry = entry.get("path")
-    entry = (as_text(entry) or "").strip()
+    entry = "" if isinstance(entry, bytes) else (as_text(plain(entry)) or "").strip()
     class_ = (as_text(class_) or "").strip() or None
     if not entry:
         return TruthRow(number, "", "", class_)

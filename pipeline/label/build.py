@@ -16,7 +16,8 @@ from pipeline.config.job_options import written
 from pipeline.config.label_options import LabelConfig
 from pipeline.errors import RunError
 from pipeline.formats import bigquery
-from pipeline.inputs import find, tfrecords
+from pipeline.inputs import find
+from pipeline.inputs.embedded import LoadEmbedded
 from pipeline.inputs.passed_over import CountPassedOver, PassedOverTally
 from pipeline.inputs.truth import PARENT
 from pipeline.label import notes, runs
@@ -68,8 +69,8 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         truth = AsSingleton(truth_counts)
     if config.truth is not None:
         refs |= "Classes" >> NameClasses(config.truth, run.spec.labels, run.spec.is_multi_label)
-    found, new, skipped, labeled_before, failed_before = refs | "SetAsideDone" >> SetAsideDone(
-        run.attempts, run.earlier_runs, run.same_versions
+    found, new, skipped, labeled_before, failed_before, merged = (
+        refs | "SetAsideDone" >> SetAsideDone(run.attempts, run.earlier_runs, run.same_versions)
     )
     limited = {}
     if config.incremental and config.limit is not None:
@@ -80,7 +81,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
     predictions, every = _predictions(run), config.checkpoint_every
     if predictions > config.top_k:
         every = min(every, MOST_PREDICTIONS // predictions)
-    loaded = new | "Load" >> tfrecords.LoadRecords()
+    loaded = new | "Load" >> LoadEmbedded()
     labeled, failures = loaded | "LabelImages" >> LabelImages(
         run.spec,
         top_k=predictions,
@@ -92,7 +93,8 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         keep=KeepRows(run.unfinished, every),
     )
     counted: dict[str, tuple[beam.PCollection[Any], beam.CombineFn]] = {
-        "passed_over": (passed_over, CountPassedOver())
+        "passed_over": (passed_over, CountPassedOver()),
+        "merged": (merged, beam.CombineFn.from_callable(sum)),
     }
     if config.truth is not None:
         evaluate = EvaluateLabels(
@@ -245,6 +247,7 @@ def summarize(
     run: Run,
     started: datetime,
     passed_over: PassedOverTally,
+    merged: int,
     found: Tally,
     skipped: Tally,
     labeled: Tally,
@@ -264,6 +267,7 @@ def summarize(
       run: the run.
       started: start of this attempt, UTC.
       passed_over: what the inputs list and this job does not take for images.
+      merged: how often images were listed once more.
       found: tally of the images that the inputs list.
       skipped: tally of the images that earlier runs have labeled.
       labeled: tally of the images that this attempt labeled.
@@ -286,6 +290,7 @@ def summarize(
     return {
         "run_id": run.run_id,
         "found": found.images,
+        "merged": merged,
         **passed_over.to_json(),
         "labeled": all_labeled.images,
         "failed": all_failed.images,

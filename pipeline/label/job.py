@@ -94,6 +94,8 @@ def describe(
     others = passed_over.in_words(summary)
     if others:
         lines.append(f"passed over: {others}")
+    if summary["merged"]:
+        lines.append(f"merged: {summary['merged']:,} times the inputs name an image once more")
     if summary["below_threshold"]:
         lines.append(f"{summary['below_threshold']:,} without a label, below --threshold")
     options = summary["options"]

@@ -33,10 +33,11 @@ from pipeline.redaction import name_of
 
 
 class SortedImages(NamedTuple):
-    """What ``SetAsideDone`` outputs; each image in ``found`` is in exactly one of the other four.
+    """What ``SetAsideDone`` outputs; each image in ``found`` is in exactly one of the next four.
 
     ``found``: every image, once. ``new``: the images to label. ``skipped``: images that have not
     changed since earlier runs. ``labeled`` and ``failed``: the rows of earlier attempts.
+    ``merged``: how often images were found once more, in numbers to add up.
     """
 
     found: beam.PCollection[ImageRef]
@@ -44,6 +45,7 @@ class SortedImages(NamedTuple):
     skipped: beam.PCollection[ImageRef]
     labeled: beam.PCollection[Labeled]
     failed: beam.PCollection[Failure]
+    merged: beam.PCollection[int]
 
 
 class SetAsideDone(beam.PTransform):
@@ -85,7 +87,7 @@ class SetAsideDone(beam.PTransform):
             | "Join" >> beam.CoGroupByKey()
             | "Sort"
             >> beam.FlatMap(_tag_sorted).with_outputs(
-                "new", "skipped", "labeled", "failed", main="found"
+                "new", "skipped", "labeled", "failed", "merged", main="found"
             )
         )
         return SortedImages(*(outputs[tag] for tag in SortedImages._fields))
@@ -130,7 +132,7 @@ def _by_name(ref: ImageRef) -> tuple[str, tuple[Any, ...]]:
     """Key an image by its name; a URI that equals the name is not shuffled twice."""
     name = name_of(ref.uri)
     uri = "" if ref.uri == name else ref.uri
-    return name, (uri, ref.version, ref.place, ref.truth, ref.carried)
+    return name, (uri, ref.version, ref.place, ref.truth, ref.carried, ref.order, ref.problem)
 
 
 class _ReadRows(beam.PTransform):
@@ -190,12 +192,15 @@ def _read(
 def _tag_sorted(group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
     name, values = group
     refs = [
-        ImageRef(uri or name, truth, version, carried, place)
-        for uri, version, place, truth, carried in values["found"]
+        ImageRef(uri or name, truth, version, carried, place, None, order, problem)
+        for uri, version, place, truth, carried, order, problem in values["found"]
     ]
     sorted_ = list(sort_images(refs, values.get("attempts", ()), values.get("earlier", ())))
     new = sum(tag == "new" for tag, _ in sorted_)
     progress.add(to_do=new, set_aside=len(refs) - new)
+    merged = len(refs) - sum(tag == "found" for tag, _ in sorted_)
+    if merged:
+        yield beam.pvalue.TaggedOutput("merged", merged)
     for tag, record in sorted_:
         yield record if tag == "found" else beam.pvalue.TaggedOutput(tag, record)
 

@@ -16,11 +16,11 @@ from typing import NamedTuple
 from pipeline import storage
 from pipeline.config.label_options import LabelConfig
 from pipeline.images.loading import Decode, decode_or_fail, in_threads, meanwhile, read_image
+from pipeline.inputs.embedded import load_embedded
 from pipeline.inputs.find import list_images
 from pipeline.inputs.kinds import Input
 from pipeline.inputs.passed_over import PassedOverTally
 from pipeline.inputs.single import IMAGE
-from pipeline.inputs.tfrecords import load_records
 from pipeline.label.build import build
 from pipeline.label.runs import Plan
 from pipeline.limits import Limits
@@ -110,10 +110,15 @@ def count(found: Sequence[Input], seconds: float = SECONDS_TO_COUNT) -> Counted:
         elif (place := draw.randint(0, files)) < SAMPLE_SIZE:
             sample[place] = ref
         files += 1
-        size = storage.size_in(ref.version) if ref.place is None else None
+        size = None if _is_record(ref) else storage.size_in(ref.version)
         if size is not None:
             sized, total = sized + 1, total + size
     return Counted(files, sized, total, complete, sample, passed_over)
+
+
+def _is_record(ref: ImageRef) -> bool:
+    """Tell whether an image is in a TFRecord file, and its version is that of the file."""
+    return ref.place is not None and not ref.place.content
 
 
 def label_sample(
@@ -124,7 +129,7 @@ def label_sample(
     Raises:
       ModelError: the model cannot be loaded, or cannot run as ``execution`` says.
       PredictionError: the model fails on all images.
-      InputError: a TFRecord file cannot be read.
+      InputError: a file with images inside cannot be read.
     """
     handler = handler_for(spec, config.top_k, config.batch_size, execution)
     limits = config.limits
@@ -139,7 +144,7 @@ def label_sample(
             ),
             run_id="",
         ),
-        list(load_records(counted.sample)),
+        list(load_embedded(counted.sample)),
     )
     failed = [result for result in results if isinstance(result, Failure)]
     decoded = [result for result in results if isinstance(result, DecodedImage)]

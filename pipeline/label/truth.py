@@ -12,11 +12,12 @@ import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
 from pipeline import console
+from pipeline.evaluation import classes_in
 from pipeline.inputs import columns
 from pipeline.inputs.kinds import Input
 from pipeline.inputs.matching import How, key_of, match
 from pipeline.inputs.truth_table import TruthRow, read_truth
-from pipeline.records import ImageRef, classes_in
+from pipeline.records import ImageRef
 from pipeline.redaction import name_of
 
 # Names that a message quotes of each side.

@@ -12,8 +12,9 @@ from apache_beam.pvalue import AsSingleton
 
 from pipeline import console
 from pipeline.errors import InputError
+from pipeline.evaluation import classes_in
 from pipeline.models.class_lookup import ClassLookup, lookup_of
-from pipeline.records import ImageRef, classes_in
+from pipeline.records import ImageRef
 
 # So many different names are told apart, of those that are no class of the model.
 _MOST_NAMES = 1000

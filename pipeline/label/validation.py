@@ -15,6 +15,7 @@ from pipeline.formats import bigquery
 from pipeline.formats.registry import table_suffixes
 from pipeline.images.loading import decode_or_fail, done_within
 from pipeline.inputs import find, folders
+from pipeline.inputs.embedded import load_embedded
 from pipeline.inputs.kinds import Input
 from pipeline.inputs.truth import PARENT
 from pipeline.inputs.truth_table import identify_truth
@@ -106,13 +107,13 @@ def first_pixels(inputs: Sequence[Input], spec: ModelSpec, limits: Limits) -> np
       limits: for reading and decoding.
 
     Returns:
-      Uint8 ``[N, height, width, 3]``, without records, and without those that fail or take long.
+      Uint8 ``[N, height, width, 3]``, without those that fail or take long.
     """
     if spec.scale_source:
         return np.empty((0, spec.height, spec.width, 3), np.uint8)
     found = itertools.chain.from_iterable(map(find.list_images, inputs))
-    listed = find.only_images(found)
-    refs = list(itertools.islice((ref for ref in listed if ref.place is None), TRIED_IMAGES))
+    usable = (ref for ref in find.only_images(found) if ref.problem is None)
+    refs = list(load_embedded(itertools.islice(usable, TRIED_IMAGES)))
     decode = pixel_decoder_for(spec, limits)
     decode_one = functools.partial(decode_or_fail, decode=decode, run_id="")
     results = done_within(_SECONDS_TO_DECODE, decode_one, refs)

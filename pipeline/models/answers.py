@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime, timezone
 
+from pipeline.evaluation import classes_in
 from pipeline.images.loading import failure_of
 from pipeline.models.spec import ModelSpec
 from pipeline.records import (
@@ -17,7 +18,6 @@ from pipeline.records import (
     Reason,
     Timestamp,
     TopK,
-    classes_in,
 )
 from pipeline.redaction import name_of
 

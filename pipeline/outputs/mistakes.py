@@ -10,11 +10,11 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 
 from pipeline import storage
-from pipeline.evaluation import Mistake
+from pipeline.evaluation import Mistake, classes_in
 from pipeline.formats import csv
 from pipeline.formats.schema import Schema
 from pipeline.outputs import layout
-from pipeline.records import Labeled, classes_in
+from pipeline.records import Labeled
 
 _SCHEMA = Schema(Mistake)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation import share_of
-from pipeline.records import Prediction, classes_in
+from pipeline.evaluation import classes_in, share_of
+from pipeline.records import Prediction
 
 # Scores are told apart in so many steps of [0, 1] as rows have digits for.
 _STEPS = 10**6

@@ -10,10 +10,11 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.errors import OutputError, StoreError
+from pipeline.evaluation import classes_in
 from pipeline.formats.registry import in_one_format
 from pipeline.formats.shards import read_rows
 from pipeline.outputs.layout import FAILURES, LABELS, RUN_FOLDER, SUMMARY, find_shards
-from pipeline.records import Prediction, classes_in
+from pipeline.records import Prediction
 from pipeline.report.aggregates import Aggregates, Failed, Picture
 from pipeline.report.histogram import SCORE_BINS
 from pipeline.report.sampling import Least

@@ -19,7 +19,7 @@ from pipeline.finetune.splits import TEST, TRAIN, VALIDATION
 from pipeline.finetune.survey import survey
 from pipeline.inputs.find import only_images
 from pipeline.inputs.passed_over import in_words
-from pipeline.records import ImageRef
+from pipeline.records import ImageRef, Place
 
 
 def make(folder, *names):
@@ -123,10 +123,7 @@ def test_other_columns_and_labels_that_are_numbers(tmp_path):
         ("l.csv", "file,label\n1.jpg,cat\n", r"has no column 'image'; its columns are file, label"),
         ("l.csv", "image,class\n1.jpg,cat\n", r"has no column 'label'; .* truth_column"),
         ("l.csv", "image,label\n1.jpg,cat\n2.jpg,\n", "row 2 has no 'label'"),
-        ("l.jsonl", '["1.jpg", "cat"]', "line 1 is not an object"),
-        ("l.jsonl", '{"label": "cat"}', "row 1 has no 'image'; name the right columns with uri_"),
-        ("l.jsonl", "1.jpg cat", "cannot be read: "),
-        ("l.csv", b"image,label\n\xff,cat\n", "cannot be read: "),
+        ("l.jsonl", '{"label": "cat"}', "has no column 'image'; its columns are label; name"),
     ],
 )
 def test_lists_that_cannot_be_understood(tmp_path, name, content, message):
@@ -135,6 +132,34 @@ def test_lists_that_cannot_be_understood(tmp_path, name, content, message):
     with pytest.raises(InputError, match=message) as caught:
         pairs(path)
     assert str(caught.value).startswith(f"input {path}: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("l.jsonl", '["1.jpg", "cat"]', "line 1 is not an object"),
+        ("l.jsonl", "1.jpg cat", "line 1 is not JSON: "),
+        ("l.csv", b"image,label\n\xff,cat,\n", "line 2 has more cells than the first"),
+    ],
+)
+def test_a_list_without_a_row_that_can_be_understood(tmp_path, name, content, problem):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=f"no row names an image; {path}#row=1: .*{problem}"):
+        survey([source(path)])
+
+
+def test_rows_that_name_no_image_are_failures_and_no_class(tmp_path):
+    rows = [f"{n}.jpg,{name}" for name in ("cat", "dog") for n in (name, 1, 2, 3, 4, 5)]
+    rows = [row.replace("jpg", f"{row[-3:]}.jpg") for row in rows]
+    keys = []
+    for bad in ([], [",cat", ",", "x.jpg,dog,1"], [",cat", ",", "x.jpg,dog,2,3"]):
+        (tmp_path / "l.csv").write_text("\n".join(["image,label", *rows, *bad]))
+        found = survey([source(tmp_path / "l.csv")] * 2)
+        assert found.images == {"cat": 6, "dog": 6}
+        assert found.unusable == len(bad)
+        keys.append(found.key)
+    assert len(set(keys)) == 3
 
 
 # The other kinds of inputs
@@ -192,8 +217,8 @@ def test_records_of_one_name_are_two_images(tmp_path):
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         refs = pipeline | FindImagesWithTruth([source(path), source(path)])
         expected = [
-            ImageRef("a.jpg", "cat", place=(path, 0)),
-            ImageRef(f"{path}#1", "dog", place=(path, 1)),
+            ImageRef("a.jpg", "cat", place=Place(path, 0)),
+            ImageRef(f"{path}#1", "dog", place=Place(path, 1)),
         ]
         assert_that(refs, equal_to(expected))
 

@@ -19,6 +19,7 @@ from pipeline.inputs import find
 from pipeline.inputs.queries import QUERY as QUERY_KIND
 from pipeline.inputs.truth_table import identify_truth, read_truth
 from pipeline.models.tensorflow_import import tf
+from pipeline.records import Reason
 
 TABLE = f"{PROJECT}:dataset.labels"
 
@@ -211,8 +212,12 @@ def test_a_query_without_the_column(service):
     assert found.kind is QUERY_KIND
     assert list(find.list_images(found)) == []
     service.answers[QUERY] = [{"name": "uri", **STRING}], [[None]]
-    with pytest.raises(InputError, match="row 1 has no 'uri'"):
-        list(find.list_images(found))
+    (ref,) = find.list_images(found)
+    assert ref.uri == f"bigquery:{QUERY}#row=1"
+    assert ref.problem == (Reason.NO_URI, "'uri' is empty")
+    service.answers[QUERY] = [{"name": "uri", "type": "BYTES", "mode": "NULLABLE"}], []
+    with pytest.raises(InputError, match=r"has images as bytes in 'uri', .* EXPORT DATA"):
+        find.require_images(found)
     service.refusals = ["Syntax error"]
     with pytest.raises(InputError, match="Syntax error"):
         list(find.list_images(dataclasses.replace(found, uri="SELEC")))

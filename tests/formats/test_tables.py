@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.http_server import HttpServer
 
-from pipeline.formats.schema import plain
+from pipeline.formats import parquet
+from pipeline.formats.schema import BadRow, plain
 from pipeline.formats.tables import is_table, read_table
 
 
@@ -77,14 +78,12 @@ def test_parquet(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.csv", b"image,id\na.jpg,1,2\n", "line 2 has more cells than the first"),
-        ("t.csv", b'image\n"a.jpg\n', "line 1: unexpected end of data"),
-        ("t.csv", b"image\n\xff\n", "can't decode byte 0xff"),
         ("t.csv", b"file,label\na.jpg,1\n", "has no column 'image'; its columns are file, label"),
-        ("t.csv", b"", "has no column 'image'"),
+        ("t.csv", b"", "has no column 'image'; its columns are ; it is empty"),
+        ("t.csv", b"\xef\xbb\xbf\r\n", "has no column 'image'; its columns are ; it is empty"),
+        ("t.csv", b"a.jpg;cat\n", "columns are a.jpg, cat; the first line has to name the columns"),
         ("t.csv", b"image,image\na.jpg,b\n", "has 2 columns 'image'"),
-        ("t.jsonl", b"a.jpg\n", "line 1 is not JSON: "),
-        ("t.jsonl", b'{"image": "a.jpg"}\n[1]\n', "line 2 is not an object"),
+        ("t.jsonl", b'{"file": "a.jpg"}\n{"id": 1}\n', "has no column 'image'; .* are file, id"),
         ("t.parquet", b"image\n", "is not a Parquet file that can be read: "),
         ("t.parquet", b"", "is not a Parquet file that can be read: "),
     ],
@@ -92,7 +91,111 @@ def test_parquet(tmp_path):
 def test_what_cannot_be_read(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        list(read_table(str(tmp_path / name), ["image"]))
+        list(read_table(str(tmp_path / name), ["image"], "image"))
+
+
+def read(folder, name, content, columns=("image",)):
+    (folder / name).write_bytes(content)
+    return list(read_table(str(folder / name), columns, "image"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("t.csv", b"image,id\na.jpg,1,2\nb.jpg,3\n", "line 2 has more cells than the first: 3 "),
+        ("t.csv", b"image,id\na.jpg\nb.jpg,3\n", "line 2 has fewer cells than the first: 1 "),
+        ("t.csv", b'image,id\n"a.jpg,1\nb.jpg,3\n', "line 2: unexpected end of data"),
+        ("t.csv", b'image,id\n"a.jpg" x,1\nb.jpg,3\n', "line 2: ',' expected after '\"'"),
+        ("t.csv", b'image,id\n"a.jpg,1\nb.jpg,3\nc.jpg,4"\n', "line 2 has fewer cells"),
+        ("t.jsonl", b'a.jpg\n{"image": "b.jpg"}\n', "line 1 is not JSON: "),
+        ("t.jsonl", b'["a.jpg"]\n{"image": "b.jpg"}\n', "line 1 is not an object"),
+        ("t.jsonl", b'{"image": "a.jpg\n{"image": "b.jpg"}\n', "line 1 is not JSON: "),
+        ("t.jsonl", b'{"image": "\xff.jpg"}\n{"image": "b.jpg"}\n', "line 1 has bytes that are"),
+        ("t.jsonl", b"[" * 99_999 + b'.jpg\n{"image": "b.jpg"}\n', "line 1 is nested too deeply"),
+    ],
+)
+def test_a_bad_row_leaves_the_others_as_they_are(tmp_path, name, content, problem):
+    first, *others = read(tmp_path, name, content)
+    assert isinstance(first, BadRow)
+    assert first.problem.startswith(problem)
+    assert others[0] == {"image": "b.jpg"}
+    assert len(others) == str(content).count(".jpg") - 1
+
+
+def test_the_cells_of_a_bad_row_are_kept(tmp_path):
+    (row,) = read(tmp_path, "t.csv", b"image,id\na.jpg,1,2\n")
+    assert row.cells == {"image": "a.jpg", "id": "1"}
+
+
+def test_a_stray_quote_costs_no_row_but_its_own(tmp_path):
+    lines = [f"{n}.jpg,x" for n in range(30_000)]
+    for n in (10, 20_000, 29_999):
+        lines[n] = f'"{lines[n]}'
+    rows = read(tmp_path, "t.csv", "\n".join(["image,id", *lines]).encode())
+    assert [n for n, row in enumerate(rows) if isinstance(row, BadRow)] == [10, 20_000, 29_999]
+    assert "not closed within 10,000 lines" in rows[10].problem
+    assert rows[11] == {"image": "11.jpg"}
+    assert len(rows) == 30_000
+
+
+def test_text_in_parquet_that_is_not_utf8(tmp_path):
+    text = pa.array([b"a.jpg", b"\xff.jpg", None], pa.binary()).view(pa.string())
+    late = pa.array([1, 2, 2**55], pa.timestamp("ms"))
+    pq.write_table(pa.table({"image": text, "id": [1, 2, 3]}), tmp_path / "t.parquet")
+    first, bad, last = read_table(str(tmp_path / "t.parquet"), ["image", "id"], "image")
+    assert (first, last) == ({"image": "a.jpg", "id": 1}, {"image": None, "id": 3})
+    assert bad.problem.startswith("row 2: its 'image' cannot be read: ")
+    assert bad.cells == {"id": 2}
+    pq.write_table(pa.table({"image": ["a", "b", "c"], "at": late}), tmp_path / "t.parquet")
+    *_, bad = read_table(str(tmp_path / "t.parquet"), ["image", "at"], "image")
+    assert bad.problem.startswith("row 3: its 'at' cannot be read: ")
+    assert bad.cells == {"image": "c"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_byte_order_marks(tmp_path, encoding):
+    mark = "\ufeff" if encoding in ("utf-16-le", "utf-16-be") else ""
+    csv = f"{mark}image,id\r\nü.jpg,1\r\n".encode(encoding)
+    assert read(tmp_path, "t.csv", csv) == [{"image": "ü.jpg"}]
+    jsonl = f'{mark}{{"image": "ü.jpg"}}\n'.encode(encoding)
+    assert read(tmp_path, "t.jsonl", jsonl) == [{"image": "ü.jpg"}]
+    assert read(tmp_path, "t.jsonl.gz", gzip.compress(jsonl)) == [{"image": "ü.jpg"}]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "image;id\na,b.jpg;1\n",
+        "image\tid\na,b.jpg\t1\n",
+        "image|id\na,b.jpg|1\n",
+        'id,image\n1,"a,b.jpg"\n',
+        '\n\nsep=;\nid;"image"\n1;a,b.jpg\n',
+        ' id , image \n1,"a,b.jpg"\n',
+        'id,image\r1,"a,b.jpg"\r',
+    ],
+)
+def test_a_delimiter_is_seen_by_the_columns(tmp_path, content):
+    assert read(tmp_path, "t.csv", content.encode(), ("image", "id")) == [
+        {"image": "a,b.jpg", "id": "1"}
+    ]
+
+
+def test_bytes_stay_bytes_in_the_column_of_images(tmp_path):
+    images = [{"bytes": b"\xff", "path": "a.jpg"}, {"bytes": None, "path": "b.jpg"}, None]
+    pq.write_table(pa.table({"image": images, "other": [b"1"] * 3}), tmp_path / "t.parquet")
+    rows = list(read_table(str(tmp_path / "t.parquet"), ["image", "other"], "image"))
+    assert [row["image"] for row in rows] == images
+    assert rows[0]["other"] == "1"
+
+
+def test_some_cells_of_a_column(tmp_path):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"n": range(1, 1001)}), path, row_group_size=300)
+    wanted = [1, 2, 299, 300, 301, 599, 900, 1000]
+    with path.open("rb") as file:
+        assert list(parquet.read_cells(file, "n", wanted)) == [(n, n) for n in wanted]
+        assert list(parquet.read_cells(file, "n", [999, 1001])) == [(999, 999)]
+        assert list(parquet.read_cells(file, "n", [])) == []
 
 
 def test_a_parquet_file_without_the_column(tmp_path):

@@ -11,13 +11,14 @@ from helpers.tfrecords import write_tfrecord
 
 from pipeline import storage
 from pipeline.errors import ImageError, InputError
+from pipeline.inputs.embedded import load_embedded
 from pipeline.inputs.find import FindImages, identify, list_images, only_images, require_images
 from pipeline.inputs.folders import FOLDER, GLOB
 from pipeline.inputs.kinds import Input
 from pipeline.inputs.lists import LIST
 from pipeline.inputs.single import IMAGE
-from pipeline.inputs.tfrecords import TFRECORD, load_records
-from pipeline.records import ImageRef
+from pipeline.inputs.tfrecords import TFRECORD
+from pipeline.records import ImageRef, Place
 from pipeline.storage.read import read_bytes
 
 
@@ -489,10 +490,10 @@ def test_a_tfrecord_file_is_listed_record_by_record(tmp_path):
         refs = list(list_images(identify(given, truth_column="label")))
         assert [ref.uri for ref in refs] == ["a.jpg", f"{path}#1", "c.jpg"]
         assert [ref.truth for ref in refs] == ["cat", "dog", None]
-        assert [ref.place for ref in refs] == [(path, n) for n in range(3)]
+        assert [ref.place for ref in refs] == [Place(path, n) for n in range(3)]
         assert {ref.truth for ref in list_images(identify(given))} == {None}
         others = ImageRef("x.jpg")
-        loaded = load_records([refs[2], others, refs[0]])
+        loaded = load_embedded([refs[2], others, refs[0]])
         assert [(ref.uri, ref.data) for ref in loaded] == [
             ("x.jpg", None),
             ("a.jpg", b"1"),

@@ -7,6 +7,7 @@ from helpers.tfrecords import write_tfrecord
 
 from pipeline.inputs.find import identify, list_images, only_images
 from pipeline.inputs.first import describe, first
+from pipeline.records import Place
 
 
 def write(folder, *names):
@@ -46,4 +47,4 @@ def test_records_are_images(tmp_path):
     assert taken(inputs, 2) == [f"{path}#0", "one.png"]
     assert taken(inputs, 4) == [f"{path}#0", "one.png", f"{path}#2", f"{tmp_path}/z.png"]
     [record, *_] = only_images(list_images(first(inputs, 1)[0]))
-    assert record.place == (path, 0)
+    assert record.place == Place(path, 0)

@@ -6,7 +6,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from pipeline.errors import RunError
 from pipeline.label.resume import SetAsideDone, SortedImages, sort_images
-from pipeline.records import Failure, ImageRef, Labeled
+from pipeline.records import Failure, ImageRef, Labeled, Place
 
 
 def labeled(image, version="v1", run_id="r1"):
@@ -102,11 +102,38 @@ def test_an_image_that_was_found_twice_is_one():
 
 
 def test_records_of_one_name_are_two_images():
-    one, two = ref(place=("f.tfrecord", 3)), ref(place=("g.tfrecord", 0))
+    one, two = ref(place=Place("f.tfrecord", 3)), ref(place=Place("g.tfrecord", 0))
     renamed = two._replace(uri="g.tfrecord#0")
     expected = [("found", one), ("new", one), ("found", renamed), ("new", renamed)]
     assert sort([two, one, one]) == expected
     assert sort([one, two], [labeled("a")])[1:] == [("labeled", labeled("a")), *expected[2:]]
+
+
+def test_of_rows_of_one_image_the_first_with_values_counts():
+    rows = [
+        ref()._replace(carried={"id": value}, order=order)
+        for value, order in (
+            ("d", (1, 0, 1)),
+            ("b", (0, 0, 9)),
+            (None, (0, 0, 1)),
+            ("c", (0, 1, 2)),
+        )
+    ]
+    for found in (rows, rows[::-1]):
+        assert sort(found)[0] == ("found", ref()._replace(carried={"id": "b"}))
+
+
+def test_images_inside_of_tables_are_one_if_their_bytes_are():
+    one, same, other = (
+        ref(version=f"3 sha256:{content}")._replace(
+            place=Place(f"{table}.parquet", 7, "image", content), order=order
+        )
+        for table, content, order in (("b", "x", (0, 1)), ("a", "x", (1, 1)), ("c", "y", (0, 2)))
+    )
+    renamed = other._replace(uri="c.parquet#row=7")
+    expected = [one._replace(order=()), renamed._replace(order=())]
+    for found in ([one, same, other], [other, same, one]):
+        assert [record for tag, record in sort(found) if tag == "found"] == expected
 
 
 # The join
@@ -131,7 +158,7 @@ def join(tmp_path, refs):
             )
             for name in SortedImages._fields:
                 images = getattr(outputs, name) | name >> beam.Map(
-                    lambda record: getattr(record, "image", None) or record.uri
+                    lambda one: one if isinstance(one, int) else getattr(one, "image", one[0])
                 )
                 assert_that(images, equal_to(expected[name]), label=f"check {name}")
 
@@ -153,6 +180,7 @@ def test_the_join(tmp_path):
         skipped=["c"],
         labeled=["a"],
         failed=["b"],
+        merged=[1],
     )
 
 
@@ -171,12 +199,13 @@ def test_secrets_are_no_part_of_a_name(tmp_path):
         skipped=[],
         labeled=["https://host/a.jpg"],
         failed=[],
+        merged=[],
     )
 
 
 def test_with_nothing_done_yet(tmp_path):
     join(tmp_path, [ref("a"), ref("b")])(
-        found=["a", "b"], new=["a", "b"], skipped=[], labeled=[], failed=[]
+        found=["a", "b"], new=["a", "b"], skipped=[], labeled=[], failed=[], merged=[]
     )
 
 
@@ -186,7 +215,7 @@ def test_a_damaged_row_fails_the_run(tmp_path):
     with pytest.raises(
         (RunError, RuntimeError), match=r"labels-1\.jsonl is damaged: it contains something"
     ):
-        join(tmp_path, [ref("a")])(found=[], new=[], skipped=[], labeled=[], failed=[])
+        join(tmp_path, [ref("a")])(**{name: [] for name in SortedImages._fields})
 
 
 # Columns and truth of lists

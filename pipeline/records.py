@@ -237,7 +237,7 @@ class ImageInfo(NamedTuple):
     """What is known about a decoded image besides its pixels; its key in RunInference.
 
     ``width`` and ``height``: of the original in pixels, as displayed (EXIF orientation applied).
-    ``content``: the SHA-256 of the file in hexadecimal, if the image has a ``truth``. ``version``,
+    ``content``: the SHA-256 of the file in hexadecimal, if that is wanted. ``version``,
     ``carried`` and ``place``: see ``ImageRef``.
     """
 

@@ -11,7 +11,7 @@ import contextlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pipeline
 from pipeline.errors import InputError, ModelError, RunError
 from pipeline.finetune.graph_decoding import decode
 from pipeline.finetune.networks import Head
+from pipeline.models import files, trained_on
 from pipeline.models.label_files import format_labels
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.models.spec import ExtractorSpec
@@ -100,8 +101,22 @@ class Classifier(tf.Module):
         self.serving = {"serving_default": serve_images, EXAMPLES_SIGNATURE: serve_examples}
 
 
-def save(classifier: Classifier, folder: Path, labels: Sequence[str], spec: ExtractorSpec) -> None:
-    """Write the SavedModel with its assets into a new folder."""
+def save(
+    classifier: Classifier,
+    folder: Path,
+    labels: Sequence[str],
+    spec: ExtractorSpec,
+    seen: Iterable[str] = (),
+) -> None:
+    """Write the SavedModel with its assets into a new folder.
+
+    Args:
+      classifier: the model.
+      folder: where to.
+      labels: the names of its classes.
+      spec: of the extractor.
+      seen: the SHA-256 of each image that it was trained or validated on, in hexadecimal.
+    """
     tf.saved_model.save(
         classifier,
         str(folder),
@@ -109,11 +124,12 @@ def save(classifier: Classifier, folder: Path, labels: Sequence[str], spec: Extr
         options=tf.saved_model.SaveOptions(save_debug_info=False),
     )
     (folder / "fingerprint.pb").unlink(missing_ok=True)  # TensorFlow's, new each time
-    _rename_assets(folder, ("labels.txt", "preprocessing.json"))
+    _rename_assets(folder, ("labels.txt", "preprocessing.json", trained_on.NAME))
     assets = folder / "assets"
     assets.mkdir(exist_ok=True)
     (assets / "labels.txt").write_bytes(format_labels(labels))
     Preprocessing(spec.height, spec.width, spec.resample, "probabilities").write(folder)
+    trained_on.write(folder, seen, files.resolve(spec.handle))
 
 
 def _rename_assets(folder: Path, reserved: Sequence[str]) -> None:

@@ -98,6 +98,7 @@ def train(run: Run) -> Trained:
     with features.Records(store, np.float32, (spec.outputs,)) as records:
         values = records.values(range(len(records)))
     parts = _parts(records, run.survey, lambda indices: values[indices])
+    measured, seen = records, _seen(records, parts)
     left_out = len(records) - sum(len(part) for part in parts.values())
     if left_out:
         console.say(
@@ -143,24 +144,28 @@ def train(run: Run) -> Trained:
         network = WholeNetwork(spec, head)
         console.say(f"network: {number_of_weights(network.variables):,} weights")
         with features.Records(pixel_store, np.uint8, (spec.height, spec.width, 3)) as pixels:
-            parts = _parts(pixels, run.survey, pixels.values)
+            head_parts, parts = parts, _parts(pixels, run.survey, pixels.values)
             rate = config.unfreeze_learning_rate
             last = phase("network", network, rate, parts, _checkpoints(run))
             _, seconds["network"] = _timed(lambda: last.run(config.unfreeze_epochs))
             network_logits = last.predict(parts[TEST])
+        seen |= _seen(pixels, parts)
         unfrozen = Unfrozen(outcome, outcome_of(last, parts[TEST], network_logits))
         for line in unfrozen.in_words():
             console.say(line)
         if unfrozen.is_better:
             logits, owner, function = network_logits, network.extractor, network.features
+            measured = pixels
         else:
+            parts = head_parts
             for variable, value in zip(head.variables, head_alone, strict=True):
                 variable.assign(value)
     return Trained(
         classifier=export.Classifier(function, owner, head, spec),
         probabilities=softmax(logits),
         test=parts[TEST],
-        refs=[records.refs[index] for index in parts[TEST].indices],
+        refs=[measured.refs[index] for index in parts[TEST].indices],
+        seen=seen,
         store=store,
         history=history,
         unfrozen=unfrozen,
@@ -274,6 +279,13 @@ def _parts(
             "add some or remove the class"
         )
     return parts
+
+
+def _seen(records: features.Records, parts: dict[str, Part]) -> frozenset[str]:
+    """The checksums of the images that train or validate."""
+    return frozenset(
+        records.contents[index] for name in (TRAIN, VALIDATION) for index in parts[name].indices
+    )
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:

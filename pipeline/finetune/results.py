@@ -35,15 +35,16 @@ from pipeline.runner import versions
 class Trained:
     """What training has led to.
 
-    ``refs``: of the test images. ``store``: of the features. ``unfrozen``: None if only the
-    head was trained. ``copies_left_out``: how many images
-    are in no part, since copies of them are in another. ``seconds``: of each stage.
+    ``refs``: of the test images. ``seen``: checksums of those that train and validate. ``store``:
+    of the features. ``unfrozen``: None if only the head was trained. ``copies_left_out``: how many
+    images are in no part, since copies of them are in another. ``seconds``: of each stage.
     """
 
     classifier: export.Classifier
     probabilities: np.ndarray
     test: Part
     refs: list[ImageRef]
+    seen: frozenset[str]
     store: str
     history: History
     unfrozen: Unfrozen | None
@@ -83,7 +84,7 @@ def write_results(
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     pixels = np.stack([*(example.pixels for example in examples), *noise])
     exported = folder / "export" / version_of(run)
-    export.save(trained.classifier, exported, labels, run.spec)
+    export.save(trained.classifier, exported, labels, run.spec, trained.seen)
     verifier.give(exported, pixels)
     curves = draw_curves(trained.history.steps, trained.history.epochs)
     grid, confusion = draw_grid(examples), draw_confusion(evaluation)

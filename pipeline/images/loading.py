@@ -78,6 +78,7 @@ def read_and_decode(
     width: int,
     resample: str,
     limits: Limits = DEFAULT_LIMITS,
+    checksum: bool = False,
 ) -> DecodedImage:
     """Read one image, unless its bytes came along, and decode it.
 
@@ -87,6 +88,7 @@ def read_and_decode(
       width: of the pixels.
       resample: the filter to resize with, a key of ``resizing.RESAMPLING``.
       limits: of each image.
+      checksum: whether that of an image without a truth is wanted, too.
 
     Returns:
       What is known of the image, and its pixels, uint8 ``[height, width, 3]``.
@@ -109,7 +111,7 @@ def read_and_decode(
         height=decoded.height,
         seconds=seconds,
         truth=ref.truth,
-        content=hashlib.sha256(data).hexdigest() if ref.truth is not None else "",
+        content=hashlib.sha256(data).hexdigest() if checksum or ref.truth is not None else "",
         version=ref.version,
         carried=ref.carried,
         place=ref.place,

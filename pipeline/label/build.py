@@ -127,7 +127,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
     files = [
         rows
         | f"Write_{name}"
-        >> WriteRows(run.folder, name, config.output_format, config.gzip, config.carry)
+        >> WriteRows(run.folder, name, config.output_format, config.gzip, run.columns)
         for name, rows in ((layout.LABELS, labeled), (layout.FAILURES, failures))
     ]
     if config.truth is not None:
@@ -234,7 +234,7 @@ def finish(
         bigquery.load(
             run.config.output_table,
             labels,
-            run.config.carry,
+            run.columns,
             [run.run_id, *run.replaced],
         )
     content = json.dumps(summary, indent=2).encode() + b"\n"

@@ -7,6 +7,7 @@ from typing import Any
 
 import apache_beam as beam
 
+from pipeline.models import trained_on
 from pipeline.records import Labeled
 from pipeline.report.multi_label import MultiLabelCounts
 from pipeline.report.truth import Judged
@@ -39,7 +40,10 @@ class EvaluateLabels(beam.CombineFn):
         return Judged(known_labels=set(self._labels))
 
     def add_input(self, counts: Counts, row: Labeled) -> Counts:  # noqa: D102
-        counts.add(row.truth, row.predictions)
+        if isinstance(counts, Judged):
+            counts.add(row.truth, row.predictions, trained_on.said_in(row.carried))
+        else:
+            counts.add(row.truth, row.predictions)
         return counts
 
     def merge_accumulators(self, some: Iterable[Any]) -> Counts:  # noqa: D102

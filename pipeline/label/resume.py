@@ -21,6 +21,7 @@ from pipeline.errors import RunError
 from pipeline.formats.registry import suffix_of
 from pipeline.formats.shards import read_rows
 from pipeline.inputs.find import distinct
+from pipeline.models import trained_on
 from pipeline.records import (
     Failure,
     ImageRef,
@@ -223,7 +224,8 @@ def sort_images(
         yield "found", ref
         row = _row_of_attempts(attempts, ref.version)
         if isinstance(row, Labeled):
-            yield "labeled", row._replace(truth=ref.truth, carried=ref.carried)
+            carried = {**ref.carried, **trained_on.kept_of(row.carried)}
+            yield "labeled", row._replace(truth=ref.truth, carried=carried)
         elif row is not None:
             yield "failed", row._replace(carried=ref.carried)
         elif _is_done(earlier, ref.version):

@@ -32,6 +32,7 @@ from pipeline.formats.registry import fastest, in_one_format, suffix_of
 from pipeline.inputs.first import first
 from pipeline.inputs.kinds import Input
 from pipeline.label import notes
+from pipeline.models import trained_on
 from pipeline.models.answers import threshold_for
 from pipeline.models.devices import Execution
 from pipeline.models.spec import ModelSpec
@@ -101,6 +102,12 @@ class Run:
     def listed(self) -> Sequence[Input]:
         """What the run lists; with ``incremental``, a limit is one of the new images."""
         return self.inputs if self.config.incremental else first(self.inputs, self.config.limit)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that rows have beside their own."""
+        seen = (trained_on.COLUMN,) if self.spec.lists_images else ()
+        return tuple(dict.fromkeys((*self.config.carry, *seen)))
 
     @property
     def unfinished(self) -> str:

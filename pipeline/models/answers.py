@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 
 from pipeline.evaluation import classes_in
 from pipeline.images.loading import failure_of
+from pipeline.models import trained_on
 from pipeline.models.spec import ModelSpec
 from pipeline.records import (
     TIME,
@@ -69,6 +70,10 @@ def label_image(
         for class_id, score in zip(top.class_ids, top.scores, strict=True)
     )
     best = predictions[0]
+    carried = info.carried
+    if spec.lists_images:
+        seen = trained_on.has_seen(spec.handle, spec.fingerprint, info.content)
+        carried = {**carried, trained_on.COLUMN: seen}
     return Labeled(
         image=info.uri,
         label=best.label,
@@ -83,6 +88,6 @@ def label_image(
         labeled_at=Timestamp(datetime.now(timezone.utc).strftime(TIME)),
         version=info.version,
         truth=info.truth,
-        carried=info.carried,
+        carried=carried,
         seconds=info.seconds._replace(predict=answer.seconds),
     )

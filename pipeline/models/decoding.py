@@ -20,6 +20,7 @@ def pixel_decoder_for(spec: ExtractorSpec, limits: Limits) -> Decode:
         width=spec.width,
         resample=spec.resample,
         limits=limits,
+        checksum=isinstance(spec, ModelSpec) and spec.lists_images,
     )
 
 

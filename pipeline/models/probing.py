@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeline import console
 from pipeline.errors import ModelError
-from pipeline.models import files, handles, signatures
+from pipeline.models import files, handles, signatures, trained_on
 from pipeline.models.class_names import IMAGENET_CLASSES, find_labels, has_labels
 from pipeline.models.devices import set_precision
 from pipeline.models.examples import call_with_images
@@ -69,6 +69,7 @@ def probe_classifier(handle: str, stated: Stated = NOTHING_STATED) -> ModelSpec:
         returns=_returns(handle, stated, probed),
         takes=probed.takes,
         decodes=probed.takes is not Takes.IMAGES and probed.preprocessing is None,
+        lists_images=trained_on.exists(path),
     )
 
 

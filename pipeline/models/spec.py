@@ -102,12 +102,14 @@ class ModelSpec(ExtractorSpec):
       takes: pixels, serialized tf.Examples with a file in them, or files.
       decodes: whether it is given the files as they are, since it was trained on its own way of
         decoding them; else those with the decoded pixels, if it takes files at all.
+      lists_images: whether it has a list of the images that it was trained on, see ``trained_on``.
     """
 
     labels: tuple[str, ...]
     returns: str
     takes: Takes = Takes.IMAGES
     decodes: bool = False
+    lists_images: bool = False
 
     @property
     def scale_words(self) -> str:

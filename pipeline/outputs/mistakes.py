@@ -13,6 +13,7 @@ from pipeline import storage
 from pipeline.evaluation import Mistake, classes_in
 from pipeline.formats import csv
 from pipeline.formats.schema import Schema
+from pipeline.models import trained_on
 from pipeline.outputs import layout
 from pipeline.records import Labeled
 
@@ -57,13 +58,15 @@ def _lines(row: Labeled, multi_label: bool) -> list[str]:
 
 
 def mistake_in(row: Labeled, multi_label: bool) -> Mistake | None:
-    """Return what is wrong with a row; None if it is right, or nobody knows.
+    """Return what is wrong with a row; None if it is right, or does not count.
+
+    It does not if nobody knows its truth, or if the model was trained on it.
 
     Args:
       row: as it is written. Below a threshold, its most probable class counts.
       multi_label: whether all its predictions are labels; they must be those of the truth then.
     """
-    if row.truth is None:
+    if row.truth is None or trained_on.said_in(row.carried):
         return None
     if multi_label:
         labels = sorted({one.label for one in row.predictions})

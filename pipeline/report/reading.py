@@ -13,6 +13,7 @@ from pipeline.errors import OutputError, StoreError
 from pipeline.evaluation import classes_in
 from pipeline.formats.registry import in_one_format
 from pipeline.formats.shards import read_rows
+from pipeline.models import trained_on
 from pipeline.outputs.layout import FAILURES, LABELS, RUN_FOLDER, SUMMARY, find_shards
 from pipeline.records import Prediction
 from pipeline.report.aggregates import Aggregates, Failed, Picture
@@ -89,9 +90,10 @@ def _sample(folder: str, label_counts: Mapping[str, int], multi_label: bool) -> 
             wrong = _mistake(row)
         else:
             predictions = [Prediction(**one) for one in row["predictions"]]
-            rows.judged.add(row.get("truth"), predictions)
+            seen = trained_on.said_in(row)
+            rows.judged.add(row.get("truth"), predictions, seen)
             is_wrong = row.get("truth") not in (None, row["predictions"][0]["label"])
-            wrong = 0 if is_wrong else None
+            wrong = 0 if is_wrong and not seen else None
         if wrong is not None:
             score = row["predictions"][wrong]["score"]
             if mistakes.wants((-score, -1)):

@@ -41,6 +41,8 @@ class Judged:
       right: number of correct answers by ``calibration_bin`` of the score, ``[CALIBRATION_BINS]``.
       confidence: sum of the scores by the same bins, ``[CALIBRATION_BINS]``.
       images: number of images by the same bins, ``[CALIBRATION_BINS]``.
+      trained_on: number of images that the model was trained on, which are in no other count.
+      trained_on_right: number of correct answers for those.
       known_labels: the names of the model's classes; if they are not known, those that occur in
         any prediction.
     """
@@ -52,20 +54,29 @@ class Judged:
     right: list[int] = field(default_factory=lambda: [0] * CALIBRATION_BINS)
     confidence: list[float] = field(default_factory=lambda: [0.0] * CALIBRATION_BINS)
     images: list[int] = field(default_factory=lambda: [0] * CALIBRATION_BINS)
+    trained_on: int = 0
+    trained_on_right: int = 0
     known_labels: set[str] = field(default_factory=set)
     _classes: set[str] = field(default_factory=set)
 
-    def add(self, truth: str | None, predictions: Sequence[Prediction]) -> None:
+    def add(
+        self, truth: str | None, predictions: Sequence[Prediction], trained_on: bool = False
+    ) -> None:
         """Count one more image.
 
         Args:
           truth: its true class; None if that is not known.
           predictions: the best classes, best first.
+          trained_on: whether the model was trained on it.
         """
         if truth is None:
             self.unknown += 1
             return
         labels = [prediction.label for prediction in predictions]
+        if trained_on:
+            self.trained_on += 1
+            self.trained_on_right += truth == labels[0]
+            return
         score = predictions[0].score
         self.known_labels.update(labels)
         self.pairs[self._counted_as(truth), labels[0]] += 1
@@ -83,6 +94,8 @@ class Judged:
         self.among += other.among
         self.most = max(self.most, other.most)
         self.unknown += other.unknown
+        self.trained_on += other.trained_on
+        self.trained_on_right += other.trained_on_right
         self.known_labels |= other.known_labels
         for name in ("right", "confidence", "images"):
             both = zip(getattr(self, name), getattr(other, name), strict=True)
@@ -93,9 +106,30 @@ class Judged:
             self._classes.add(truth)
         return truth if truth in self._classes else OTHER
 
-    def evaluation(self) -> Quality | None:
+    def evaluation(self) -> Quality | NothingNew | None:
         """Sum up the counts; None if no image has a known truth."""
-        return quality(self)
+        found = quality(self)
+        if found is None and self.trained_on:
+            return NothingNew(self.trained_on, self.trained_on_right / self.trained_on)
+        return found
+
+
+class NothingNew(NamedTuple):
+    """What takes the place of a ``Quality`` if the model was trained on all images of known truth.
+
+    ``trained_on``: their number. ``accuracy``: the share in [0, 1] that is labeled correctly.
+    """
+
+    trained_on: int
+    accuracy: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as ``summary.json`` has them."""
+        return {
+            "images": 0,
+            "trained_on": self.trained_on,
+            "trained_on_accuracy": self.accuracy,
+        }
 
 
 class Confused(NamedTuple):
@@ -117,6 +151,8 @@ class Quality(NamedTuple):
     the most frequent mistakes. ``matrix``: labels, and numbers of images in rows by truth and
     columns by prediction; None for too many classes. ``strange``: number of images whose true class
     is none of ``Judged.known_labels``. ``judged``: the counts.
+    ``trained_on``: number of images that the model was trained on, which count nowhere else, and
+    ``trained_on_accuracy``, None without them.
     """
 
     images: int
@@ -133,6 +169,8 @@ class Quality(NamedTuple):
     matrix: tuple[list[str], list[list[int]]] | None
     strange: int
     judged: Judged
+    trained_on: int
+    trained_on_accuracy: float | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as ``summary.json`` has them."""
@@ -147,12 +185,14 @@ class Quality(NamedTuple):
             "top_k": self.most,
             "top_k_accuracy": self.among,
             "calibration_error": self.calibration_error,
+            "trained_on": self.trained_on,
+            "trained_on_accuracy": self.trained_on_accuracy,
             "classes": [asdict(scores) for scores in self.every_class],
         }
 
 
 def quality(judged: Judged) -> Quality | None:
-    """Sum up the counts; None if no row has a known truth."""
+    """Sum up the counts; None if no image has a known truth and is new to the model."""
     images = sum(judged.pairs.values())
     if not images:
         return None
@@ -190,19 +230,27 @@ def quality(judged: Judged) -> Quality | None:
         matrix=matrix,
         strange=sum(count for truth, count in of_it.items() if truth not in judged.known_labels),
         judged=judged,
+        trained_on=judged.trained_on,
+        trained_on_accuracy=share_of(judged.trained_on_right, judged.trained_on),
     )
 
 
 def in_words(evaluation: Mapping[str, Any]) -> str:
-    """Describe the quality in one line for the console.
+    """Describe the quality in a line or two for the console.
 
     Args:
-      evaluation: as ``Quality.to_json`` returned it.
+      evaluation: as ``Quality.to_json`` or ``NothingNew.to_json`` returned it.
     """
+    seen = evaluation.get("trained_on")
+    before = seen and (
+        f"{evaluation['trained_on_accuracy']:.3f} on {seen:,} images that the model was trained on"
+    )
+    if not evaluation["images"]:
+        return f"accuracy is not measured: no image is new to the model; {before}"
     low, high = evaluation["interval"]
     words = (
         f"accuracy {evaluation['accuracy']:.3f} on {evaluation['images']:,} images "
-        f"(95 % interval {low:.3f} to {high:.3f})"
+        f"{'that it has not seen ' if seen else ''}(95 % interval {low:.3f} to {high:.3f})"
     )
     if evaluation["top_k"] > 1:
         words += f", top-{evaluation['top_k']} {evaluation['top_k_accuracy']:.3f}"
@@ -212,4 +260,4 @@ def in_words(evaluation: Mapping[str, Any]) -> str:
             f"; {without:.3f} without the {evaluation['strange']:,} of classes that the model does "
             "not know"
         )
-    return words
+    return f"{before}, which are left out of the accuracy\n{words}" if seen else words

@@ -186,5 +186,5 @@ def test_an_asset_of_the_base_with_the_same_name_is_kept_apart(tmp_path, photos)
     again = tmp_path / "again"
     assert finetune(input=photos, model=exported(out), output=again, epochs=1) == 0
     assert sorted(path.name for path in (exported(again) / "assets").iterdir()) == [
-        *("base_labels.txt", "labels.txt", "preprocessing.json")
+        *("base_labels.txt", "labels.txt", "preprocessing.json", "trained_on.bin")
     ]

@@ -85,6 +85,57 @@ def test_from_class_folders_to_labels(tmp_path, photos, extractor, capsys):
     assert all(row["label"] == Path(row["image"]).parent.name for row in rows)
 
 
+def test_images_that_a_model_was_trained_on_do_not_count(tmp_path, photos, extractor, capsys):
+    """Whatever else is labeled, the accuracy is that of the other images alone, resumed or not."""
+    out, kept = tmp_path / "out", tmp_path / "kept"
+    assert finetune(input=photos, model=extractor, output=out) == 0
+    write_class_folders(kept, count=4, size=(44, 30))
+    (kept / "green" / "000.png").rename(kept / "red" / "green.png")  # a mistake
+    with (out / "test_predictions.csv").open(newline="") as file:
+        new = [row["image"] for row in csv.DictReader(file)] + list(map(str, kept.rglob("*.png")))
+    (tmp_path / "new.txt").write_text("\n".join(new))
+    alone = evaluated(tmp_path / "alone", "--input", tmp_path / "new.txt", model=exported(out))
+    assert alone["images"] == len(new)
+    assert alone["mistakes"] == 1
+    assert (alone["trained_on"], alone["trained_on_accuracy"]) == (0, None)
+    assert " that it has not seen" not in capsys.readouterr().out
+    both = ("--input", photos, "--input", kept)
+    for formats in ("csv", "csv,jsonl"):
+        mixed = evaluated(tmp_path / "mixed", *both, model=exported(out), output_format=formats)
+        seen = 132 - len(new)
+        assert mixed == {
+            **alone,
+            "calibration_error": pytest.approx(alone["calibration_error"]),  # a sum in any order
+            "trained_on": seen,
+            "trained_on_accuracy": 1.0,
+        }
+        said = capsys.readouterr().out
+        assert f"\n1.000 on {seen} images that the model was trained on, which are left " in said
+        assert f"accuracy {alone['accuracy']:.3f} on {len(new)} images that it has not s" in said
+    assert (tmp_path / "mixed" / "mistakes.csv").read_text().count("\n") == 2
+    page = (tmp_path / "mixed" / "report.html").read_text()
+    assert f"was trained on {seen} images more" in page
+    rows = [json.loads(line) for line in shards_of(tmp_path / "mixed")]
+    assert {row["image"] for row in rows if not row["trained_on"]} == set(new)
+    old = set(map(str, Path(photos).rglob("*.png"))) - set(new)
+    (tmp_path / "old.txt").write_text("\n".join(old))
+    nothing = evaluated(tmp_path / "old", "--input", tmp_path / "old.txt", model=exported(out))
+    assert nothing == {"images": 0, "trained_on": seen, "trained_on_accuracy": 1.0}
+    assert "accuracy is not measured: no image is new to the model; 1" in capsys.readouterr().out
+
+
+def evaluated(output, *argv, **flags):
+    flags = flags | {"output": output, "truth": "parent"}
+    argv = [*map(str, argv), *(f"--{name}={value}" for name, value in flags.items())]
+    assert main(["label", *argv]) == 0
+    return read_summary(output)["evaluation"]
+
+
+def shards_of(output):
+    for shard in sorted(output.glob("labels-*.jsonl")):
+        yield from shard.read_text().splitlines()
+
+
 def test_the_export(tmp_path, photos, extractor):
     assert finetune(input=photos, model=extractor, output=tmp_path / "out") == 0
     folder = Path(exported(tmp_path / "out"))
@@ -363,9 +414,9 @@ def test_an_export_that_answers_otherwise_fails_the_run(
 ):
     save = export.save
 
-    def save_another(classifier, folder, labels, spec):
+    def save_another(classifier, folder, *rest):
         classifier.bias.assign_add([0.01, 0.0, 0.0])
-        save(classifier, folder, labels, spec)
+        save(classifier, folder, *rest)
         classifier.bias.assign_sub([0.01, 0.0, 0.0])
 
     monkeypatch.setattr(export, "save", save_another)
@@ -381,8 +432,8 @@ def test_an_export_that_cannot_be_loaded_fails_the_run(
 ):
     save = export.save
 
-    def save_half(classifier, folder, labels, spec):
-        save(classifier, folder, labels, spec)
+    def save_half(classifier, folder, *rest):
+        save(classifier, folder, *rest)
         (folder / "saved_model.pb").unlink()
 
     monkeypatch.setattr(export, "save", save_half)

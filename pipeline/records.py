@@ -156,6 +156,11 @@ class WhyPassedOver(str, Enum):
         "that the pattern would match in another case",
         "that the pattern would match in another case",
     )
+    FOLDER = (
+        "folder",
+        "folder that the pattern does not enter",
+        "folders that the pattern does not enter",
+    )
     EXCLUDED = "excluded", "excluded", "excluded"
     OUTPUT = "own_output", "file of the run's own output", "files of the run's own output"
     ALREADY_LISTED = (

@@ -19,7 +19,7 @@ RESAMPLE = ("bicubic", "bilinear")
 def input_flag(help: str) -> Any:
     """Define ``--input``, which each job explains in its own words."""
     return flag(
-        type=values.not_empty,
+        type=values.uri,
         metavar="URI",
         is_repeatable=True,
         group=Group.FILES,

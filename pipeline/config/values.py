@@ -6,9 +6,11 @@ Each function takes what the user wrote, and returns the value or raises ``Argum
 from __future__ import annotations
 
 import math
+import os
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from pathlib import Path
 
 from pipeline.formats.registry import FORMATS, is_taken
 from pipeline.inputs.globs import Exclusions
@@ -22,6 +24,15 @@ def not_empty(text: str) -> str:
     if not text:
         raise ArgumentTypeError("it is empty")
     return text
+
+
+def uri(text: str) -> str:
+    """Turn a path that is not UTF-8 into its URI, which every file that a run writes can have."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return Path(os.path.abspath(text)).as_uri()
+    return not_empty(text)
 
 
 def utf8(text: str) -> str:
@@ -39,7 +50,7 @@ def glob(text: str) -> str:
         Exclusions("", [text])
     except re.error as error:
         raise ArgumentTypeError(f"{text!r} is not a valid glob: {error}") from error
-    return not_empty(text)
+    return utf8(text)
 
 
 def fingerprint(text: str) -> str:

@@ -12,7 +12,7 @@ from pipeline.finetune import dataset, export
 from pipeline.finetune.limit import some_of_each_class
 from pipeline.finetune.networks import Head, WholeNetwork
 from pipeline.finetune.survey import MIN_IMAGES_PER_CLASS, Survey, in_words, survey
-from pipeline.inputs import passed_over
+from pipeline.inputs import find, passed_over
 from pipeline.models.probing import probe_extractor
 from pipeline.models.scaling import SCALES
 from pipeline.models.spec import ExtractorSpec
@@ -53,6 +53,7 @@ def check(config: FinetuneConfig) -> Run:
         )
         for given in config.input
     ]
+    find.require_listing(inputs, config.exclude)
     found = survey(inputs, wants_split)
     images = sum(found.images.values())
     if config.limit is not None and config.limit < images:

@@ -167,6 +167,18 @@ def require_images(source: Input) -> None:
     raise source.error(source.kind.empty + (f"; passed over: {words}" if words else ""))
 
 
+def require_listing(inputs: Iterable[Input], exclude: Sequence[str]) -> None:
+    """Check that there is something to exclude from.
+
+    Raises:
+      InputError: no input is a folder or glob.
+    """
+    if exclude and not any(source.kind in (FOLDER, GLOB) for source in inputs):
+        raise InputError(
+            "no input is a folder or glob, and only these leave anything out", subject="exclude"
+        )
+
+
 def only_images(found: Iterable[ImageRef | PassedOver]) -> Iterator[ImageRef]:
     """Yield the images among what ``list_images`` has found."""
     return (one for one in found if isinstance(one, ImageRef))

@@ -16,6 +16,8 @@ from pipeline.inputs.tfrecords import is_tfrecord
 from pipeline.inputs.walk import Listed, Rules, list_matches
 from pipeline.records import ImageRef, PassedOver, WhyPassedOver
 
+_TAKEN = frozenset(SUFFIXES)
+
 # All files in a folder.
 _ALL = Glob("**")
 
@@ -129,7 +131,7 @@ def _why_not_taken(name: str) -> WhyPassedOver | None:
 def _why_no_image(name: str) -> WhyPassedOver | None:
     """Tell by its name why a file in a folder is not taken for an image; None if it is."""
     suffix = posixpath.splitext(name)[1].lower()
-    if suffix in SUFFIXES:
+    if suffix in _TAKEN:
         return None
     if suffix in RAW_SUFFIXES:
         return WhyPassedOver.UNSUPPORTED_FORMAT

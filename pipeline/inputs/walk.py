@@ -66,36 +66,44 @@ def list_matches(rules: Rules, prefix: str = "") -> Iterator[Listed]:
 
 def _list_store(rules: Rules, prefix: str) -> Iterator[Listed]:
     start = len(rules.root) + 1
-    seen, place = None, None
+    seen: str | None = None
+    place: _Place | PassedOver | None = None
     for file in storage.list_files(prefix):
         folder, _, name = file.path.rpartition("/")
         # Empty objects stand for folders in a bucket.
         if not name or not file.path.startswith(f"{rules.root}/"):
             continue
         if folder != seen:  # names arrive in order
-            seen, place = (
-                folder,
-                _place_of(rules, folder[start:].split("/") if folder[start:] else []),
-            )
-        if place is not None:
+            before, seen = place, folder
+            below = folder[start:]
+            place = _place_of(rules, below.split("/") if below else [])
+            if isinstance(place, PassedOver) and place != before:
+                yield place
+        if isinstance(place, _Place):
             yield from _sort(rules, place, name, file.path, file)
 
 
-def _place_of(rules: Rules, folders: list[str]) -> _Place | None:
+def _place_of(rules: Rules, folders: list[str]) -> _Place | PassedOver | None:
+    """Go on from the root through folders."""
     path, place = rules.root, _Place(rules.glob.start)
     for name in folders:
         path = f"{path}/{name}"
         inside = _enter(rules, place, name, path)
-        if inside is None:
-            return None
+        if not isinstance(inside, _Place):
+            return inside
         place = inside
         if place.why is None and path == rules.output:
             place = place._replace(why=WhyPassedOver.OUTPUT)
     return place
 
 
-def _enter(rules: Rules, place: _Place, name: str, path: str) -> _Place | None:
-    """Go on into a folder; None if nothing in it matches."""
+def _enter(rules: Rules, place: _Place, name: str, path: str) -> _Place | PassedOver | None:
+    """Go on into a folder.
+
+    Returns:
+      Where that leads; if nothing in the folder matches, why it is passed over although its own
+      name matches, or None.
+    """
     states, why = place
     if why is None:
         inside = rules.glob.enter(states, name)
@@ -103,7 +111,12 @@ def _enter(rules: Rules, place: _Place, name: str, path: str) -> _Place | None:
             return _Place(inside)
         why = WhyPassedOver.EXCLUDED if inside else WhyPassedOver.HIDDEN
     inside = rules.glob.enter(states, name, dots=True)
-    return _Place(inside, why) if inside else None
+    if inside:
+        return _Place(inside, why)
+    if place.why is not None or path == rules.output or not rules.glob.matches(states, name):
+        return None
+    excluded = rules.exclusions.cover(name, path)
+    return PassedOver(WhyPassedOver.EXCLUDED if excluded else WhyPassedOver.FOLDER, path)
 
 
 def _sort(
@@ -199,9 +212,9 @@ class _LocalListing:
         is_folder, is_link = _kind(entry)
         if is_folder and not (is_link and place.why is not None):
             inside = _enter(self._rules, place, entry.name, entry.path)
-            if inside is None:
-                return
-            if not is_link:
+            if not isinstance(inside, _Place):
+                yield from [inside] if inside else []
+            elif not is_link:
                 self._waiting.append(_Folder(entry.path, inside))
             elif inside.why is None:
                 heapq.heappush(self._links, _Folder(entry.path, inside))

@@ -29,6 +29,7 @@ from pipeline.config.flags import Rows, flags_of
 from pipeline.config.label_options import LabelConfig
 from pipeline.errors import OutputError, StoreError
 from pipeline.formats.registry import fastest, in_one_format, suffix_of
+from pipeline.inputs.find import as_utf8
 from pipeline.inputs.first import first
 from pipeline.inputs.kinds import Input
 from pipeline.label import notes
@@ -219,7 +220,7 @@ def complete(run: Run) -> None:
 def _settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> dict[str, Any]:
     """Collect the flags that change rows; for some, their meaning counts, not their spelling."""
     settings: dict[str, Any] = {
-        "input": sorted(name_of(source.uri) for source in inputs),
+        "input": sorted(name_of(as_utf8(source.uri)) for source in inputs),
         "exclude": sorted(config.exclude),
         "model": spec.fingerprint,
         "labels_file": f"sha256:{hashlib.sha256(json.dumps(spec.labels).encode()).hexdigest()}",

@@ -59,6 +59,7 @@ def validate(config: LabelConfig, keep_output: bool = True) -> Checked:
         )
         for given in config.input
     ]
+    find.require_listing(inputs, config.exclude)
     for source in inputs:
         find.require_images(source)
     if config.carry and not any(source.kind.has_columns for source in inputs):

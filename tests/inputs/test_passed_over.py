@@ -9,7 +9,7 @@ import pytest
 from helpers.stores import memory_store, public_folder, unprivileged
 
 from pipeline.errors import InputError
-from pipeline.inputs.find import identify, list_images, require_images
+from pipeline.inputs.find import identify, list_images, require_images, require_listing
 from pipeline.inputs.globs import Exclusions, Glob
 from pipeline.inputs.passed_over import (
     MOST_SUFFIXES,
@@ -192,6 +192,14 @@ def test_exclude(tmp_path, exclude, left):
         assert sum(reasons.values()) == 4 - len(left)
 
 
+def test_exclude_without_a_folder_or_glob_is_refused(tmp_path):
+    make(tmp_path, "a.jpg", "p/b.jpg")
+    with pytest.raises(InputError, match=r"^exclude: no input is a folder or glob"):
+        require_listing([identify("a.jpg")], ["b*"])
+    require_listing([identify("a.jpg"), identify("p")], ["b*"])
+    require_listing([identify("a.jpg")], [])
+
+
 def test_the_output_is_not_listed(tmp_path):
     make(tmp_path, "p/a.jpg", "p/out/labels.jsonl", "p/out/thumb.jpg", "q.jpg")
     (tmp_path / "link").symlink_to(tmp_path / "p/out")
@@ -246,6 +254,26 @@ def test_folders_that_are_deeper_than_calls_may_be(tmp_path, monkeypatch):
     assert len(listed("d")[0]) == 1
     (deepest / "x.jpg").unlink()
     os.removedirs(deepest)  # for pytest, which would call itself for each
+
+
+@pytest.mark.parametrize("store", [False, True])
+def test_folders_that_a_glob_matches_are_counted_once(tmp_path, store):
+    names = [
+        "1.jpg",
+        "a/2.jpg",
+        "a/deep/3.jpg",
+        "a/deep/4.jpg",
+        "b/5.jpg",
+        "@eaDir/6.jpg",
+        ".h/7.jpg",
+    ]
+    make(tmp_path / "p", *names)
+    with memory_store({f"mem://b/p/{name}": b"" for name in names}):
+        root = "mem://b/p" if store else "p"
+        assert listed(f"{root}/*")[:2] == ([f"{root}/1.jpg"], {"folder": 2, "excluded": 1})
+        with pytest.raises(InputError, match="2 folders that the pattern does not enter"):
+            require_images(identify(f"{root}/[ab]"))
+        assert listed(f"{root}/*.jpg")[1] == {}
 
 
 # Globs themselves

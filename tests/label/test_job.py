@@ -1,5 +1,6 @@
 """The label job from its command line to its files."""
 
+import os
 import re
 from pathlib import Path
 
@@ -38,7 +39,8 @@ def test_the_sample(tmp_path, capsys):
 
 
 def test_the_files_of_a_run(tmp_path, color_model, capsys):
-    out, photos = tmp_path / "out", write_colors(tmp_path / "p")
+    # A folder whose name is not UTF-8 is like any other; a row has its URI.
+    out, photos = tmp_path / "out", write_colors(tmp_path / os.fsdecode(b"caf\xe9 p"))
     for name in ("._red-0.png", "._green-1.png", "red-0.xmp"):
         Path(photos, name).touch()
     assert run(input=photos, model=color_model, output=out, top_k=2) == 0
@@ -66,7 +68,12 @@ def test_the_files_of_a_run(tmp_path, color_model, capsys):
         assert row["model_fingerprint"] == written["model"]["fingerprint"]
     assert (written["found"], written["labeled"], written["failed"]) == (3, 3, 0)
     assert written["passed_over"] == {"hidden": 2, "other_suffix": 1}
-    assert written["passed_over_examples"]["hidden"][1] == f"{photos}/._red-0.png"
+    assert (
+        written["passed_over_examples"]["hidden"][1] == f"file://{tmp_path}/caf%E9%20p/._red-0.png"
+    )
+    assert {str(Path(row["image"]).parent) for row in rows(out, "labels")} == {
+        f"file:{tmp_path}/caf%E9%20p"
+    }
     said = "passed over: 2 hidden files, 1 with another suffix (.xmp 1)\n"
     assert capsys.readouterr().out.count(said) == 1
     assert written["skipped"] == 0

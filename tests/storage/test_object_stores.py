@@ -10,8 +10,9 @@ from helpers.emulators import EMULATORS, Fault, FaultyProxy
 
 from pipeline import storage
 from pipeline.errors import ImageError
+from pipeline.inputs.find import identify, list_images
 from pipeline.inputs.folders import list_folder
-from pipeline.records import Reason
+from pipeline.records import ImageRef, PassedOver, Reason
 from pipeline.storage import read
 
 PHOTO = bytes(range(256)) * 400
@@ -116,6 +117,21 @@ def test_versions_agree_with_the_listing(store, proxy):
     assert storage.version(store.uri("photos/photo.jpg")) == ""
     proxy.faults["photo.jpg"] = Fault("hang")
     assert storage.version(store.uri("photos/photo.jpg"), 0.3) == ""
+
+
+def test_hidden_objects_are_passed_over_and_counted(store, proxy):
+    names = ["1.jpg", "._1.jpg", ".thumbs/2.jpg", "@eaDir/3.jpg", "day/4.JPG", "day/4.CR2"]
+    store.put({f"card/{name}": b"1" for name in names} | {"card/day/": b""})
+    for given, taken, why in (
+        ("card", ["1.jpg", "day/4.JPG"], "hidden hidden excluded unsupported_format"),
+        ("card/**/*.jpg", ["1.jpg"], "hidden hidden excluded other_case"),
+        ("card/.thumbs/*", [".thumbs/2.jpg"], ""),
+    ):
+        found = list(list_images(identify(store.uri(given))))
+        images = [one.uri for one in found if isinstance(one, ImageRef)]
+        assert sorted(images) == [store.uri(f"card/{name}") for name in taken]
+        reasons = [one.reason.value for one in found if isinstance(one, PassedOver)]
+        assert sorted(reasons) == sorted(why.split())
 
 
 def test_an_object_that_changes_has_another_version(store, proxy):

@@ -68,6 +68,7 @@ def identify(
     split: bool = True,
     exclude: tuple[str, ...] = (),
     output: str = "",
+    beside: tuple[str, ...] = (),
 ) -> Input:
     """Find the kind of an input.
 
@@ -78,12 +79,18 @@ def identify(
       split: whether a table's column of parts is wanted, if there is one.
       exclude: see ``Input``.
       output: what the user wrote.
+      beside: see ``Input``.
 
     Raises:
       InputError: the input does not exist, or is a single image.
     """
     source = find.identify(
-        given, uri_column, truth_column=truth_column, exclude=exclude, output=output
+        given,
+        uri_column,
+        truth_column=truth_column,
+        exclude=exclude,
+        output=output,
+        beside=beside,
     )
     if source.kind == IMAGE:
         raise source.error(

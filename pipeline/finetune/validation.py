@@ -50,6 +50,7 @@ def check(config: FinetuneConfig) -> Run:
             wants_split,
             config.exclude,
             config.output,
+            config.input,
         )
         for given in config.input
     ]

@@ -113,6 +113,7 @@ def identify(
     truth_column: str | None = None,
     exclude: tuple[str, ...] = (),
     output: str = "",
+    beside: tuple[str, ...] = (),
 ) -> Input:
     """Find the kind of an input.
 
@@ -123,6 +124,7 @@ def identify(
       truth_column: likewise.
       exclude: likewise.
       output: what the user wrote.
+      beside: see ``Input``.
 
     Raises:
       InputError: there is no such file or folder, or its store cannot be reached.
@@ -143,6 +145,7 @@ def identify(
                     truth_column,
                     exclude=exclude,
                     output=output and storage.absolute(output),
+                    beside=beside,
                 )
     except StoreError as error:
         raise InputError(f"cannot be reached: {error}", subject="input", given=given) from error
@@ -164,7 +167,12 @@ def require_images(source: Input) -> None:
             return
         passed_over.add(one)
     words = passed_over_in_words(passed_over.to_json())
-    raise source.error(source.kind.empty + (f"; passed over: {words}" if words else ""))
+    raise source.error(
+        source.kind.empty + (f"; passed over: {words}" if words else ""),
+        "braces are not expanded: repeat {input}"
+        if source.kind is GLOB and "{" in source.uri
+        else "",
+    )
 
 
 def require_listing(inputs: Iterable[Input], exclude: Sequence[str]) -> None:

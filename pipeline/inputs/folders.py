@@ -49,7 +49,7 @@ def _images_in_folder(source: Input) -> Iterator[ImageRef | PassedOver]:
 
     root = source.uri.rstrip("/")
     exclusions = Exclusions(source.exclude_below or root, source.exclude)
-    rules = Rules(root, _ALL, exclusions, source.output, source.in_order, _why_no_image)
+    rules = Rules(root, _ALL, exclusions, source.output, source.in_order, False, _why_no_image)
     return _as_refs(source, list_matches(rules), class_name)
 
 
@@ -96,7 +96,7 @@ def list_folder(uri: str) -> Iterator[Listed]:
       OSError: the folder cannot be listed.
     """
     root = uri.rstrip("/")
-    return list_matches(Rules(root, _ALL, Exclusions(root), "", False, _why_no_image))
+    return list_matches(Rules(root, _ALL, Exclusions(root), "", False, False, _why_no_image))
 
 
 def _match(source: Input) -> Iterator[Listed]:
@@ -108,7 +108,11 @@ def _match(source: Input) -> Iterator[Listed]:
     glob = source.uri[len(root) + 1 :]
     judge = _take_all if _names_suffix(glob) else _why_not_taken
     exclusions = Exclusions(root, source.exclude)
-    rules = Rules(root, Glob(glob), exclusions, source.output, source.in_order, judge)
+    # Another input may be the same glob in another case.
+    is_alone = all(
+        other == source.given or other.lower() != source.given.lower() for other in source.beside
+    )
+    rules = Rules(root, Glob(glob), exclusions, source.output, source.in_order, is_alone, judge)
     return list_matches(rules, prefix)
 
 

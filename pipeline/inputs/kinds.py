@@ -59,6 +59,7 @@ class Input:
       only: what tells the images that ``finetune`` takes from the others; None for all.
       exclude: globs of what a folder or glob leaves out, see ``globs.Exclusions``.
       exclude_below: the folder that their paths are relative to; empty for its own.
+      beside: what the user wrote for all inputs.
       output: the run's output, an absolute path or URI, whose files are not listed.
     """
 
@@ -73,6 +74,7 @@ class Input:
     only: frozenset[tuple[object, ...]] | None = None
     exclude: tuple[str, ...] = ()
     exclude_below: str = ""
+    beside: tuple[str, ...] = ()
     output: str = ""
 
     def error(self, problem: str, remedy: str = "") -> InputError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from apache_beam.io.filesystem import FileMetadata
@@ -26,6 +25,7 @@ class Rules(NamedTuple):
       exclusions: what is left out.
       output: the run's own output, an absolute path or URI; empty if there is none.
       in_order: whether folders on this machine are listed in the order of their files' names.
+      counts_other_case: whether a file that would match in another case counts as passed over.
       judge: tells by a file's name why it is not taken for an image; None if it is.
     """
 
@@ -34,6 +34,7 @@ class Rules(NamedTuple):
     exclusions: Exclusions
     output: str
     in_order: bool
+    counts_other_case: bool
     judge: Callable[[str], WhyPassedOver | None]
 
 
@@ -136,24 +137,25 @@ def _sort(
             return
     elif rules.glob.matches(states, name, dots=True):
         why = WhyPassedOver.HIDDEN
-    elif rules.glob.matches_in_another_case(states, name):
+    elif rules.counts_other_case and rules.glob.matches_in_another_case(states, name):
         why = WhyPassedOver.OTHER_CASE
     if why is not None:
         yield PassedOver(why, path)
 
 
 class _Folder(NamedTuple):
-    """A folder to list."""
+    """A folder to list. ``real``: its path without links."""
 
     path: str
+    real: str
     place: _Place
 
 
 class _Entry(NamedTuple):
     """What a folder holds. ``before``: as what the folder has been listed before."""
 
+    folder: _Folder
     entry: os.DirEntry[str]
-    place: _Place
     before: States
 
 
@@ -163,10 +165,12 @@ class _LocalListing:
     def __init__(self, rules: Rules):
         self._rules = rules
         self._root = rules.root or "/"
-        self._output = _identity(rules.output) if os.path.isdir(rules.output) else None
-        self._listed: dict[tuple[int, int], States] = {}
+        self._output = os.path.realpath(rules.output) if rules.output else None
+        # By real paths: numbers of files are not unique on every network's drive.
+        self._listed: dict[str, States] = {}
+        top = _Folder(self._root, os.path.realpath(self._root), _Place(rules.glob.start))
         # What comes next is last.
-        self._waiting: list[_Folder | _Entry] = [_Folder(self._root, _Place(rules.glob.start))]
+        self._waiting: list[_Folder | _Entry] = [top]
         self._links: list[_Folder] = []
 
     def list(self) -> Iterator[Listed]:
@@ -177,27 +181,27 @@ class _LocalListing:
             yield from self._open(one) if isinstance(one, _Folder) else self._take(one)
 
     def _open(self, folder: _Folder) -> Iterator[Listed]:
-        path, place = folder
+        path, real, place = folder
         before: States = frozenset()
+        if place.why is None:
+            if real == self._output and path != self._root:
+                place = place._replace(why=WhyPassedOver.OUTPUT)
+                folder = folder._replace(place=place)
+            else:
+                before = self._listed.get(real, before)
+                if place.states <= before:
+                    yield PassedOver(WhyPassedOver.ALREADY_LISTED, path)
+                    return
+                self._listed[real] = before | place.states
         try:
-            if place.why is None:
-                identity = _identity(path)
-                if identity == self._output and path != self._root:
-                    place = place._replace(why=WhyPassedOver.OUTPUT)
-                else:
-                    before = self._listed.get(identity, before)
-                    if place.states <= before:
-                        yield PassedOver(WhyPassedOver.ALREADY_LISTED, path)
-                        return
-                    self._listed[identity] = before | place.states
             with os.scandir(path) as entries:
                 # In order, all names of a folder are in memory; in disorder, none is.
                 if self._rules.in_order:
                     by_name = sorted(entries, key=lambda entry: entry.name, reverse=True)
-                    self._waiting += [_Entry(entry, place, before) for entry in by_name]
+                    self._waiting += [_Entry(folder, entry, before) for entry in by_name]
                     return
                 for entry in entries:
-                    yield from self._take(_Entry(entry, place, before))
+                    yield from self._take(_Entry(folder, entry, before))
         except (FileNotFoundError, NotADirectoryError):
             pass  # removed in the meantime, or a glob below what is no folder
         except PermissionError:
@@ -208,28 +212,25 @@ class _LocalListing:
             yield FileMetadata(closed, 0, 0.0) if why is None else PassedOver(why, closed)
 
     def _take(self, one: _Entry) -> Iterator[Listed]:
-        entry, place, before = one
+        folder, entry, before = one
+        place = folder.place
         is_folder, is_link = _kind(entry)
         if is_folder and not (is_link and place.why is not None):
             inside = _enter(self._rules, place, entry.name, entry.path)
             if not isinstance(inside, _Place):
                 yield from [inside] if inside else []
             elif not is_link:
-                self._waiting.append(_Folder(entry.path, inside))
+                real = os.path.join(folder.real, entry.name)
+                self._waiting.append(_Folder(entry.path, real, inside))
             elif inside.why is None:
-                heapq.heappush(self._links, _Folder(entry.path, inside))
+                real = os.path.realpath(entry.path)
+                heapq.heappush(self._links, _Folder(entry.path, real, inside))
             else:
                 yield PassedOver(inside.why, entry.path)
         elif before and self._rules.glob.matches(before, entry.name):
             yield PassedOver(WhyPassedOver.ALREADY_LISTED, entry.path)
         else:
             yield from _sort(self._rules, place, entry.name, entry.path, entry)
-
-
-def _identity(folder: str) -> tuple[int, int]:
-    """Return what all paths of a folder have in common."""
-    status = Path(folder).stat()
-    return status.st_dev, status.st_ino
 
 
 def _kind(entry: os.DirEntry[str]) -> tuple[bool, bool]:

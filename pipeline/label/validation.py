@@ -56,6 +56,7 @@ def validate(config: LabelConfig, keep_output: bool = True) -> Checked:
             config.carry,
             exclude=config.exclude,
             output=config.output,
+            beside=config.input,
         )
         for given in config.input
     ]

@@ -81,6 +81,16 @@ def test_nothing_found_says_what_was_passed_over(tmp_path):
         assert said in str(caught.value)
 
 
+def test_what_differs_in_case_is_counted_unless_another_input_takes_it(tmp_path):
+    make(tmp_path, "p/a.jpg", "p/b.JPG", "p/c.png")
+    said = "1 that the pattern would match in another case (.JPG 1)"
+    assert listed("p/*.jpg") == (["p/a.jpg"], {"other_case": 1}, said)
+    assert listed("p/*.jpg", beside=("p/*.jpg", "q/*.JPG"))[1] == {"other_case": 1}
+    assert listed("p/*.jpg", beside=("p/*.jpg", "p/*.JPG"))[1] == {}
+    with pytest.raises(InputError, match="matches this pattern; braces are not expanded"):
+        require_images(identify("p/*.{jpg,png}"))
+
+
 # Suffixes
 
 

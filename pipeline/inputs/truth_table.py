@@ -16,6 +16,7 @@ from pipeline.inputs.columns import TABLE
 from pipeline.inputs.kinds import Input, refuse_pipe
 from pipeline.inputs.lists import entry_uri
 from pipeline.inputs.queries import QUERY
+from pipeline.records import row_name
 from pipeline.redaction import name_of
 
 
@@ -90,12 +91,14 @@ def _truth_row(source: Input, number: int, row: Mapping[str, Any] | BadRow) -> T
     if isinstance(row, BadRow):
         return TruthRow(number, "", "", None)
     entry, class_ = row[source.uri_column], row[source.truth_column or ""]
+    has_bytes = columns.bytes_in(entry) is not None
     if isinstance(entry, Mapping):  # bytes and path, as Hugging Face has images
         entry = entry.get("path")
     entry = "" if isinstance(entry, bytes) else (as_text(plain(entry)) or "").strip()
     class_ = (as_text(class_) or "").strip() or None
     if not entry:
-        return TruthRow(number, "", "", class_)
+        name = row_name(name_of(source.uri), number) if has_bytes else ""
+        return TruthRow(number, name, name, class_)
     try:
         uri = entry_uri(entry, "" if source.kind is QUERY else source.uri)
     except ValueError:  # a host in brackets that are not closed: no image has such a name

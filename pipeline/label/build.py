@@ -65,7 +65,8 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
     )
     truth: Any = None
     if run.truth is not None:
-        refs, truth_counts = refs | "Truth" >> JoinTruth(run.truth, run.spec.is_multi_label)
+        join = JoinTruth(run.truth, run.spec.labels, run.spec.is_multi_label)
+        refs, truth_counts = refs | "Truth" >> join
         truth = AsSingleton(truth_counts)
     if config.truth is not None:
         refs |= "Classes" >> NameClasses(config.truth, run.spec.labels, run.spec.is_multi_label)

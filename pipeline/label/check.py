@@ -24,6 +24,7 @@ from pipeline.label import lock, runs, trial
 from pipeline.label.costs import per_million
 from pipeline.label.runs import Plan
 from pipeline.label.trial import SAMPLE_SIZE, Counted, Sampled
+from pipeline.label.truth_check import look_ahead
 from pipeline.label.validation import first_pixels, several_labels, validate
 from pipeline.models.probing import probe_classifier
 from pipeline.models.scale_trial import settle_scale
@@ -62,6 +63,8 @@ def run(config: LabelConfig) -> int:
     print(f"model    {spec.input_words}, {len(spec.labels)} classes{several_labels(plan.run)}")
     print(f"         takes {spec.scale_words}, and returns {spec.returns}")
     print(f"output   {_standing(plan)}")
+    for line in look_ahead(plan.run):
+        print(console.printable(f"truth    {line.removeprefix('truth: ')}"))
     counted = trial.count(plan.run.listed)
     sampled = trial.label_sample(counted, spec, config, checked.execution)
     if sampled.data is not None and runs_here(config.beam_args):

@@ -13,6 +13,7 @@ from pipeline.formats.registry import FORMATS
 from pipeline.inputs import first, passed_over
 from pipeline.label import lock, runs
 from pipeline.label.build import build, too_many_failed
+from pipeline.label.truth_check import look_ahead
 from pipeline.label.validation import first_pixels, several_labels, validate
 from pipeline.models.probing import probe_classifier
 from pipeline.models.scale_trial import settle_scale
@@ -44,6 +45,7 @@ def run(config: LabelConfig) -> int:
         if not plan.goes_on:
             spec = settle_scale(spec, first_pixels(plan.run.listed, spec, config.limits))
             plan = plan.with_spec(spec)
+        look_ahead(plan.run)
         run = runs.begin(plan)
         console.say(
             f"labeling with {config.model}, {spec.input_words}, {len(spec.labels)} classes"

@@ -17,6 +17,7 @@ from pipeline.inputs import columns
 from pipeline.inputs.kinds import Input
 from pipeline.inputs.matching import How, key_of, match
 from pipeline.inputs.truth_table import TruthRow, read_truth
+from pipeline.models.class_lookup import fold, lookup_of
 from pipeline.records import ImageRef
 from pipeline.redaction import name_of
 
@@ -179,16 +180,20 @@ class WithTruth(NamedTuple):
 
 
 def join(
-    refs: Iterable[ImageRef], rows: Iterable[TruthRow], multi_label: bool
+    refs: Iterable[ImageRef],
+    rows: Iterable[TruthRow],
+    labels: tuple[str, ...],
+    multi_label: bool,
 ) -> tuple[list[WithTruth], TruthCounts]:
     """Find the true classes of images whose files have the same name.
 
     Args:
       refs: duplicates included.
       rows: with names and classes.
+      labels: the names of the model's classes; two names of one class do not contradict each other.
       multi_label: whether an image may have several classes, in one row or in many.
     """
-    counts = TruthCounts()
+    counts, lookup = TruthCounts(), lookup_of(labels)
     refs, rows = list(refs), sorted(rows)
     images = dict.fromkeys(name_of(ref.uri) for ref in refs)
     of_image: dict[str, list[TruthRow]] = {}
@@ -201,7 +206,8 @@ def join(
             hows[found.image] = found.how
     for image, how in hows.items():
         counts.add_image(how, image)
-        classes = {row.truth for row in of_image.get(image, ())}
+        names = (row.truth or "" for row in of_image.get(image, ()))
+        classes = {lookup.find(name) or fold(name) for name in names}
         counts.doubled += len(of_image.get(image, ())) > 1
         if len(classes) > 1 and not multi_label:
             counts.add_contradicted(image)
@@ -219,17 +225,49 @@ def _truth(rows: list[TruthRow], multi_label: bool) -> str | None:
     return json.dumps(sorted({one for row in rows for one in classes_in(row.truth or "")}))
 
 
+def join_all(
+    refs: Iterable[ImageRef],
+    rows: Iterable[TruthRow],
+    labels: tuple[str, ...],
+    multi_label: bool,
+) -> tuple[list[ImageRef], TruthCounts]:
+    """Do the same for images and rows of all names, of which some lack a name or a class."""
+    unusable, usable = TruthCounts(), []
+    for row in rows:
+        if row.entry and row.truth:
+            usable.append(row)
+        else:
+            unusable.add_row(_UNCLASSED if row.entry else _UNNAMED, row.entry)
+    joined, counts = join(refs, usable, labels, multi_label)
+    counts.merge(unusable)
+    return [_trusted(one, counts) for one in joined], counts
+
+
+def judge(source: Input, counts: TruthCounts) -> list[str]:
+    """Return lines for people about a table.
+
+    Raises:
+      InputError: it says nothing about the images.
+    """
+    problem = counts.problem()
+    if problem is not None:
+        raise source.error(problem, columns.remedy(source))
+    return list(notes(counts.to_json()))
+
+
 class JoinTruth(beam.PTransform):
     """Expects ``ImageRef``s, outputs them with their true classes, and one ``TruthCounts``.
 
     Args:
       source: the table, as ``identify_truth`` returned it.
+      labels: the names of the model's classes.
       multi_label: whether an image may have several classes, in one row of that table or in many.
     """
 
-    def __init__(self, source: Input, multi_label: bool = False):
+    def __init__(self, source: Input, labels: tuple[str, ...], multi_label: bool = False):
         super().__init__()
         self._source = source
+        self._labels = labels
         self._multi_label = multi_label
 
     def expand(
@@ -245,7 +283,10 @@ class JoinTruth(beam.PTransform):
         joined, matched = (
             {"refs": refs | "ByFile" >> beam.Map(_by_file), "rows": rows}
             | beam.CoGroupByKey()
-            | "Match" >> beam.FlatMap(_join, self._multi_label).with_outputs("counts", main="refs")
+            | "Match"
+            >> beam.FlatMap(_join, self._labels, self._multi_label).with_outputs(
+                "counts", main="refs"
+            )
         )
         counts = (unusable, matched) | beam.Flatten() | beam.CombineGlobally(_merge)
         checked = (
@@ -257,11 +298,7 @@ class JoinTruth(beam.PTransform):
 
 
 def _check(source: Input, counts: TruthCounts) -> TruthCounts:
-    """Refuse a table that says nothing of the images; of any other, say what it says of them."""
-    problem = counts.problem()
-    if problem is not None:
-        raise source.error(problem, columns.remedy(source))
-    for line in notes(counts.to_json()):
+    for line in judge(source, counts):
         console.say(line)
     return counts
 
@@ -279,10 +316,12 @@ def _row_by_file(row: TruthRow) -> Iterator[Any]:
         yield beam.pvalue.TaggedOutput("counts", counts)
 
 
-def _join(group: tuple[str, dict[str, Iterable[Any]]], multi_label: bool) -> Iterator[Any]:
+def _join(
+    group: tuple[str, dict[str, Iterable[Any]]], labels: tuple[str, ...], multi_label: bool
+) -> Iterator[Any]:
     _, values = group
     refs, rows = map(ImageRef._make, values["refs"]), map(TruthRow._make, values["rows"])
-    joined, counts = join(refs, rows, multi_label)
+    joined, counts = join(refs, rows, labels, multi_label)
     yield beam.pvalue.TaggedOutput("counts", counts)
     yield from joined
 

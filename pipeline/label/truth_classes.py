@@ -55,6 +55,12 @@ class ClassCounts:
         self._keep(Counter(unknown))
         return self
 
+    def add_image(self, ref: ImageRef, labels: tuple[str, ...], multi_label: bool) -> ClassCounts:
+        """Count an image, if it has a true class, in place."""
+        if ref.truth is None:
+            return self
+        return self.add(classes_in(ref.truth) if multi_label else [ref.truth], lookup_of(labels))
+
     def merge(self, other: ClassCounts) -> ClassCounts:
         """Add other counts, in place."""
         self.images += other.images
@@ -109,10 +115,7 @@ class CountClasses(beam.CombineFn):
         return ClassCounts()
 
     def add_input(self, counts: ClassCounts, ref: ImageRef) -> ClassCounts:  # noqa: D102
-        if ref.truth is None:
-            return counts
-        names = classes_in(ref.truth) if self._multi_label else [ref.truth]
-        return counts.add(names, lookup_of(self._labels))
+        return counts.add_image(ref, self._labels, self._multi_label)
 
     def merge_accumulators(self, some: Iterable[ClassCounts]) -> ClassCounts:  # noqa: D102
         merged = ClassCounts()
@@ -147,23 +150,26 @@ class NameClasses(beam.PTransform):
         by_index = (
             refs.pipeline
             | beam.Create([self._given])
-            | "Check" >> beam.Map(check, AsSingleton(counts), self._labels)
+            | "Check" >> beam.Map(_check, AsSingleton(counts), self._labels)
         )
         return refs | "Name" >> beam.Map(
             _named, AsSingleton(by_index), self._labels, self._multi_label
         )
 
 
-def check(given: str, counts: ClassCounts, labels: tuple[str, ...]) -> bool:
-    """Refuse a truth that names no class of the model, and say what is odd about any other.
+def _check(given: str, counts: ClassCounts, labels: tuple[str, ...]) -> bool:
+    for line in judge(given, counts, labels):
+        console.say(line)
+    return counts.are_indices(lookup_of(labels))
+
+
+def judge(given: str, counts: ClassCounts, labels: tuple[str, ...]) -> list[str]:
+    """Return lines for people about the true classes, if there is something odd about them.
 
     Args:
       given: what the user gave as the truth.
       counts: its classes.
       labels: the names of the model's classes, in the order of its output.
-
-    Returns:
-      Whether its classes are indices into the model's output.
 
     Raises:
       InputError: no image has a class of the model's.
@@ -177,9 +183,7 @@ def check(given: str, counts: ClassCounts, labels: tuple[str, ...]) -> bool:
             subject="truth",
             given=given,
         )
-    for line in _notes(counts, labels, by_index):
-        console.say(line)
-    return by_index
+    return list(_notes(counts, labels, by_index))
 
 
 def _notes(counts: ClassCounts, labels: tuple[str, ...], by_index: bool) -> Iterator[str]:

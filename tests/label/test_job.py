@@ -9,7 +9,9 @@ from helpers.http_server import unused_url
 from helpers.models import COLORS, save_model
 from helpers.runs import rows, run, run_process, summary, write_colors
 
+from pipeline.__main__ import main
 from pipeline.formats.shards import read_rows
+from pipeline.label import truth_check
 from pipeline.models import decoding
 from pipeline.models.tensorflow_import import tf
 
@@ -194,16 +196,35 @@ def test_the_truth_of_a_table(tmp_path, color_model, capsys):
     assert {row["truth"] for row in rows(out, "labels")} == {None, "green"}
 
 
-def test_a_truth_of_other_images_is_refused(tmp_path, color_model, capsys):
+def test_a_truth_of_other_images_is_refused(tmp_path, color_model, capsys, monkeypatch):
     flags = {"input": write_colors(tmp_path / "p", 1), "model": color_model}
     (tmp_path / "truth.csv").write_text("image,label\nold/1.jpg,red\nold/2.jpg,blue\n")
-    assert run(**flags, output=tmp_path / "out", truth=tmp_path / "truth.csv") == 1
-    assert (
-        f"error: the run failed: truth {tmp_path}/truth.csv: no row names one of the 1 images; "
-        f"rows name 'old/1.jpg', 'old/2.jpg', and images are '{tmp_path}/p/red-0.png'; "
-        "name the right columns with uri_column and truth_column\n"
-    ) in capsys.readouterr().err
+    flags |= {"output": tmp_path / "out", "truth": tmp_path / "truth.csv"}
+    said = (
+        f"ruth {tmp_path}/truth.csv: no row names one of the 1 images; rows name 'old/1.jpg', "
+        f"'old/2.jpg', and images are '{tmp_path}/p/red-0.png'; name the right columns with "
+    )
+    assert run(**flags) == 2
+    assert f"error: --t{said}--uri_column and --truth_column\n" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/*"))
+    assert main(["check", *(f"--{name}={value}" for name, value in flags.items())]) == 2
+    monkeypatch.setattr(truth_check, "_MOST", 0)  # as if there were very many
+    assert run(**flags) == 1
+    assert f"error: the run failed: t{said}uri_column and" in capsys.readouterr().err
     assert not list(tmp_path.glob("out/.unfinished/labels-*"))
+
+
+def test_a_truth_of_other_classes_leaves_a_finished_run_as_it_is(tmp_path, color_model, capsys):
+    flags = {"input": write_colors(tmp_path / "p", 1), "model": color_model}
+    flags |= {"output": tmp_path / "out"}
+    assert run(**flags) == 0
+    before = summary(tmp_path / "out")
+    assert run(**flags, truth="parent") == 2
+    assert (
+        "error: --truth parent: none of the 1 images has a class of the model's: it has 'p' (1); "
+        "the model has 'red', 'green', 'blue'\n" in capsys.readouterr().err
+    )
+    assert summary(tmp_path / "out") == before
 
 
 def test_the_truth_of_folders(tmp_path, color_model):

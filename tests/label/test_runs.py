@@ -237,12 +237,12 @@ def test_the_same_command_on_a_finished_run(tmp_path, color_model, capsys):
     assert comparable(out) == before
     assert {row["truth"] for row in rows(out, "labels")} == {"red", "blue"}
     added = [f"{name}-00000-of-00001.csv" for name in ROWS]
-    assert files(out) == sorted([*WHOLE, *added])
+    assert files(out) == sorted([*WHOLE, "mistakes.csv", *added])
     # Killed in the middle of the next attempt, the run still knows what it had.
     note = json.loads(json.dumps({"finished": notes.finished(again)}))
     assert notes.finished(note) == notes.finished(again)
     assert run(**flags, **truth, if_exists="overwrite") == 0
-    assert files(out) == WHOLE
+    assert files(out) == sorted([*WHOLE, "mistakes.csv"])
 
 
 def test_what_a_command_would_take_away_from_a_finished_run():

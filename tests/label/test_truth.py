@@ -6,12 +6,14 @@ from pipeline.inputs.truth_table import TruthRow
 from pipeline.label.truth import TruthCounts, join, notes
 from pipeline.records import ImageRef
 
+LABELS = ("cat, Felis catus", "dog")
+
 
 def joined(images, *rows, multi_label=False):
     """The classes by image, and the counts, of rows ``(entry, class)``."""
     refs = [ImageRef(image) for image in images]
     made = [TruthRow(n, entry, f"/t/{entry}", truth) for n, (entry, truth) in enumerate(rows)]
-    found, counts = join(refs, reversed(made), multi_label)
+    found, counts = join(refs, reversed(made), LABELS, multi_label)
     assert [one.ref.uri for one in found] == list(images)
     return {one.ref.uri: one.ref.truth for one in found}, counts
 
@@ -26,6 +28,11 @@ def test_of_several_rows_the_first_counts():
     ]
 
 
+def test_two_names_of_one_class_do_not_contradict_each_other():
+    rows = [(f"{n // 2}.jpg", name) for n, name in enumerate(("cat", "Felis_catus", "x y", "X_Y"))]
+    assert joined(["/d/0.jpg", "/d/1.jpg"], *rows)[1].contradicted == 0
+
+
 def test_of_several_labels_all_rows_count():
     truths, counts = joined(
         ["/d/1.jpg"], ("1.jpg", "cat"), ("1.jpg", '["dog", "cat"]'), multi_label=True
@@ -37,18 +44,16 @@ def test_of_several_labels_all_rows_count():
 
 
 def test_an_image_that_is_found_twice_is_one_image():
-    found, counts = join(
-        [ImageRef("/d/1.jpg"), ImageRef("/d/1.jpg")],
-        [TruthRow(1, "1.jpg", "/t/1.jpg", "cat")],
-        False,
-    )
+    refs = [ImageRef("/d/1.jpg"), ImageRef("/d/1.jpg")]
+    found, counts = join(refs, [TruthRow(1, "1.jpg", "/t/1.jpg", "cat")], LABELS, False)
     assert [one.ref.truth for one in found] == ["cat", "cat"]
     assert counts.to_json()["images_with_truth"] == 1
 
 
 def test_secrets_do_not_keep_a_row_from_its_image():
     ref = ImageRef("https://h.example/1.jpg?sig=SECRET")
-    [found], _ = join([ref], [TruthRow(1, "https://h.example/1.jpg", ref.uri[:24], "cat")], False)
+    row = TruthRow(1, "https://h.example/1.jpg", "https://h.example/1.jpg", "cat")
+    [found], _ = join([ref], [row], LABELS, False)
     assert found.ref.truth == "cat"
 
 

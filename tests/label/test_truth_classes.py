@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.label.truth_classes import ClassCounts, check
+from pipeline.label.truth_classes import ClassCounts, judge
 from pipeline.models.class_lookup import ClassLookup
 
 LABELS = ("background", "tench, Tinca tinca", "goldfish", "hot dog")
@@ -31,24 +31,24 @@ def counted(*images, labels=LABELS):
     ],
 )
 def test_numbers_are_indices_if_all_are(images, labels, by_index):
-    assert check("t.csv", counted(*images, labels=labels), labels) is by_index
+    counts = counted(*images, labels=labels)
+    assert counts.are_indices(ClassLookup(labels)) is by_index
+    judge("t.csv", counts, labels)
 
 
-def test_indices_are_said(capsys):
-    check("t.csv", counted("3", "0"), LABELS)
-    assert capsys.readouterr().err == (
-        "truth: its numbers are taken for indices of classes, 0 for 'background' to 3 for "
-        "'hot dog'\n"
-    )
+def test_indices_are_said():
+    assert judge("t.csv", counted("3", "0"), LABELS) == [
+        "truth: its numbers are taken for indices of classes, 0 for 'background' to 3 for 'hot dog'"
+    ]
 
 
-def test_what_the_model_does_not_know_is_said(capsys):
+def test_what_the_model_does_not_know_is_said():
     counts = counted("tench", "hot_dogs", "hot_dogs", "zebra", ["goldfish", "zebra"], "1", "xx")
-    assert check("t.csv", counts, LABELS) is False
-    assert capsys.readouterr().err == (
+    assert not counts.are_indices(ClassLookup(LABELS))
+    assert judge("t.csv", counts, LABELS) == [
         "truth: 6 of 7 images have a class that the model does not know, and count as wrong: "
-        "'hot_dogs' (2; perhaps 'hot dog'), 'zebra' (2), '1' (1), …\n"
-    )
+        "'hot_dogs' (2; perhaps 'hot dog'), 'zebra' (2), '1' (1), …"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_what_the_model_does_not_know_is_said(capsys):
 )
 def test_a_truth_of_other_classes_is_refused(images, has):
     with pytest.raises(InputError, match=has):
-        check("t.csv", counted(*images), LABELS)
+        judge("t.csv", counted(*images), LABELS)
 
 
 def test_counts_add_up_and_are_bounded():

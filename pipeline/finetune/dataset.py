@@ -97,18 +97,20 @@ def identify(
             "is neither a folder of class folders nor a list, table, TFRecord file or query; "
             "quote a glob, so that the shell leaves it alone"
         )
-    is_free = splits.COLUMN not in (uri_column, truth_column)
-    return _with_split_column(source) if split and source.kind.has_columns and is_free else source
+    return _with_split_column(source) if split and source.kind.has_columns else source
 
 
 def _with_split_column(source: Input) -> Input:
     """The input with the column of parts, or as it is if it has none."""
-    wanted = dataclasses.replace(source, carry=(splits.COLUMN,))
-    try:
-        find.require_images(wanted)
-    except InputError:  # any other mistake is found without the column, too
-        return source
-    return wanted
+    for name in splits.COLUMNS:
+        wanted = dataclasses.replace(source, carry=(name,))
+        try:
+            if name not in (source.uri_column, source.truth_column):
+                find.require_images(wanted)
+                return wanted
+        except InputError:  # any other mistake is found without the column, too
+            continue
+    return source
 
 
 def list_with_truth(source: Input) -> Iterator[ImageRef | PassedOver]:
@@ -117,7 +119,7 @@ def list_with_truth(source: Input) -> Iterator[ImageRef | PassedOver]:
     Duplicates are included, and rows of tables that name no image. In a folder of class folders,
     images outside of them do not count.
     An image carries, as ``splits.COLUMN``, what may be the name of its part: the cell in that
-    column, or else the name of the folder that its class folder is in, or of its TFRecord file.
+    column, or else the name of a folder above its class folder, or of its TFRecord file.
 
     Raises:
       InputError: the listing failed, or a row or record has no class or an unknown part.
@@ -134,7 +136,7 @@ def list_with_truth(source: Input) -> Iterator[ImageRef | PassedOver]:
             yield ref
         elif ref.truth:
             part = _name_of_part(source, ref)
-            if part and source.kind.has_columns and not splits.plain_parts([part]):
+            if part and _cell(source, ref) and not splits.plain_parts([part]):
                 raise source.error(
                     f"row {number} has the split {part!r}, which is none of train, val and test",
                     "write one of them, or add {split}=checksum to leave the column aside",
@@ -154,13 +156,21 @@ def identity(ref: ImageRef) -> tuple[object, ...]:
     return name_of(ref.uri), find.identity(ref)
 
 
+def _cell(source: Input, ref: ImageRef) -> str:
+    """What the column of parts says; empty if there is none."""
+    return "".join((as_text(ref.carried[name]) or "").strip() for name in source.carry)
+
+
 def _name_of_part(source: Input, ref: ImageRef) -> str:
-    if source.kind.has_columns:
-        return (as_text(ref.carried.get(splits.COLUMN)) or "").strip()
+    if cell := _cell(source, ref):
+        return cell
     if ref.place is not None:
         return posixpath.basename(ref.place[0])
-    folder = source.uri if source.kind == FOLDER else posixpath.dirname(posixpath.dirname(ref.uri))
-    return posixpath.basename(folder)
+    if source.kind == FOLDER:
+        return splits.part_in(source.uri)
+    folder = posixpath.dirname(ref.uri)
+    # In a table, the class may be anywhere.
+    return splits.part_in(folder if source.kind.has_columns else posixpath.dirname(folder))
 
 
 def part_of(given: str, content: str, absent: Collection[str] = ()) -> str:

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
 
-# The column of a table that says which part an image belongs to.
+# The column of a table that says which part an image belongs to, and how else it may be written.
 COLUMN = "split"
+COLUMNS = (COLUMN, "Split", "SPLIT")
 
 _PART_OF = {
     **dict.fromkeys(("train", "training", "trn"), TRAIN),
@@ -40,6 +41,12 @@ def plain_parts(names: Iterable[str]) -> dict[str, str]:
     """Find those of some names that are a part's name without other words: parts by name."""
     found = {name: part_named(name) for name in names}
     return {name: part[0] for name, part in found.items() if part is not None and not part[1]}
+
+
+def part_in(path: str) -> str:
+    """Return the last of a path's folders that is named like a part, else the last of all."""
+    folders = path.rstrip("/").split("/")
+    return next((name for name in reversed(folders) if plain_parts([name])), folders[-1])
 
 
 def parts_of(names: Iterable[str]) -> dict[str, str]:

@@ -120,6 +120,7 @@ class _Seen:
         self.key = self.key_with_parts = 0
         self._truths: dict[tuple[object, ...], tuple[str, str]] = {}
         self._in_two_parts = ""
+        self._first: dict[str, str] = {}
 
     def add(self, ref: ImageRef) -> None:
         """Count an image, unless it has been there before.
@@ -135,6 +136,8 @@ class _Seen:
         stands_for = splits.part_named(part)
         if stands_for is None:
             self.outside = self.outside or name
+        else:
+            self._first.setdefault(part, name)
         if image in self._truths:
             truth_before, part_before = self._truths[image]
             if truth_before != truth:
@@ -169,7 +172,7 @@ class _Seen:
         found = {} if self.outside else splits.parts_of(self.parts)
         parts, plain = set(found.values()), splits.plain_parts(self.parts)
         if not found and _are_a_split(plain):
-            other = self.outside or next(name for name in self.parts if name not in plain)
+            other = self.outside or next(self._first[n] for n in self.parts if n not in plain)
             raise InputError(
                 f"some images are in the parts {_listed(sorted(plain))} of a split, but "
                 f"{printable(other)} is in none of them",

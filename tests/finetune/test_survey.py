@@ -87,6 +87,12 @@ def test_globs_lists_and_record_files(tmp_path):
     assert found(tmp_path / "*/*/*.jpg").parts == expected
     (tmp_path / "list.txt").write_text("\n".join(images("train", "test")))
     assert found(tmp_path / "list.txt").parts == expected
+    rows = [f"{name},{name.split('/')[1]}" for name in images("train", "test")]
+    (tmp_path / "table.csv").write_text("\n".join(["image,label", *rows]))
+    assert found(tmp_path / "table.csv").parts == expected
+    rows = [f"{name},{name.split('/')[1]},train" for name in images("train", "test")]
+    (tmp_path / "table.csv").write_text("\n".join(["image,label,Split", *rows]))
+    assert found(tmp_path / "table.csv").parts == {}  # what the column says goes before
     for part in ("train", "test"):
         records = [(f"{part}{n}", b"", "ab"[n % 2]) for n in range(10)]
         write_tfrecord(tmp_path / f"p-{part}-00000-of-00001.tfrecord", records)

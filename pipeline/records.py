@@ -161,6 +161,7 @@ class WhyPassedOver(str, Enum):
         "folder that the pattern does not enter",
         "folders that the pattern does not enter",
     )
+    EMPTY_TABLE = "empty_table", "empty table", "empty tables"
     EXCLUDED = "excluded", "excluded", "excluded"
     OUTPUT = "own_output", "file of the run's own output", "files of the run's own output"
     ALREADY_LISTED = (

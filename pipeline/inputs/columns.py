@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 import urllib.parse
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pipeline import storage
+from pipeline.errors import ImageError, StoreError
 from pipeline.formats import tables
 from pipeline.formats.schema import BadRow, ColumnError, as_text, plain
 from pipeline.inputs.kinds import Input, InputKind, file_at
@@ -22,6 +25,9 @@ from pipeline.redaction import name_of
 
 # Of an unusable cell, in a message.
 _MOST_SHOWN = 100
+
+# In the name of a folder, in place of a value.
+_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def wanted(source: Input) -> tuple[str, ...]:
@@ -59,9 +65,9 @@ def images_of(
         for number, row in enumerate(rows, 1):
             yield _image_of(source, row, row_name(name, number), uri, number)
     except ColumnError as error:
-        raise source.error(str(error), remedy(source)) from error
+        raise source.error(f"{_prefix(source, uri)}{error}", remedy(source)) from error
     except ValueError as error:
-        raise source.error(f"cannot be read: {error}") from error
+        raise source.error(f"{_prefix(source, uri)}cannot be read: {error}") from error
 
 
 def _image_of(
@@ -120,7 +126,7 @@ def _description(cell: Any) -> str:
         return "is empty"
     if isinstance(cell, str):
         return "is blank" if cell else "is empty"
-    if isinstance(cell, Mapping) and not (cell.get("bytes") or cell.get("path")):
+    if isinstance(cell, Mapping):
         return "has neither bytes nor a path"
     shown = str(as_text(plain(cell)))
     shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}…"
@@ -134,13 +140,59 @@ def _with_problem(ref: ImageRef, problem: str, cell: Any) -> ImageRef:
     return ref._replace(version=f"sha256:{digest}", problem=(Reason.NO_URI, problem))
 
 
+def images_in_table(source: Input, table: str) -> Iterator[ImageRef]:
+    """Yield an image for each row of a table, see ``images_of``.
+
+    Args:
+      source: the input, which may have more tables.
+      table: the file's absolute path or URI.
+
+    Raises:
+      InputError: a column is missing, or the table cannot be read.
+    """
+    constant = _constants(table)
+    names = [name for name in wanted(source) if name not in constant]
+    try:
+        rows = tables.read_table(table, names, source.uri_column)
+        yield from images_of(source, _with(rows, constant), name_of(table), table)
+    except (StoreError, ImageError, OSError, EOFError, zlib.error) as error:
+        raise source.error(f"{_prefix(source, table)}cannot be read: {error}") from error
+
+
+def _prefix(source: Input, table: str) -> str:
+    """Name a table in a message about an input that has several."""
+    return "" if table in ("", source.uri) else f"{name_of(table)}: "
+
+
+def _constants(table: str) -> dict[str, Any]:
+    """Return the columns that a table's folders name, as in ``country=de/part-0.parquet``."""
+    folders = posixpath.dirname(table).split("/")
+    pairs = (folder.partition("=") for folder in folders if "=" in folder)
+    return {
+        urllib.parse.unquote(name): None if value == _NULL else urllib.parse.unquote(value)
+        for name, _, value in pairs
+    }
+
+
+def _with(
+    rows: Iterable[Mapping[str, Any] | BadRow], constant: Mapping[str, Any]
+) -> Iterator[Mapping[str, Any] | BadRow]:
+    if not constant:
+        yield from rows
+        return
+    for row in rows:
+        if isinstance(row, BadRow):
+            yield row._replace(cells={**row.cells, **constant})
+        else:
+            yield {**row, **constant}
+
+
 def _recognize(given: str) -> str | None:
     return file_at(given) if tables.is_table(given) else None
 
 
 def _images(source: Input) -> Iterator[ImageRef]:
-    rows = tables.read_table(source.uri, wanted(source), source.uri_column)
-    return images_of(source, rows, name_of(source.uri), source.uri)
+    return images_in_table(source, source.uri)
 
 
 TABLE = InputKind(

@@ -27,11 +27,22 @@ from pipeline.inputs.passed_over import PassedOverTally
 from pipeline.inputs.passed_over import in_words as passed_over_in_words
 from pipeline.inputs.queries import QUERY
 from pipeline.inputs.single import IMAGE
+from pipeline.inputs.table_sets import FOLDER_OF_TABLES, GLOB_OF_TABLES
 from pipeline.inputs.tfrecords import TFRECORD, list_records
 from pipeline.records import ImageRef, PassedOver
 
 # All kinds of inputs, in the order in which they are tried.
-KINDS: Sequence[InputKind] = (QUERY, TABLE, LIST, TFRECORD, IMAGE, FOLDER, GLOB)
+KINDS: Sequence[InputKind] = (
+    QUERY,
+    TABLE,
+    LIST,
+    TFRECORD,
+    IMAGE,
+    FOLDER_OF_TABLES,
+    FOLDER,
+    GLOB_OF_TABLES,
+    GLOB,
+)
 
 # Requests for versions at a time.
 _ASKING_THREADS = 64

@@ -8,12 +8,13 @@ import re
 from collections.abc import Callable, Iterator
 
 from pipeline import storage
+from pipeline.formats.tables import is_table
 from pipeline.images.registry import RAW_SUFFIXES, SUFFIXES
 from pipeline.inputs import truth
 from pipeline.inputs.globs import WILDCARDS, Exclusions, Glob
 from pipeline.inputs.kinds import Input, InputKind, is_folder
 from pipeline.inputs.tfrecords import is_tfrecord
-from pipeline.inputs.walk import Listed, Rules, list_matches
+from pipeline.inputs.walk import Judge, Listed, Rules, list_matches
 from pipeline.records import ImageRef, PassedOver, WhyPassedOver
 
 _TAKEN = frozenset(SUFFIXES)
@@ -43,19 +44,62 @@ def _before_wildcards(glob: str) -> str:
     return glob[: min(glob.find(c) for c in WILDCARDS if c in glob)]
 
 
+def files_in_folder(source: Input, judge: Judge, exclude: tuple[str, ...] = ()) -> Iterator[Listed]:
+    """List the files in a folder and its subfolders, and what is passed over among them.
+
+    Args:
+      source: the folder.
+      judge: see ``Rules``.
+      exclude: globs of what is left out, besides those of the input.
+
+    Raises:
+      StoreError: the store cannot be listed.
+      OSError: the folder cannot be listed.
+    """
+    root = source.uri.rstrip("/")
+    exclusions = Exclusions(source.exclude_below or root, (*source.exclude, *exclude))
+    rules = Rules(root, _ALL, exclusions, source.output, source.in_order, False, judge)
+    return list_matches(rules)
+
+
+def files_of_glob(source: Input, judge: Judge, exclude: tuple[str, ...] = ()) -> Iterator[Listed]:
+    """List the files that match a glob, and what is passed over among them.
+
+    Args:
+      source: the glob.
+      judge: see ``Rules``.
+      exclude: globs of what is left out, besides those of the input.
+
+    Raises:
+      re.error: it is no glob.
+      StoreError: the store cannot be listed.
+      OSError: the folder cannot be listed.
+    """
+    prefix = _before_wildcards(source.uri)
+    root = prefix.rpartition("/")[0]
+    if storage.has_folders(source.uri):
+        prefix = f"{root}/"
+    glob = Glob(source.uri[len(root) + 1 :])
+    exclusions = Exclusions(root, (*source.exclude, *exclude))
+    # Another input may be the same glob in another case.
+    is_alone = all(
+        other == source.given or other.lower() != source.given.lower() for other in source.beside
+    )
+    rules = Rules(root, glob, exclusions, source.output, source.in_order, is_alone, judge)
+    return list_matches(rules, prefix)
+
+
 def _images_in_folder(source: Input) -> Iterator[ImageRef | PassedOver]:
     def class_name(path: str) -> str | None:
         return truth.class_folder(path, source.uri)
 
-    root = source.uri.rstrip("/")
-    exclusions = Exclusions(source.exclude_below or root, source.exclude)
-    rules = Rules(root, _ALL, exclusions, source.output, source.in_order, False, _why_no_image)
-    return _as_refs(source, list_matches(rules), class_name)
+    return _as_refs(source, files_in_folder(source, _why_no_image), class_name)
 
 
 def _images_of_glob(source: Input) -> Iterator[ImageRef | PassedOver]:
+    judge = _why_table if _names_suffix(source.uri) else _why_not_taken
     try:
-        yield from _as_refs(source, _match(source), truth.parent)
+        yield from _as_refs(source, files_of_glob(source, judge), truth.parent)
     except re.error as error:
         raise source.error(f"is not a valid glob: {error}") from error
 
@@ -99,31 +143,15 @@ def list_folder(uri: str) -> Iterator[Listed]:
     return list_matches(Rules(root, _ALL, Exclusions(root), "", False, False, _why_no_image))
 
 
-def _match(source: Input) -> Iterator[Listed]:
-    """List the files that match a glob, and what is passed over among them."""
-    prefix = _before_wildcards(source.uri)
-    root = prefix.rpartition("/")[0]
-    if storage.has_folders(source.uri):
-        prefix = f"{root}/"
-    glob = source.uri[len(root) + 1 :]
-    judge = _take_all if _names_suffix(glob) else _why_not_taken
-    exclusions = Exclusions(root, source.exclude)
-    # Another input may be the same glob in another case.
-    is_alone = all(
-        other == source.given or other.lower() != source.given.lower() for other in source.beside
-    )
-    rules = Rules(root, Glob(glob), exclusions, source.output, source.in_order, is_alone, judge)
-    return list_matches(rules, prefix)
-
-
 def _names_suffix(glob: str) -> bool:
     """Tell whether a glob says itself which suffix its files have, or names them in full."""
     last = posixpath.basename(glob)
     return "." in last.lstrip(".") or not _is_glob(last)
 
 
-def _take_all(name: str) -> None:
-    return None
+def _why_table(name: str) -> WhyPassedOver | None:
+    """Do the same for a glob that says itself which files are images, but for tables."""
+    return WhyPassedOver.OTHER_SUFFIX if is_table(name) else None
 
 
 def _why_not_taken(name: str) -> WhyPassedOver | None:

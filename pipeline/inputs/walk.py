@@ -15,6 +15,9 @@ from pipeline.records import PassedOver, WhyPassedOver
 
 Listed = FileMetadata | PassedOver
 
+# Tells by a file's name why it is passed over; None if it is not.
+Judge = Callable[[str], WhyPassedOver | None]
+
 
 class Rules(NamedTuple):
     """What to list.
@@ -26,7 +29,7 @@ class Rules(NamedTuple):
       output: the run's own output, an absolute path or URI; empty if there is none.
       in_order: whether folders on this machine are listed in the order of their files' names.
       counts_other_case: whether a file that would match in another case counts as passed over.
-      judge: tells by a file's name why it is not taken for an image; None if it is.
+      judge: tells by a file's name why it is passed over; None if it is not.
     """
 
     root: str
@@ -35,7 +38,7 @@ class Rules(NamedTuple):
     output: str
     in_order: bool
     counts_other_case: bool
-    judge: Callable[[str], WhyPassedOver | None]
+    judge: Judge
 
 
 class _Place(NamedTuple):

@@ -1,0 +1,97 @@
+"""Lists tables that come in many files: globs of tables, and folders with tables and no images.
+
+As those who write such folders mean it, ``_SUCCESS`` and other names with ``_`` or a dot in front
+are no tables, and a folder ``country=de`` says so of all rows of the tables in it.
+"""
+
+from __future__ import annotations
+
+import functools
+import posixpath
+import re
+from collections.abc import Callable, Iterator
+
+from pipeline.formats.tables import is_table
+from pipeline.images.registry import SUFFIXES
+from pipeline.inputs.columns import images_in_table
+from pipeline.inputs.folders import FOLDER, GLOB, files_in_folder, files_of_glob
+from pipeline.inputs.kinds import Input, InputKind
+from pipeline.inputs.tfrecords import is_tfrecord
+from pipeline.inputs.walk import Judge, Listed
+from pipeline.records import ImageRef, PassedOver, WhyPassedOver
+
+# Lists the files of an input, but for those that are excluded; see ``files_in_folder``.
+_List = Callable[[Input, Judge, tuple[str, ...]], Iterator[Listed]]
+
+# What else is left out.
+_EXCLUDED = ("_*",)
+
+
+def _recognize_folder(given: str) -> str | None:
+    uri = FOLDER.recognize(given)
+    return uri if uri and _has_only_tables(Input(FOLDER, uri, given), files_in_folder) else None
+
+
+def _recognize_glob(given: str) -> str | None:
+    uri = GLOB.recognize(given)
+    if uri is None or is_table(uri):
+        return uri
+    return uri if _has_only_tables(Input(GLOB, uri, given), files_of_glob) else None
+
+
+def _has_only_tables(source: Input, list_: _List) -> bool:
+    """Tell whether there are tables, and nothing that may be an image."""
+    found = False
+    try:
+        for file in list_(source, _why_neither, _EXCLUDED):
+            if isinstance(file, PassedOver):
+                continue
+            if not is_table(file.path):
+                return False
+            found = True
+    except (re.error, OSError):  # whoever lists images says so
+        return False
+    return found
+
+
+def _why_neither(name: str) -> WhyPassedOver | None:
+    """Tell by its name why a file is neither a table nor an image; None if it may be one."""
+    suffix = posixpath.splitext(name)[1].lower()
+    may_be = suffix in SUFFIXES or is_table(name) or is_tfrecord(name)
+    return None if may_be else WhyPassedOver.OTHER_SUFFIX
+
+
+def _why_no_table(name: str) -> WhyPassedOver | None:
+    return None if is_table(name) else WhyPassedOver.OTHER_SUFFIX
+
+
+def _images(source: Input, list_: _List) -> Iterator[ImageRef | PassedOver]:
+    tables = []
+    try:
+        for file in list_(source, _why_no_table, _EXCLUDED):
+            if isinstance(file, PassedOver):
+                yield file
+            elif not file.size_in_bytes and is_table(file.path):
+                yield PassedOver(WhyPassedOver.EMPTY_TABLE, file.path)
+            else:
+                tables.append(file.path)
+    except re.error as error:
+        raise source.error(f"is not a valid glob: {error}") from error
+    for number, table in enumerate(sorted(tables)):
+        for ref in images_in_table(source, table):
+            yield ref._replace(order=(number, *ref.order))
+
+
+FOLDER_OF_TABLES = InputKind(
+    recognize=_recognize_folder,
+    images=functools.partial(_images, list_=files_in_folder),
+    empty="there are no rows in the tables in this folder",
+    has_columns=True,
+)
+
+GLOB_OF_TABLES = InputKind(
+    recognize=_recognize_glob,
+    images=functools.partial(_images, list_=files_of_glob),
+    empty="there are no rows in tables that match this pattern",
+    has_columns=True,
+)

@@ -45,6 +45,17 @@ def first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
+def query_columns(query: str) -> list[str]:
+    """List the names of a query's columns without running it, which costs nothing.
+
+    Raises:
+      one of ``ERRORS``: it is not a query, or there is no access to what it reads.
+    """
+    with contextlib.closing(bigquery.Client()) as client:
+        job = client.query(query, bigquery.QueryJobConfig(dry_run=True))
+        return [field.name for field in job.schema or ()]
+
+
 def check_query(query: str, columns: Sequence[str], image: str) -> None:
     """Check a query and its columns without running it, which costs nothing.
 

@@ -113,7 +113,7 @@ def read_table(
     try:
         check_columns(columns, names)
     except ColumnError as error:
-        raise ColumnError(f"{error}{_hint(names)}") from error
+        raise ColumnError(f"{error}{_hint(names)}", error.names) from error
     while True:
         source.begin_row()
         try:

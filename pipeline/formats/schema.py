@@ -11,7 +11,15 @@ from pipeline.records import columns_of
 
 
 class ColumnError(ValueError):
-    """A table lacks a column."""
+    """A table lacks a column.
+
+    Attributes:
+      names: its columns, if they are known.
+    """
+
+    def __init__(self, problem: str, names: Sequence[str] = ()):
+        super().__init__(problem)
+        self.names = tuple(names)
 
 
 class BadRow(NamedTuple):
@@ -67,7 +75,8 @@ def check_columns(columns: Sequence[str] | None, names: Sequence[str]) -> None:
         if names.count(column) > 1:
             raise ColumnError(f"has {names.count(column)} columns {column!r}")
         if column not in names:
-            raise ColumnError(f"has no column {column!r}; its columns are {', '.join(names)}")
+            problem = f"has no column {column!r}; its columns are {', '.join(names)}"
+            raise ColumnError(problem, names)
 
 
 def plain(value: Any) -> Any:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipeline import storage
 from pipeline.formats.registry import RowFormat, format_of
-from pipeline.formats.schema import BadRow
+from pipeline.formats.schema import BadRow, ColumnError
+
+# No column has this name, so that asking for it tells the names of the others.
+_NO_COLUMN = "\0"
+
+# Rows of JSON whose columns are looked at.
+_FIRST_ROWS = 100
 
 
 def is_table(uri: str) -> bool:
@@ -51,6 +58,20 @@ def read_table(
         raise ValueError("is not a table, by its name")
     with open_unzipped(uri) as file:
         yield from found.load().read_table(file, columns, image)
+
+
+def column_names(uri: str) -> list[str]:
+    """List the names of a table's columns; if it is JSON, those of its first rows.
+
+    Raises:
+      as ``read_table`` does, but no ColumnError.
+    """
+    try:
+        next(read_table(uri, [_NO_COLUMN], _NO_COLUMN), None)
+    except ColumnError as error:
+        return list(error.names)
+    rows = itertools.islice(read_table(uri), _FIRST_ROWS)
+    return list(dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row))
 
 
 @contextlib.contextmanager

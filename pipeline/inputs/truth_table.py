@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -11,7 +13,7 @@ from pipeline.errors import ImageError, StoreError
 from pipeline.formats import bigquery, tables
 from pipeline.formats.registry import table_suffixes
 from pipeline.formats.schema import BadRow, ColumnError, as_text, plain
-from pipeline.inputs import columns, truth
+from pipeline.inputs import column_names, columns, truth
 from pipeline.inputs.columns import TABLE
 from pipeline.inputs.kinds import Input, refuse_pipe
 from pipeline.inputs.lists import entry_uri
@@ -39,8 +41,9 @@ def identify_truth(given: str, uri_column: str, truth_column: str) -> Input:
 
     Args:
       given: what the user wrote.
-      uri_column: see ``Input``.
-      truth_column: likewise.
+      uri_column: see ``Input``. If the table lacks it, which may be the input's, the only column
+        with a usual name is taken.
+      truth_column: likewise, if it is ``CLASSES[0]``.
 
     Raises:
       InputError: it is neither, lacks a column, or has no rows.
@@ -54,6 +57,14 @@ def identify_truth(given: str, uri_column: str, truth_column: str) -> Input:
             f"is neither a {table_suffixes()} file nor {truth.PARENT!r}, for the folders "
             "that the images are in"
         )
+    with _blaming(source):
+        names = tables.column_names(uri) if query is None else bigquery.query_columns(uri)
+        image = column_names.choose(uri_column, column_names.IMAGES, names)
+        others = [name for name in names if name != image]
+        # Any other name was given for this table alone.
+        usual = column_names.CLASSES if truth_column == column_names.CLASSES[0] else ()
+        class_ = column_names.choose(truth_column, usual, others)
+    source = dataclasses.replace(source, uri_column=image, truth_column=class_)
     if source.kind.check is not None:
         source.kind.check(source)
     elif next(read_truth(source), None) is None:
@@ -70,9 +81,16 @@ def read_truth(source: Input) -> Iterator[TruthRow]:
     Raises:
       InputError: it cannot be read, or lacks a column.
     """
-    try:
+    with _blaming(source):
         for number, row in enumerate(_rows(source), 1):
             yield _truth_row(source, number, row)
+
+
+@contextlib.contextmanager
+def _blaming(source: Input) -> Iterator[None]:
+    """Turn what can go wrong with reading a table into an error that blames it."""
+    try:
+        yield
     except ColumnError as error:
         raise source.error(str(error), columns.remedy(source)) from error
     except (StoreError, *bigquery.ERRORS) as error:

@@ -227,7 +227,7 @@ def finish(
         evaluation = evaluated_before.evaluation()
         summary |= {} if evaluation is None else {"evaluation": evaluation.to_json()}
     if truth is not None:
-        summary |= {"truth": truth.to_json()}
+        summary |= {"truth": _truth(run, truth)}
     if run.config.copy_to is not None:
         summary |= {"copied": copied.get(True, 0), "not_copied": copied.get(False, 0)}
     if run.config.output_table is not None:
@@ -347,6 +347,12 @@ def _measures(run: Run, started: datetime, labeled: Tally, failed: Tally) -> dic
         "price_per_hour": price,
         "cost_per_million_images": per_million(seconds, images, price),
     }
+
+
+def _truth(run: Run, counts: TruthCounts) -> dict[str, Any]:
+    source = run.truth
+    columns = {} if source is None else {"image": source.uri_column, "class": source.truth_column}
+    return {"columns": columns, **counts.to_json()}
 
 
 def _by_count(counts: Counter[str]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline import storage
+from pipeline import console, storage
 from pipeline.config.label_options import LabelConfig
 from pipeline.errors import InputError, OutputError
 from pipeline.formats import bigquery
@@ -72,6 +72,11 @@ def validate(config: LabelConfig, keep_output: bool = True) -> Checked:
     truth = None
     if config.truth not in (None, PARENT):
         truth = identify_truth(config.truth, config.uri_column, config.truth_column)
+        if (truth.uri_column, truth.truth_column) != (config.uri_column, config.truth_column):
+            console.say(
+                f"truth: of {config.truth}, the column {truth.uri_column!r} names the images, and "
+                f"{truth.truth_column!r} their classes"
+            )
     execution = Execution(config.precision, config.xla, config.require_gpu)
     if runs_here(config.beam_args):
         devices.require_device(execution)

@@ -140,11 +140,17 @@ def test_columns_of_a_list_are_carried_into_the_rows(tmp_path, color_model):
         ({"uri_column": "odd", "carry": "label"}, "the rows have a column label of their own"),
         ({"uri_column": "file", "truth": "p"}, "is neither a .csv, .jsonl or .parquet file nor"),
         ({"uri_column": "file", "truth": "list.csv"}, "--truth list.csv: has no column 'label'"),
+        (
+            {"uri_column": "file", "truth": "many.csv"},
+            "--truth many.csv: has no column 'label', but several like it: class, Category; name "
+            "the right columns with --uri_column and --truth_column",
+        ),
         ({"uri_column": "file", "truth": "no.csv"}, "--truth no.csv: cannot be listed: "),
     ],
 )
 def test_columns_that_are_not_there(tmp_path, color_model, capsys, monkeypatch, flags, message):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "many.csv").write_text("file;class;Category\np/red-0.png;red;blue\n")
     flags |= {"input": write_list(tmp_path), "model": color_model, "output": tmp_path / "out"}
     assert run(**flags) == 2
     assert message in capsys.readouterr().err
@@ -168,6 +174,7 @@ def test_the_truth_of_a_table(tmp_path, color_model, capsys):
     truth = {"red": "red", "green": "blue", "blue": None}
     assert {row["label"]: row["truth"] for row in rows(out, "labels")} == truth
     assert summary(out)["truth"] == {
+        "columns": {"image": "image", "class": "label"},
         "images_with_truth": 2,
         "images_without_truth": 1,
         "images_with_several_rows": 0,
@@ -189,9 +196,14 @@ def test_the_truth_of_a_table(tmp_path, color_model, capsys):
         "truth: 1 of 6 rows have no image's name",
     ]
     # The same command with another truth predicts nothing again.
-    (tmp_path / "better.jsonl").write_text('{"image": "p/green-1.png", "color": "green"}\n')
+    (tmp_path / "better.jsonl").write_text('{"File Name": "green-1.png", "color": "green"}\n')
     truth = {"truth": tmp_path / "better.jsonl", "truth_column": "color"}
     assert run(**flags, output=out, **truth) == 0
+    assert (
+        f"truth: of {tmp_path}/better.jsonl, the column 'File Name' names the images, and 'color' "
+        "their classes\n" in capsys.readouterr().err
+    )
+    assert summary(out)["truth"]["columns"] == {"image": "File Name", "class": "color"}
     assert summary(out)["taken_over"] == 3
     assert {row["truth"] for row in rows(out, "labels")} == {None, "green"}
 

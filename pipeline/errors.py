@@ -123,12 +123,15 @@ class StoreError(RunError):
     Attributes:
       reason: as for an image that cannot be read; it says whether another attempt could help.
       message: one line for people, in the store's own words, without secrets.
+      wait: seconds that the store asks to wait before the next request; None if it does not ask,
+        infinite if it asks for more than a run waits, so that there is no next request.
     """
 
-    def __init__(self, reason: Reason, message: str):
-        super().__init__(reason, message)
+    def __init__(self, reason: Reason, message: str, wait: float | None = None):
+        super().__init__(reason, message, wait)
         self.reason = reason
         self.message = message
+        self.wait = wait
 
     def __str__(self) -> str:
         return self.message

@@ -20,6 +20,18 @@ def _no_cache_of_the_users(tmp_path_factory):
     patch.undo()
 
 
+@pytest.fixture
+def servers_here():
+    """Let this process ask servers on this machine, as ``allow_private_addresses`` does."""
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    with pytest.MonkeyPatch.context() as patch:
+        options = PipelineOptions(["--allow_private_addresses"])
+        patch.setattr(FileSystems, "_pipeline_options", options)
+        yield
+
+
 @pytest.fixture(scope="session")
 def fixtures():
     """The folder with real weights and photographs, if there is one."""

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import apache_beam as beam
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, GlobalWindow, TimestampedValue
 from helpers.http_server import Answer, HttpServer
@@ -33,7 +34,8 @@ def label(uris, **options):
     """Run ``LabelImages``; returns a function that checks its two outputs, simplified."""
 
     def check(labeled, failed):
-        with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        flags = PipelineOptions(["--allow_private_addresses"])  # of the tests' server
+        with beam.Pipeline(runner="FnApiRunner", options=flags) as pipeline:
             result = pipeline | beam.Create(uris) | LabelImages(**options)
             assert_that(
                 result.labeled | "Brief" >> beam.Map(lambda row: (row.image, row.label)),
@@ -127,12 +129,12 @@ def test_one_model_error_before_the_run(tmp_path):
 
 def patch_reading(monkeypatch, patched):
     """Have images, which are at http URLs, read by ``patched(uri, read)``; nothing else."""
-    read = loading.storage.read_bytes
+    read = loading.storage.read_content
 
-    def read_bytes(uri, *limits):
+    def read_content(uri, *limits):
         return patched(uri, read) if uri.startswith("http://") else read(uri, *limits)
 
-    monkeypatch.setattr(loading.storage, "read_bytes", read_bytes)
+    monkeypatch.setattr(loading.storage, "read_content", read_content)
 
 
 @pytest.mark.parametrize("wrong", [{"top_k": 0}, {"batch_size": 0}, {"resample": "area"}])

@@ -31,6 +31,7 @@ class Group(str, Enum):
     DEVICE = "what the model runs on"
     RUNS = "earlier and interrupted runs"
     READING = "how to read images"
+    SERVERS = "how to ask stores and servers"
 
 
 class Rows(Enum):

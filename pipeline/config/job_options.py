@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config import values
+from pipeline.config.client_flags import ClientConfig
 from pipeline.config.flags import BEAM_ARGS, Group, Rows, flag, flags_of
 from pipeline.inputs.globs import ALWAYS_EXCLUDED
 from pipeline.limits import DEFAULT_LIMITS, Limits
@@ -79,11 +81,8 @@ def limit_flag(help: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobConfig:
-    """The flags that all jobs on images have.
-
-    ``beam_args`` are the arguments that belong to Apache Beam, untouched.
-    """
+class JobConfig(ClientConfig):
+    """The flags that all jobs on images have."""
 
     input: tuple[str, ...]  # each job explains these two
     model: str
@@ -179,7 +178,11 @@ class JobConfig:
         help="fingerprint of the only model to use, as rows have it; any other is refused",
         unset="any model",
     )
-    beam_args: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> Iterable[str]:
+        """The files that the command line itself names."""
+        return (*self.input, self.model)
 
     @property
     def stated(self) -> Stated:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.config import values
@@ -196,6 +197,12 @@ class LabelConfig(JobConfig):
         "with sigmoid a probability of its own",
         unset="what its preprocessing.json, its numbers or its graph say",
     )
+
+    @property
+    def named(self) -> Iterable[str]:
+        """The files that the command line itself names."""
+        others = (self.labels_file, self.truth)
+        return (*super().named, *(uri for uri in others if uri is not None))
 
     @property
     def stated(self) -> Stated:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.config import values
+from pipeline.config.client_flags import ClientConfig
 from pipeline.config.flags import Group, Rows, flag
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportConfig:
-    """The arguments of ``report``; ``beam_args`` are those that belong to Beam, untouched."""
+class ReportConfig(ClientConfig):
+    """The arguments of ``report``."""
 
     folder: str = flag(
         type=values.not_empty,
@@ -19,4 +20,3 @@ class ReportConfig:
         rows=Rows.SAME,
         help="a run's folder, or bucket path",
     )
-    beam_args: tuple[str, ...] = ()

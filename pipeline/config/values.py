@@ -53,6 +53,13 @@ def glob(text: str) -> str:
     return utf8(text)
 
 
+def header(text: str) -> str:
+    """Refuse what cannot be a header of HTTP: control characters, other characters than ASCII's."""
+    if not text.isascii() or not text.isprintable():
+        raise ArgumentTypeError(f"{text!r} has characters that no header may have")
+    return not_empty(text.strip())
+
+
 def fingerprint(text: str) -> str:
     """Read the fingerprint of a model."""
     if not re.fullmatch("sha256:[0-9a-f]{64}", text.lower()):

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from pipeline.config import values
+from pipeline.config.client_flags import trusted
 from pipeline.config.flags import BEAM_ARGS, Flag, Group, Parser, Rows, current_name
 from pipeline.errors import ImageError, UsageError
 
@@ -67,8 +68,12 @@ def _error(path: str, problem: str) -> UsageError:
 def _read(path: str) -> dict[str, Any]:
     try:
         if "://" in path:
-            from pipeline.storage import read_bytes  # Beam takes seconds; not for --help
+            # Beam takes seconds; not for --help.
+            from apache_beam.options.pipeline_options import PipelineOptions
 
+            from pipeline.storage import configure, read_bytes
+
+            configure(PipelineOptions([f"--http_trusted={host}" for host in trusted([path])]))
             data = read_bytes(path)
         else:
             data = Path(path).expanduser().read_bytes()

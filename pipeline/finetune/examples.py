@@ -50,7 +50,7 @@ def choose(
     for index in chosen:
         ref = loaded.get(refs[index].uri, refs[index])
         try:
-            data = read_image(ref, limits)
+            data, _ = read_image(ref, limits)
             decoded = decode(data, spec.height, spec.width, spec.resample)
         except ImageError:
             continue  # gone in the meantime, but it is only a picture

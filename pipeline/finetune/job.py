@@ -204,7 +204,7 @@ def _store(
         features.remove_leftovers(folder)
     else:
         Path(unfinished).mkdir(parents=True)
-    pipeline = new_pipeline(run.config.beam_args)
+    pipeline = new_pipeline(run.config.all_beam_args)
     features.build(pipeline, run.survey, spec, compute, unfinished, run.config.limits)
     run_pipeline(pipeline)
     if unfinished != folder:

@@ -39,8 +39,8 @@ def check(config: FinetuneConfig) -> Run:
       UsageError: it cannot; the message says why and what to do.
     """
     started = datetime.now(timezone.utc)
-    new_pipeline(config.beam_args)
-    storage.configure(beam_options(config.beam_args))
+    new_pipeline(config.all_beam_args)
+    storage.configure(beam_options(config.all_beam_args))
     wants_split = config.split == "auto"
     inputs = [
         dataset.identify(

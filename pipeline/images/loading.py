@@ -55,8 +55,11 @@ def as_ref(image: str | ImageRef) -> ImageRef:
     return image if isinstance(image, ImageRef) else ImageRef(image)
 
 
-def read_image(ref: ImageRef, limits: Limits) -> bytes:
+def read_image(ref: ImageRef, limits: Limits) -> tuple[bytes, ImageRef]:
     """Read an image's file, unless its bytes came along.
+
+    Returns:
+      The bytes; and the image, with the version that its server said if that was unknown.
 
     Raises:
       ImageError: it cannot be read.
@@ -67,8 +70,11 @@ def read_image(ref: ImageRef, limits: Limits) -> bytes:
                 Reason.TOO_LARGE,
                 f"{len(ref.data)} bytes are more than max_image_bytes {limits.max_image_bytes}",
             )
-        return ref.data
-    return storage.read_bytes(ref.uri, limits.max_image_bytes, limits.read_timeout_seconds)
+        return ref.data, ref
+    data, version = storage.read_content(
+        ref.uri, limits.max_image_bytes, limits.read_timeout_seconds
+    )
+    return data, ref._replace(version=ref.version or version)
 
 
 def read_and_decode(
@@ -98,7 +104,7 @@ def read_and_decode(
     """
     ref = as_ref(ref)
     started = time.perf_counter()
-    data = read_image(ref, limits)
+    data, ref = read_image(ref, limits)
     read = time.perf_counter() - started
     with DECODING:
         started = time.thread_time()

@@ -108,10 +108,24 @@ def entry_uri(entry: str, list_uri: str) -> str:
     if storage.is_http(list_uri):
         return urllib.parse.urljoin(list_uri, entry)
     if storage.is_remote(list_uri) and not entry.startswith("/"):
-        scheme, _, key = posixpath.join(folder, entry).partition("://")
-        return f"{scheme}://{posixpath.normpath(key)}"  # a store has no ..
+        return _beside(list_uri.rpartition("/")[0], entry)
     entry = os.path.expanduser(entry) if entry.startswith("~/") else entry
     return storage.local_path(os.path.join(folder, entry))
+
+
+def _beside(folder: str, entry: str) -> str:
+    """Join a folder of a store and an entry of a list in it.
+
+    A store has no ``..``, so those that an entry begins with are resolved. Anything further on is
+    part of an object's name.
+    """
+    scheme, _, path = folder.partition("://")
+    bucket, *parents = path.split("/")
+    while entry.startswith(("./", "../")):
+        first, _, entry = entry.partition("/")
+        if first == "..":
+            parents = parents[:-1]
+    return f"{scheme}://{'/'.join([bucket, *parents, entry])}"
 
 
 LIST = InputKind(

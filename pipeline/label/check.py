@@ -52,7 +52,7 @@ def run(config: LabelConfig) -> int:
     """
     startup = _age()
     started = time.perf_counter()
-    new_pipeline(config.beam_args)
+    new_pipeline(config.all_beam_args)
     checked = validate(config, keep_output=False)
     lock.refuse_held(checked.output)
     spec = probe_classifier(config.model, config.stated)

@@ -36,7 +36,7 @@ def run(config: LabelConfig) -> int:
       UsageError: found before any image is read.
       RunError: the run failed.
     """
-    pipeline = new_pipeline(config.beam_args)
+    pipeline = new_pipeline(config.all_beam_args)
     started = datetime.now(timezone.utc)
     checked = validate(config)
     with lock.held(checked.output):

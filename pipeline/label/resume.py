@@ -235,8 +235,11 @@ def sort_images(
 
 
 def _row_of_attempts(lines: Iterable[str], version: str) -> Labeled | Failure | None:
-    """Return the row to take over, if there is one; a label goes before a failure."""
-    rows = [row for row in map(from_json, lines) if row.version == version]
+    """Return the row to take over, if there is one; a label goes before a failure.
+
+    If the version was not asked for, the row may have one: servers say it with the image.
+    """
+    rows = [row for row in map(from_json, lines) if not version or row.version == version]
     for row in rows:
         if isinstance(row, Labeled):
             return row

@@ -207,7 +207,7 @@ def try_out(plan: Plan, data: bytes) -> float:
             attempts=(),
             earlier_runs=(),
         )
-        pipeline = new_pipeline(run.config.beam_args)
+        pipeline = new_pipeline(run.config.all_beam_args)
         build(pipeline, run, run.started)
         run_pipeline(pipeline)
     return time.perf_counter() - started
@@ -223,7 +223,7 @@ def _read_and_decode(
 ) -> DecodedImage:
     """Decode as the run does, note the size, and keep the file if there is room for it."""
     started = time.perf_counter()
-    data = read_image(ref, limits)
+    data, ref = read_image(ref, limits)
     read = time.perf_counter() - started
     sizes.append(len(data))
     ref = ref._replace(data=data)

@@ -48,7 +48,7 @@ def validate(config: LabelConfig, keep_output: bool = True) -> Checked:
       UsageError: the run cannot work; the message says why and what to do.
     """
     # For buckets that need credentials or a project.
-    storage.configure(beam_options(config.beam_args))
+    storage.configure(beam_options(config.all_beam_args))
     inputs = [
         find.identify(
             given,

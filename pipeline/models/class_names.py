@@ -99,7 +99,7 @@ def _fetch_imagenet_labels() -> bytes:
     if cached.is_file():
         return _fetch(_Source(str(cached)))
     try:
-        data = storage.read_bytes(IMAGENET_LABELS_URL)
+        data = storage.read_bytes(IMAGENET_LABELS_URL, is_given=False)
     except ImageError as error:
         raise LabelsError(
             f"the model has {IMAGENET_CLASSES} classes and no labels of its own, and ImageNet's "

@@ -62,7 +62,7 @@ def read_encoded(
     from pipeline.models import examples  # TensorFlow takes seconds to import
 
     ref = as_ref(ref)
-    data = read_image(ref, limits)
+    data, ref = read_image(ref, limits)
     info, pixels = decode(ref._replace(data=data))
     if decodes:
         with DECODING:

@@ -102,7 +102,8 @@ def _link(source: Path, target: Path) -> None:
 
 def path_of(row: Labeled, folder: str) -> str:
     """Return the path of an image's copy; a hash tells images of the same name apart."""
-    name = row.image.rstrip("/").rpartition("/")[2].partition("?")[0]
+    path = re.split("[?#]", row.image)[0] if storage.is_http(row.image) else row.image
+    name = path.rstrip("/").rpartition("/")[2]
     stem, dot, suffix = name.rpartition(".")
     hashed = hashlib.sha256(row.image.encode()).hexdigest()[:16]
     stem = _cut(stem if dot else name, _STEM_BYTES)

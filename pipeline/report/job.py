@@ -43,7 +43,7 @@ def run(config: ReportConfig) -> int:
     """
     from pipeline.runner import beam_options
 
-    storage.configure(beam_options(config.beam_args))
+    storage.configure(beam_options(config.all_beam_args))
     try:
         folder = storage.absolute(config.folder)
         lines = make(folder)

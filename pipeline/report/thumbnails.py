@@ -55,16 +55,17 @@ def make_thumbnail(picture: Picture, seconds: float) -> Thumbnail | None:
 
     Args:
       picture: the image.
-      seconds: time for each attempt to read it from a store or server.
+      seconds: time for each attempt to read it from a store or server, and for each wait if that is
+        busy.
     """
     if min(picture.width, picture.height) < 1:
         return None
-    if not storage.is_unchanged(picture.image, picture.version, seconds):
+    if not storage.is_unchanged(picture.image, picture.version, seconds, seconds):
         return None
     scale = min(SIDE / max(picture.width, picture.height), 1.0)
     width, height = (max(round(side * scale), 1) for side in (picture.width, picture.height))
     try:
-        data = storage.read_bytes(picture.image, _MAX_IMAGE_BYTES, seconds)
+        data = storage.read_bytes(picture.image, _MAX_IMAGE_BYTES, seconds, seconds)
         decoded = decode(data, height, width, max_pixels=DEFAULT_LIMITS.max_image_pixels)
     except ImageError:
         return None

@@ -8,7 +8,7 @@ in this package keeps its own exception. Only ``read_bytes``, which reads the im
 from pipeline.storage.http import open_http
 from pipeline.storage.listing import exists, find, has_folders, list_files
 from pipeline.storage.object_stores import check_access
-from pipeline.storage.read import open_file, read_bytes
+from pipeline.storage.read import open_file, read_bytes, read_content
 from pipeline.storage.uris import absolute, is_http, is_remote, join, local_path, split
 from pipeline.storage.versions import is_unchanged, size_in, version, version_of
 from pipeline.storage.write import configure, delete, make_folder, rename, write_file
@@ -31,6 +31,7 @@ __all__ = [
     "open_file",
     "open_http",
     "read_bytes",
+    "read_content",
     "rename",
     "size_in",
     "split",

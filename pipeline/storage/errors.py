@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
+import re
 import socket
 import ssl
 from collections.abc import Iterator
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import IO, Any, BinaryIO
 
 import botocore.exceptions as aws
@@ -26,6 +30,14 @@ from pipeline.errors import StoreError
 from pipeline.records import Reason
 from pipeline.redaction import redact
 
+# Schemes of Azure's storage. What Beam has for one of them needs packages that are not installed.
+_AZURE = re.compile(r"\b(azure|azfs|az|abfss?|adl|wasbs?)://", re.IGNORECASE)
+
+_INSTEAD_OF_AZURE = (
+    "give https URLs with a shared access signature, or mount the container with blobfuse2 and "
+    "give its path"
+)
+
 # What the calls that ``mapped`` surrounds raise.
 _CLIENT_ERRORS = (
     OSError,  # includes all errors of requests
@@ -40,6 +52,7 @@ _CLIENT_ERRORS = (
     urllib3.exceptions.HTTPError,
     ValueError,  # no filesystem serves the scheme, or the one that does cannot parse the URI
     NotImplementedError,  # Beam's, if a filesystem cannot do this
+    NameError,  # Beam's filesystem for Azure, without the packages that it needs
     AttributeError,  # Beam's S3 client looks for a status in the answer that a broken connection
     # did not bring
 )
@@ -82,7 +95,9 @@ def mapped() -> Iterator[None]:
     try:
         yield
     except _CLIENT_ERRORS as error:
-        raise StoreError(_reason(list(_causes(error))), redact(_one_line(error))) from error
+        causes = list(_causes(error))
+        wait = next(filter(None, map(_wait, causes)), None)
+        raise StoreError(_reason(causes), redact(_one_line(error)), wait) from error
 
 
 class MappedFile(io.RawIOBase):
@@ -152,7 +167,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _reason(causes: list[BaseException]) -> Reason:
-    status = next(filter(None, map(_status, causes)), None)
+    status = next(filter(None, map(status_of, causes)), None)
     if _any_is(causes, FileNotFoundError) or status in (404, 410):
         return Reason.NOT_FOUND
     if any(map(_is_refused, causes)) or status in (401, 403):
@@ -188,7 +203,7 @@ def _is_for_good(error: BaseException) -> bool:
     return isinstance(error, ssl.SSLCertVerificationError)
 
 
-def _status(error: BaseException) -> int | None:
+def status_of(error: BaseException | None) -> int | None:
     """Find the HTTP status behind an error of requests, or of Google's or Amazon's clients."""
     response = getattr(error, "response", None)
     if isinstance(error, aws.ClientError):
@@ -200,6 +215,54 @@ def _status(error: BaseException) -> int | None:
     return status if isinstance(status, int) else None
 
 
+def _wait(error: BaseException) -> float | None:
+    """Find the seconds that a busy store or server asks to wait; None if it does not ask."""
+    if status_of(error) not in (429, 503):
+        return None
+    response = getattr(error, "response", None)
+    if isinstance(error, aws.ClientError):
+        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        return wait_in(headers.get("retry-after"), headers.get("date"))
+    if isinstance(response, requests.Response):
+        return wait_in(response.headers.get("Retry-After"), response.headers.get("Date"))
+    return None
+
+
+def wait_in(retry_after: str | None, date: str | None) -> float | None:
+    """Read how many seconds an answer asks to wait; None if it does not, or makes no sense.
+
+    Args:
+      retry_after: the header of that name: seconds, or a time.
+      date: the header of that name, the time on the server's clock, which may be wrong.
+    """
+    text = (retry_after or "").strip()
+    if text.isascii() and text.isdecimal():
+        seconds = float(text) if len(text) < 10 else math.inf
+    else:
+        then = _time_in(text)
+        if then is None:
+            return None
+        now = _time_in(date or "") or datetime.now(timezone.utc)
+        seconds = (then - now).total_seconds()
+    return seconds if seconds > 0 else None
+
+
+def _time_in(text: str) -> datetime | None:
+    try:
+        time_ = parsedate_to_datetime(text)
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return None
+    return time_ if time_.tzinfo else time_.replace(tzinfo=timezone.utc)
+
+
 def _one_line(error: BaseException) -> str:
     message = error.message if isinstance(error, S3ClientError) else error
-    return " ".join(str(message).split()) or type(error).__name__
+    words = " ".join(str(message).split()) or type(error).__name__
+    if "BlobServiceClient" in words:  # Beam's, without the packages that it needs
+        return f"azfs:// is not supported; {_INSTEAD_OF_AZURE}"
+    azure = _AZURE.search(words)
+    if azure is not None and words.startswith("Unable to get filesystem"):
+        return f"{azure[0]} is not supported; {_INSTEAD_OF_AZURE}"
+    if "Anonymous caller" in words:
+        words += "; there are no Google credentials: run 'gcloud auth application-default login'"
+    return words

@@ -9,22 +9,29 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gzip
+import io
 import threading
 import time
+import zlib
 from typing import Any
 
 import requests
+from apache_beam.io.aws.clients.s3 import boto3_client
 from apache_beam.io.aws.s3io import S3IO, parse_s3_path
 from apache_beam.io.filesystem import FileMetadata
-from apache_beam.io.filesystems import FileSystems
+from apache_beam.io.gcp import gcsio
 from apache_beam.io.gcp.gcsio import GcsIO, create_storage_client, parse_gcs_path
 from apache_beam.options.pipeline_options import PipelineOptions, S3Options
 from boto3.session import Session
+from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
+from botocore.handlers import disable_signing
 
 from pipeline.errors import StoreError
 from pipeline.records import Reason
+from pipeline.storage.client_options import is_anonymous, options
 from pipeline.storage.errors import mapped
 
 # Seconds.
@@ -75,23 +82,25 @@ def check_size(size: int, max_bytes: int) -> None:
 
 
 def read_gcs(client: Any, uri: str, body: Body) -> None:
-    """Read a gs:// object into ``body``, and verify its checksum.
+    """Read a gs:// object into ``body``, verify its checksum, and unpack it; see ``unpack``.
 
     Raises:
       StoreError: one request was made, and it failed; or the object is too large.
     """
     with mapped():
         bucket, name = parse_gcs_path(uri)
-        client.bucket(bucket).blob(name).download_to_file(
+        blob = client.bucket(bucket).blob(name)
+        blob.download_to_file(
             body,
-            raw_download=True,  # as stored, like Beam
+            raw_download=True,  # as stored, which the checksum is of
             timeout=(CONNECT_TIMEOUT, body.seconds),
             retry=None,
         )
+    unpack(body, blob.content_encoding)
 
 
 def read_s3(client: Any, uri: str, body: Body) -> None:
-    """Read an s3:// object into ``body``.
+    """Read an s3:// object into ``body``, and unpack it; see ``unpack``.
 
     Raises:
       StoreError: one request was made, and it failed; or the object is too large.
@@ -104,6 +113,33 @@ def read_s3(client: Any, uri: str, body: Body) -> None:
         check_size(answer["ContentLength"], body.max_bytes)
         for chunk in stream.iter_chunks(2**16):
             body.write(chunk)
+    unpack(body, answer.get("ContentEncoding"))
+
+
+def unpack(body: Body, encoding: str | None) -> None:
+    """Unpack an object that is stored with gzip, if it says so; servers do that by themselves.
+
+    An object that says so, but does not begin as gzip does, stays as it is.
+
+    Args:
+      body: the object, which is replaced.
+      encoding: its ``Content-Encoding``.
+
+    Raises:
+      StoreError: it is damaged, or larger than ``body`` takes.
+    """
+    encodings = [part.strip().lower() for part in (encoding or "").split(",")]
+    if not {"gzip", "x-gzip"}.intersection(encodings) or not body.data.startswith(b"\x1f\x8b"):
+        return
+    packed, body.data = bytes(body.data), bytearray()
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+            while chunk := file.read(2**20):
+                body.write(chunk)
+    except (OSError, EOFError, zlib.error) as error:
+        raise StoreError(
+            Reason.UNREADABLE, f"its Content-Encoding is gzip, and that is damaged: {error}"
+        ) from error
 
 
 def gcs_metadata(client: Any, uri: str, seconds: float) -> FileMetadata:
@@ -141,7 +177,7 @@ def gcs_client() -> Any:
       StoreError: there are no usable credentials.
     """
     with mapped(), _lock:
-        return _gcs_client(_options())
+        return _gcs_client(options(), is_anonymous())
 
 
 def s3_client(seconds: float) -> Any:
@@ -154,7 +190,7 @@ def s3_client(seconds: float) -> Any:
       StoreError: boto3 rejects the options, the environment or the configuration files.
     """
     with mapped(), _lock:
-        return _s3_client(_options(), seconds)
+        return _s3_client(options(), seconds, is_anonymous())
 
 
 def check_access(uri: str) -> None:
@@ -164,7 +200,11 @@ def check_access(uri: str) -> None:
       StoreError: it is an s3:// URI, and there are no credentials; the message says where to put
         them. Beam's own listing would try for six minutes.
     """
-    if not uri.lower().startswith("s3://") or _options().view_as(S3Options).s3_access_key_id:
+    if (
+        not uri.lower().startswith("s3://")
+        or options().view_as(S3Options).s3_access_key_id
+        or is_anonymous()
+    ):
         return
     try:
         with _lock:
@@ -177,29 +217,40 @@ def check_access(uri: str) -> None:
         raise StoreError(
             Reason.FORBIDDEN,
             "there are no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, run "
-            "'aws configure', or give Beam's options s3_access_key_id and s3_secret_access_key",
+            "'aws configure', or give Beam's options s3_access_key_id and s3_secret_access_key; "
+            "for a public bucket, give anonymous",
         )
 
 
-def _options() -> PipelineOptions:
-    """Return the options that the launcher, or Beam on a worker, gave to Beam's filesystems."""
-    return FileSystems._pipeline_options or _NO_OPTIONS
+class _S3Client(boto3_client.Client):
+    """Beam's client, but one that signs nothing where the user wants that."""
+
+    def __init__(self, options: PipelineOptions):
+        super().__init__(options)
+        if is_anonymous():
+            self.client.meta.events.register("choose-signer.s3", disable_signing)
 
 
-_NO_OPTIONS = PipelineOptions([])
+def _create_storage_client(pipeline_options: PipelineOptions, use_credentials: bool = True) -> Any:
+    return create_storage_client(pipeline_options, use_credentials and not is_anonymous())
+
+
+# Beam's filesystems call these, and have no option to do without credentials.
+boto3_client.Client = _S3Client  # type: ignore[misc]
+gcsio.create_storage_client = _create_storage_client
 
 
 # Keep few, since each holds connections. Options are compared by identity.
 @functools.lru_cache(maxsize=2)
-def _gcs_client(options: PipelineOptions) -> Any:
-    client = create_storage_client(options)
+def _gcs_client(options: PipelineOptions, anonymous: bool) -> Any:
+    client = create_storage_client(options, use_credentials=not anonymous)
     # requests keeps 10 connections; the library's authors advise this way to keep more.
     client._http.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=MAX_CONNECTIONS))
     return client
 
 
 @functools.lru_cache(maxsize=4)
-def _s3_client(options: PipelineOptions, seconds: float) -> Any:
+def _s3_client(options: PipelineOptions, seconds: float, anonymous: bool) -> Any:
     s3 = options.view_as(S3Options)
     return Session().client(
         "s3",
@@ -216,5 +267,6 @@ def _s3_client(options: PipelineOptions, seconds: float) -> Any:
             read_timeout=seconds,
             max_pool_connections=MAX_CONNECTIONS,
             retries={"total_max_attempts": 1},
+            signature_version=UNSIGNED if anonymous else None,
         ),
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import functools
 import io
+import math
 import stat
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO
 
 import tenacity
 from apache_beam.io.filesystem import CompressionTypes
@@ -21,9 +20,11 @@ from pipeline.records import Reason
 from pipeline.redaction import redact
 from pipeline.storage import object_stores
 from pipeline.storage.errors import MappedFile, mapped
-from pipeline.storage.http import read_http
+from pipeline.storage.hosts import HOSTS, MAX_WAIT, obeying
+from pipeline.storage.http import Content, read_http
 from pipeline.storage.object_stores import Body, check_size
-from pipeline.storage.uris import is_remote, local_path
+from pipeline.storage.threads import within
+from pipeline.storage.uris import bucket_of, is_http, is_remote, local_path
 
 # How often a read is tried if its failure may pass, and the seconds before the second attempt. Each
 # further wait is twice as long. Up to so many seconds of jitter are added, so that threads that
@@ -32,28 +33,39 @@ _ATTEMPTS = 4
 _FIRST_WAIT = 0.5
 _JITTER = 0.25
 
-# A thread that waits for a store cannot be stopped. One that takes too long is left alone until its
-# socket gives up, and another thread goes on; so there may be many more threads than readers. Idle
-# threads are reused, and none is started before it is needed.
-_THREADS = ThreadPoolExecutor(1024, thread_name_prefix="store")
-
-T = TypeVar("T")
-
 
 def read_bytes(
     uri: str,
     max_bytes: int = DEFAULT_LIMITS.max_image_bytes,
     timeout_seconds: float = DEFAULT_LIMITS.read_timeout_seconds,
+    max_wait: float = MAX_WAIT,
+    is_given: bool = True,
 ) -> bytes:
-    """Read the whole content of a file.
+    """Read the whole content of a file; see ``read_content``."""
+    return read_content(uri, max_bytes, timeout_seconds, max_wait, is_given).data
+
+
+def read_content(
+    uri: str,
+    max_bytes: int = DEFAULT_LIMITS.max_image_bytes,
+    timeout_seconds: float = DEFAULT_LIMITS.read_timeout_seconds,
+    max_wait: float = MAX_WAIT,
+    is_given: bool = True,
+) -> Content:
+    """Read the whole content of a file, and its version if a server says it.
 
     A read from a store or server is tried up to four times, with growing waits, as long as the
-    failure may pass: a status that says so, a broken connection, too few bytes, too long a wait.
+    failure may pass: a status that says so, a broken connection, too few bytes, too long a wait. A
+    server or store that asks to wait is not asked meanwhile, by any thread, and that does not count
+    as an attempt.
 
     Args:
       uri: a path or URI.
       max_bytes: larger files are not read.
       timeout_seconds: time limit of each attempt. Files on this machine have none.
+      max_wait: seconds that a server may ask to wait.
+      is_given: whether the user, or a list of the user's, names the file; else a server gets only
+        those of the user's headers that name it.
 
     Raises:
       ImageError: the file cannot be read; the error has the reason. ``TIMEOUT`` and ``UNAVAILABLE``
@@ -61,14 +73,17 @@ def read_bytes(
     """
     try:
         if not is_remote(uri):
-            return _read_local(uri, max_bytes)
+            return Content(_read_local(uri, max_bytes))
         attempts = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(_ATTEMPTS),
             wait=tenacity.wait_exponential_jitter(_FIRST_WAIT, jitter=_JITTER),
             retry=tenacity.retry_if_exception(_may_pass),
             reraise=True,
         )
-        return attempts(_read_remote, uri, max_bytes, timeout_seconds)
+        attempt = functools.partial(
+            _read_remote, uri, max_bytes, timeout_seconds, max_wait, is_given
+        )
+        return attempts(obeying, attempt)
     except StoreError as error:
         raise ImageError(error.reason, error.message) from error
 
@@ -90,22 +105,10 @@ def open_file(uri: str, unpack: bool = False) -> BinaryIO:
     return io.BufferedReader(MappedFile(file))
 
 
-def within(seconds: float, function: Callable[..., T], *args: Any) -> T:
-    """Return the result of a call to a store or server.
-
-    Raises:
-      StoreError: there is no result in time. The call goes on, and its result is dropped.
-    """
-    future = _THREADS.submit(function, *args)
-    concurrent.futures.wait([future], seconds)
-    if not future.done():
-        future.cancel()  # in case it still waits for a thread
-        raise StoreError(Reason.TIMEOUT, f"no complete answer within {seconds:g} s")
-    return future.result()
-
-
 def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, StoreError) and error.reason.is_transient
+    if not isinstance(error, StoreError) or error.wait == math.inf:
+        return False
+    return error.reason.is_transient
 
 
 def _read_local(uri: str, max_bytes: int) -> bytes:
@@ -122,10 +125,15 @@ def _read_local(uri: str, max_bytes: int) -> bytes:
     return data
 
 
-def _read_remote(uri: str, max_bytes: int, seconds: float) -> bytes:
+def _read_remote(
+    uri: str, max_bytes: int, seconds: float, max_wait: float, is_given: bool
+) -> Content:
     """Make one attempt."""
+    if is_http(uri):
+        return read_http(uri, max_bytes, seconds, max_wait, is_given)
     read = _reader(uri, seconds)
-    return within(seconds, _fill, read, Body(max_bytes, seconds))
+    with HOSTS.turn(bucket_of(uri), max_wait=max_wait):
+        return Content(within(seconds, _fill, read, Body(max_bytes, seconds)))
 
 
 def _fill(read: Callable[[Body], None], body: Body) -> bytes:
@@ -136,8 +144,6 @@ def _fill(read: Callable[[Body], None], body: Body) -> bytes:
 def _reader(uri: str, seconds: float) -> Callable[[Body], None]:
     """Choose what reads this file. Make its client now, since that is not part of any attempt."""
     scheme = uri.partition(":")[0].lower()
-    if scheme in ("http", "https"):
-        return functools.partial(read_http, uri)
     if scheme == "gs":
         return functools.partial(object_stores.read_gcs, object_stores.gcs_client(), uri)
     if scheme == "s3":

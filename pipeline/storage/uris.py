@@ -21,6 +21,12 @@ def is_remote(uri: str) -> bool:
     return re.match(r"(?!file:)[a-z][a-z0-9+.-]*://", uri, re.IGNORECASE) is not None
 
 
+def bucket_of(uri: str) -> str:
+    """Return the bucket of an object in a store, with its scheme."""
+    scheme, _, key = uri.partition("://")
+    return f"{scheme.lower()}://{key.partition('/')[0]}"
+
+
 def local_path(uri: str) -> str:
     """Turn a path or ``file://`` URI on this machine into an absolute path.
 

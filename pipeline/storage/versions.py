@@ -13,16 +13,26 @@ from pipeline.errors import StoreError
 from pipeline.limits import DEFAULT_LIMITS
 from pipeline.storage import object_stores
 from pipeline.storage.errors import mapped
+from pipeline.storage.hosts import HOSTS, MAX_WAIT, obeying
 from pipeline.storage.http import http_version
-from pipeline.storage.read import within
-from pipeline.storage.uris import is_remote, local_path
+from pipeline.storage.threads import within
+from pipeline.storage.uris import bucket_of, is_http, is_remote, local_path
 
 
-def version(uri: str, timeout_seconds: float = DEFAULT_LIMITS.read_timeout_seconds) -> str:
+def version(
+    uri: str,
+    timeout_seconds: float = DEFAULT_LIMITS.read_timeout_seconds,
+    max_wait: float = MAX_WAIT,
+) -> str:
     """Find out a file's version without reading it; "" if that is impossible.
 
     The version is the file's size and time, or what its server calls the version, which is asked
-    once.
+    once, unless it asks to wait.
+
+    Args:
+      uri: a path or URI.
+      timeout_seconds: for asking a store or server.
+      max_wait: seconds that it may ask to wait.
     """
     try:
         if not is_remote(uri):
@@ -30,13 +40,16 @@ def version(uri: str, timeout_seconds: float = DEFAULT_LIMITS.read_timeout_secon
             with mapped():
                 status = Path(path).stat()
             return version_of(FileMetadata(path, status.st_size, status.st_mtime))
-        return within(timeout_seconds, _remote_version(uri, timeout_seconds))
+        return obeying(functools.partial(_remote_version, uri, timeout_seconds, max_wait))
     except StoreError:
         return ""
 
 
 def is_unchanged(
-    uri: str, seen: str, timeout_seconds: float = DEFAULT_LIMITS.read_timeout_seconds
+    uri: str,
+    seen: str,
+    timeout_seconds: float = DEFAULT_LIMITS.read_timeout_seconds,
+    max_wait: float = MAX_WAIT,
 ) -> bool:
     """Tell whether a row's image is this file, and the file has not changed since it was labeled.
 
@@ -47,9 +60,10 @@ def is_unchanged(
       uri: the image's name.
       seen: its version; "" if that was unknown.
       timeout_seconds: for asking a store or server.
+      max_wait: seconds that it may ask to wait.
     """
     if seen:
-        return version(uri, timeout_seconds) == seen
+        return version(uri, timeout_seconds, max_wait) == seen
     return is_remote(uri)  # a file on this machine always has a version
 
 
@@ -71,17 +85,24 @@ def size_in(version: str) -> int | None:
     return int(size) if size.isdecimal() else None
 
 
-def _remote_version(uri: str, seconds: float) -> Callable[[], str]:
+def _remote_version(uri: str, seconds: float, max_wait: float) -> str:
+    if is_http(uri):
+        return http_version(uri, seconds, max_wait)
+    ask = _question(uri, seconds)
+    with HOSTS.turn(bucket_of(uri), max_wait=max_wait):
+        return version_of(within(seconds, ask))
+
+
+def _question(uri: str, seconds: float) -> Callable[[], FileMetadata]:
+    """Choose what asks a store. Make its client now, since that is not part of the time."""
     scheme = uri.partition(":")[0].lower()
-    if scheme in ("http", "https"):
-        return functools.partial(http_version, uri, seconds)
     if scheme == "gs":
-        client = object_stores.gcs_client()
-        return lambda: version_of(object_stores.gcs_metadata(client, uri, seconds))
+        return functools.partial(
+            object_stores.gcs_metadata, object_stores.gcs_client(), uri, seconds
+        )
     if scheme == "s3":
-        client = object_stores.s3_client(seconds)
-        return lambda: version_of(object_stores.s3_metadata(client, uri))
-    return lambda: version_of(_metadata(uri))
+        return functools.partial(object_stores.s3_metadata, object_stores.s3_client(seconds), uri)
+    return functools.partial(_metadata, uri)
 
 
 def _metadata(uri: str) -> FileMetadata:

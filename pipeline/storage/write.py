@@ -10,12 +10,20 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.errors import StoreError
+from pipeline.storage.client_options import client, read_headers
 from pipeline.storage.errors import mapped
 
 
 def configure(options: PipelineOptions) -> None:
-    """Give Beam's options to the filesystems of this process: credentials, project, endpoint."""
+    """Give Beam's options to the filesystems of this process: credentials, project, endpoint.
+
+    Raises:
+      UsageError: the file of headers cannot be used.
+    """
     FileSystems.set_options(options)
+    headers_file = client().headers_file
+    if headers_file:
+        read_headers(headers_file)
 
 
 def write_file(

@@ -11,6 +11,8 @@ from pipeline.formats import parquet
 from pipeline.formats.schema import BadRow, plain
 from pipeline.formats.tables import is_table, read_table
 
+pytestmark = pytest.mark.usefixtures("servers_here")
+
 
 @pytest.mark.parametrize(
     "name", ["a.csv", "a.JSONL", "b/a.parquet", "gs://b/a.csv.gz", "a.jsonl.gz"]

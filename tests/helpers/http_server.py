@@ -8,7 +8,9 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
@@ -40,6 +42,17 @@ class Answer:
     reset: bool = False
 
 
+@dataclasses.dataclass
+class Request:
+    """What the server was asked, when, and with which status it answered."""
+
+    time: float
+    method: str
+    path: str
+    headers: dict[str, str]
+    status: int = 0
+
+
 Content = bytes | Answer | list[bytes | Answer]
 
 
@@ -67,16 +80,26 @@ class HttpServer:
     A value is the body, or an ``Answer``, or a list of them, of which each but the last is given
     once. Paths are unquoted and without the query; ``queries``
     keeps those, in order. What is not in the dict is 404.
+
+    ``log`` has every request. ``busy`` may answer in place of the dict: it gets the number of the
+    request, from 1, and its method, and returns None for an answer as usual.
     """
 
     def __init__(self, answers: dict[str, Content] | None = None):
         self.answers: dict[str, Content] = dict(answers or {})
         self.requests: Counter[str] = Counter()
         self.queries: list[str] = []
+        self.log: list[Request] = []
+        self.busy: Callable[[int, str], Answer | None] = lambda number, method: None
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._server = Server(("127.0.0.1", 0), self._handler())
         # Polled often, since shutdown waits for the next poll.
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+
+    @property
+    def port(self) -> int:
+        return self._server.server_port
 
     def url(self, path: str = "") -> str:
         return f"http://127.0.0.1:{self._server.server_port}{path}"
@@ -102,11 +125,16 @@ class HttpServer:
                 path = unquote(parts.path)
                 outer.requests[path] += 1
                 outer.queries.append(parts.query)
-                answer = outer.answers.get(path, Answer(b"no such file", status=404))
+                with outer._lock:
+                    request = Request(time.monotonic(), self.command, path, dict(self.headers))
+                    outer.log.append(request)
+                    busy = outer.busy(len(outer.log), self.command)
+                answer = busy or outer.answers.get(path, Answer(b"no such file", status=404))
                 if isinstance(answer, list):
                     answer = answer[min(outer.requests[path], len(answer)) - 1]
                 if isinstance(answer, bytes):
                     answer = Answer(answer)
+                request.status = answer.status
                 outer._stop.wait(answer.delay)
                 if answer.reset:
                     reset(self.connection)

@@ -21,6 +21,8 @@ from pipeline.inputs.tfrecords import TFRECORD
 from pipeline.records import ImageRef, Place
 from pipeline.storage.read import read_bytes
 
+pytestmark = pytest.mark.usefixtures("servers_here")
+
 
 def make(folder, *names):
     """Make empty files below a folder, and the folder; return it."""

@@ -6,6 +6,8 @@ from pipeline.errors import LabelsError, UsageError
 from pipeline.models import class_names
 from pipeline.models.class_names import find_labels
 
+pytestmark = pytest.mark.usefixtures("servers_here")
+
 IMAGENET = ["background", *(f"class {n}" for n in range(1000))]
 
 

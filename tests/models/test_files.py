@@ -19,6 +19,8 @@ from pipeline.models.files import fingerprint, newest_version, resolve
 from pipeline.storage import http
 
 # Not a real SavedModel: nothing here loads it.
+pytestmark = pytest.mark.usefixtures("servers_here")
+
 MODEL = {
     "saved_model.pb": b"graph" * 1000,
     "variables/variables.index": b"index" * 10,
@@ -392,7 +394,7 @@ def test_a_server_with_another_answer(cache, answer, message):
 
 @pytest.mark.parametrize("answer", [Answer(delay=60), Answer(packed(), stall_after=300, stall=60)])
 def test_a_server_that_falls_silent(monkeypatch, answer):
-    monkeypatch.setattr(http, "_TIMEOUT", (1, 0.2))
+    monkeypatch.setattr(http, "_TIMEOUT", 0.2)
     with HttpServer({"/model": answer}) as server:
         assert "timed out" in error_of(server.url("/model"))
 

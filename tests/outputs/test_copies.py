@@ -15,6 +15,8 @@ from pipeline.limits import DEFAULT_LIMITS
 from pipeline.outputs import copies
 from pipeline.records import Labeled
 
+pytestmark = pytest.mark.usefixtures("servers_here")
+
 
 def row(image, label="red", version=None):
     version = storage.version(image) if version is None else version

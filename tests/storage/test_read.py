@@ -33,6 +33,8 @@ from pipeline.inputs.folders import list_folder
 from pipeline.records import Reason
 from pipeline.storage import read
 
+pytestmark = pytest.mark.usefixtures("servers_here")
+
 PHOTO = bytes(range(256)) * 40
 
 
@@ -250,11 +252,14 @@ def test_any_store_that_hangs_is_cut_off(monkeypatch):
 def test_threads_that_hang_are_in_nobodys_way(monkeypatch):
     answers = {f"/{n}": Answer(delay=60) for n in range(100)}
     monkeypatch.setattr(read, "_ATTEMPTS", 1)
-    with HttpServer(answers | {"/photo.jpg": PHOTO}) as server:
+    # A server gets so many requests at a time; another one does not wait for it.
+    with HttpServer(answers) as server, HttpServer({"/photo.jpg": PHOTO}) as other:
         with ThreadPoolExecutor(100) as readers:
-            reading = [readers.submit(reason_of, server.url(f"/{n}"), 2**20, 1) for n in range(100)]
+            reading = [
+                readers.submit(reason_of, server.url(f"/{n}"), 2**20, 0.3) for n in range(100)
+            ]
             started = time.monotonic()
-            assert storage.read_bytes(server.url("/photo.jpg"), timeout_seconds=30) == PHOTO
+            assert storage.read_bytes(other.url("/photo.jpg"), timeout_seconds=30) == PHOTO
             assert time.monotonic() - started < 5
         assert {done.result() for done in reading} == {Reason.TIMEOUT}
 

@@ -44,6 +44,9 @@ KINDS: Sequence[InputKind] = (
     GLOB,
 )
 
+# What may be wrong with a glob that matches nothing, by what it contains.
+_HINTS = {"{": "repeat {input}, since braces are not expanded", "[": "write [[] for a [ in a name"}
+
 # Requests for versions at a time.
 _ASKING_THREADS = 64
 
@@ -178,11 +181,9 @@ def require_images(source: Input) -> None:
             return
         passed_over.add(one)
     words = passed_over_in_words(passed_over.to_json())
+    hints = [hint for mark, hint in _HINTS.items() if source.kind is GLOB and mark in source.uri]
     raise source.error(
-        source.kind.empty + (f"; passed over: {words}" if words else ""),
-        "braces are not expanded: repeat {input}"
-        if source.kind is GLOB and "{" in source.uri
-        else "",
+        source.kind.empty + (f"; passed over: {words}" if words else ""), " and ".join(hints)
     )
 
 

@@ -144,7 +144,8 @@ def _list_suffixes(counts: Mapping[str, int]) -> str:
 def suffix_of(name: str) -> str:
     """Return the suffix of a file's name, as ``.jpg``; ``none`` if it has none."""
     suffix = posixpath.splitext(name)[1]
-    return suffix if 1 < len(suffix) <= _LONGEST_SUFFIX else NO_SUFFIX
+    is_one = 1 < len(suffix) <= _LONGEST_SUFFIX and suffix.isprintable() and " " not in suffix
+    return suffix if is_one else NO_SUFFIX
 
 
 def _by_count(counts: Mapping[str, int]) -> dict[str, int]:

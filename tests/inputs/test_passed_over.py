@@ -50,9 +50,10 @@ def listed(given, **rest):
 
 def test_counts_by_reason_and_suffix(tmp_path):
     make(tmp_path, "p/a.jpg", "p/b.XMP", "p/b.xmp", "p/c", "p/._a.jpg", "p/.thumbs/x.jpg")
+    make(tmp_path, "p/v1. all", "p/d.x\nerror: e", "p/f.", "p/g.a-part-of-the-name")
     assert listed("p")[1:] == (
-        {"other_suffix": 3, "hidden": 2},
-        "3 with other suffixes (.xmp 2, none 1), 2 hidden files",
+        {"other_suffix": 7, "hidden": 2},
+        "7 with other suffixes (none 5, .xmp 2), 2 hidden files",
     )
 
 
@@ -87,8 +88,10 @@ def test_what_differs_in_case_is_counted_unless_another_input_takes_it(tmp_path)
     assert listed("p/*.jpg") == (["p/a.jpg"], {"other_case": 1}, said)
     assert listed("p/*.jpg", beside=("p/*.jpg", "q/*.JPG"))[1] == {"other_case": 1}
     assert listed("p/*.jpg", beside=("p/*.jpg", "p/*.JPG"))[1] == {}
-    with pytest.raises(InputError, match="matches this pattern; braces are not expanded"):
+    with pytest.raises(InputError, match="this pattern; repeat input, since braces are not"):
         require_images(identify("p/*.{jpg,png}"))
+    with pytest.raises(InputError, match=r"this pattern; write \[\[\] for a \[ in a name$"):
+        require_images(identify("p [2024]/*.jpg"))
 
 
 # Suffixes

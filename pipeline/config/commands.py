@@ -22,6 +22,7 @@ from pipeline.config.flags import (
 )
 from pipeline.config.job_options import JobConfig, written
 from pipeline.config.label_options import LabelConfig
+from pipeline.config.merge_options import MergeConfig
 from pipeline.config.report_options import ReportConfig
 from pipeline.errors import UsageError
 
@@ -115,7 +116,16 @@ REPORT = Command(
     "Write the report.html of a run again.\n" + _BEAMS.format("--s3_region_name"),
 )
 
-COMMANDS = {command.name: command for command in (LABEL, CHECK, FINETUNE, REPORT)}
+MERGE = Command(
+    "merge",
+    MergeConfig,
+    "pipeline.label.merge",
+    "Apache Beam",
+    "Write the latest row of each image, over all runs with --incremental, as one table.\n"
+    + _BEAMS.format("--s3_region_name"),
+)
+
+COMMANDS = {command.name: command for command in (LABEL, CHECK, FINETUNE, REPORT, MERGE)}
 
 
 def parse(argv: list[str]) -> tuple[Command, Any]:

@@ -18,6 +18,11 @@ from pipeline.redaction import redact_all, without_secret_flags
 RESAMPLE = ("bicubic", "bilinear")
 
 
+# Without a flag, the greatest fraction of the images that may fail, if there are many.
+_MOST_FAILURES = 0.1
+_MANY = 20
+
+
 def input_flag(help: str) -> Any:
     """Define ``--input``, which each job explains in its own words."""
     return flag(
@@ -113,13 +118,15 @@ class JobConfig(ClientConfig):
         unset="what the model was trained with, if it says so in assets/preprocessing.json, else "
         "bicubic",
     )
-    max_failure_ratio: float = flag(
-        0.1,
+    max_failure_ratio: float | None = flag(
+        None,
         type=values.ratio,
         metavar="R",
         group=Group.READING,
         rows=Rows.SAME,
-        help="exit with 1 if more than this fraction of the images fails",
+        help="exit with 1 if more than this fraction of the images fails; without this flag, only "
+        f"of {_MANY} images or more, or if all fail",
+        unset=str(_MOST_FAILURES),
     )
     max_image_bytes: int = flag(
         DEFAULT_LIMITS.max_image_bytes,
@@ -194,6 +201,27 @@ class JobConfig(ClientConfig):
             scale=self.scale,
             channels_first=self.channels_first,
         )
+
+    def too_many_failed(
+        self, failed: int, images: int, of_how_many: int | None = None
+    ) -> str | None:
+        """Say so if more images failed than ``max_failure_ratio`` allows; else None.
+
+        Args:
+          failed: number of images that failed.
+          images: number of all images that were tried.
+          of_how_many: number of images that there are, if these are a sample of them.
+        """
+        allowed = self.max_failure_ratio
+        if allowed is None:
+            if (of_how_many or images) < _MANY and failed < images:
+                return None  # one bad file of six says nothing about the rest
+            allowed = _MOST_FAILURES
+        ratio = failed / max(images, 1)
+        if ratio <= allowed:
+            return None
+        words = "the images" if of_how_many is None else "the sample"
+        return f"{ratio:.1%} of {words} failed, more than --max_failure_ratio {allowed} allows"
 
     @property
     def limits(self) -> Limits:

@@ -178,6 +178,13 @@ class LabelConfig(JobConfig):
         help="give each run a dated folder in the output, and label only what is new or changed, "
         "or could not be read or predicted, since the earlier runs there with the same model",
     )
+    relabel: bool = flag(
+        False,
+        group=Group.RUNS,
+        rows=Rows.SAME,
+        help="with --incremental, label all images again if none of the earlier runs counts, as "
+        "they had another model or other flags that change rows",
+    )
     checkpoint_every: int = flag(
         2000,
         type=values.positive,

@@ -227,12 +227,9 @@ def _check_failures(run: Run, store: str) -> None:
     if reasons:
         described = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(5))
         console.say(f"failures: {described}")
-    ratio = sum(reasons.values()) / found
-    if ratio > run.config.max_failure_ratio:
-        raise RunError(
-            f"{ratio:.1%} of the images failed, more than --max_failure_ratio "
-            f"{run.config.max_failure_ratio} allows; the reasons are in {store}"
-        )
+    too_many = run.config.too_many_failed(sum(reasons.values()), found)
+    if too_many is not None:
+        raise RunError(f"{too_many}; the reasons are in {store}")
 
 
 def _parts(

@@ -12,6 +12,7 @@ import apache_beam as beam
 from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 
 from pipeline import storage
+from pipeline.config import yaml_file
 from pipeline.config.job_options import written
 from pipeline.config.label_options import LabelConfig
 from pipeline.errors import RunError
@@ -175,20 +176,16 @@ def judge(summary: Mapping[str, Any], config: LabelConfig) -> None:
     Raises:
       RunError: they did.
     """
-    too_many = too_many_failed(summary, config.max_failure_ratio)
+    too_many = too_many_failed(summary, config)
     if too_many is not None:
         raise RunError(too_many)
 
 
-def too_many_failed(summary: Mapping[str, Any], max_failure_ratio: float) -> str | None:
+def too_many_failed(summary: Mapping[str, Any], config: LabelConfig) -> str | None:
     """Return a line that says so if more images failed than is allowed, else None."""
-    ratio = summary["failed"] / max(summary["labeled"] + summary["failed"], 1)
-    if ratio <= max_failure_ratio:
-        return None
-    return (
-        f"{ratio:.1%} of the images failed, more than --max_failure_ratio {max_failure_ratio} "
-        "allows; the results are kept"
-    )
+    failed = summary["failed"]
+    too_many = config.too_many_failed(failed, summary["labeled"] + failed)
+    return too_many and f"{too_many}; the results are kept"
 
 
 def finish(
@@ -228,6 +225,9 @@ def finish(
         summary |= {} if evaluation is None else {"evaluation": evaluation.to_json()}
     if truth is not None:
         summary |= {"truth": _truth(run, truth)}
+    if is_quiet(summary):  # then the summary is all there is to say
+        storage.delete(list(files))
+        storage.delete([storage.join(run.folder, yaml_file.NAME)])
     if run.config.copy_to is not None:
         summary |= {"copied": copied.get(True, 0), "not_copied": copied.get(False, 0)}
     if run.config.output_table is not None:
@@ -242,6 +242,11 @@ def finish(
     storage.write_file(storage.join(run.folder, layout.SUMMARY), content)
     runs.complete(run)
     return summary
+
+
+def is_quiet(summary: Mapping[str, Any]) -> bool:
+    """Tell whether a run among others found nothing to do."""
+    return bool(summary["skipped"]) and not summary["labeled"] + summary["failed"]
 
 
 def summarize(

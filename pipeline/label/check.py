@@ -29,12 +29,16 @@ from pipeline.label.validation import first_pixels, several_labels, validate
 from pipeline.models.probing import probe_classifier
 from pipeline.models.scale_trial import settle_scale
 from pipeline.models.spec import ModelSpec
+from pipeline.outputs import disk
 from pipeline.progress import in_words
 from pipeline.runner import new_pipeline, runs_here, runs_in_one_process
 
 # Beam's local runner keeps all names and rows until the end, in several stages: 10,000 images took
 # 57 MB more than 1,000, with rows of 660 bytes.
 _TIMES_IN_MEMORY = 10
+
+# Bytes of the report and the summary, at most.
+_BESIDE_ROWS = 2_000_000
 
 # How many failed images are listed by name.
 _NAMES = 10
@@ -62,26 +66,42 @@ def run(config: LabelConfig) -> int:
     startup += time.perf_counter() - started
     print(f"model    {spec.input_words}, {len(spec.labels)} classes{several_labels(plan.run)}")
     print(f"         takes {spec.scale_words}, and returns {spec.returns}")
-    print(f"output   {_standing(plan)}")
+    is_done = trial.done_before(plan)
+    print(f"output   {_standing(plan, is_done is not None)}")
     for line in look_ahead(plan.run):
         print(console.printable(f"truth    {line.removeprefix('truth: ')}"))
-    counted = trial.count(plan.run.listed)
+    counted = trial.count(
+        plan.run.listed,
+        is_done=is_done,
+        limit=config.limit if config.incremental else None,
+        ask_for_versions=config.incremental,
+    )
     sampled = trial.label_sample(counted, spec, config, checked.execution)
     if sampled.data is not None and runs_here(config.beam_args):
         startup += trial.try_out(plan, sampled.data)
-    print("\n".join(describe(counted, sampled, config, spec, startup)))
-    ratio = len(sampled.failed) / max(len(counted.sample), 1)
-    if ratio > config.max_failure_ratio:
+    print("\n".join(describe(counted, sampled, config, spec, startup, plan.run.folder)))
+    room = disk.free(plan.run.folder)
+    need = _most_on_disk(_size_of_rows(counted, sampled), config)
+    if room is not None and need > room:
         console.say(
-            f"error: {ratio:.1%} of the sample failed, more than --max_failure_ratio "
-            f"{config.max_failure_ratio} allows"
+            f"error: the disk of {plan.run.folder} has {disk.in_words(room)} free; the run needs "
+            f"about {disk.in_words(need)}"
         )
+        return 1
+    too_many = config.too_many_failed(len(sampled.failed), len(counted.sample), counted.files)
+    if too_many is not None:
+        console.say(f"error: {too_many}")
         return 1
     return 0
 
 
-def _standing(plan: Plan) -> str:
-    """Say what the run would do with its output."""
+def _standing(plan: Plan, is_known: bool) -> str:
+    """Say what the run would do with its output.
+
+    Args:
+      plan: of the run.
+      is_known: whether it is known which images have been done before.
+    """
     words = f"{plan.run.folder}: would "
     if plan.note is not None:
         words += f"go on with the run of {plan.note['started_at']}"
@@ -89,13 +109,18 @@ def _standing(plan: Plan) -> str:
         words += "begin"
     if plan.unwanted:
         words += f", once the results in {', '.join(plan.unwanted)} are deleted"
-    if plan.note is not None or plan.run.earlier_runs:
+    if not is_known:
         words += "; what has been labeled before is not taken off the figures below"
     return console.printable(words)
 
 
 def describe(
-    counted: Counted, sampled: Sampled, config: LabelConfig, spec: ModelSpec, startup: float
+    counted: Counted,
+    sampled: Sampled,
+    config: LabelConfig,
+    spec: ModelSpec,
+    startup: float,
+    folder: str,
 ) -> Iterator[str]:
     """Yield the lines for the console.
 
@@ -105,6 +130,7 @@ def describe(
       config: the command line.
       spec: the model.
       startup: seconds until the first images are labeled.
+      folder: gets the results.
     """
     least = "" if counted.complete else "at least "
     sizes = sampled.sizes
@@ -112,10 +138,15 @@ def describe(
     if counted.sized < counted.files and sizes:
         about = "about "
         size += round(statistics.mean(sizes) * (counted.files - counted.sized))
-    yield f"inputs   {least}{counted.files:,} images, {about}{_bytes(size)}"
+    new = "new " if counted.done else ""
+    yield f"inputs   {least}{counted.files:,} {new}images, {about}{disk.in_words(size)}"
+    if counted.done:
+        yield f"         {least}{counted.done:,} more have been done before"
     others = passed_over.in_words(counted.passed_over.to_json())
     if others:
         yield f"         passed over: {least}{others}"
+    if not counted.files:
+        return
     reasons = Counter(failure.reason for failure in sampled.failed).most_common()
     words = "".join(f", {count:,} {reason}" for reason, count in reasons)
     yield (
@@ -143,16 +174,35 @@ def describe(
     yield f"         {why}"
     if not runs_in_one_process(config.beam_args):
         yield "         with N workers, 1/N of that, plus the time until they have started"
-    rows = statistics.mean(len(row.to_json()) + 1 for row in sampled.labeled) * counted.files
+    rows = _size_of_rows(counted, sampled)
     now, more = _peak(), _held_ahead(spec, config)
     if runs_here(config.beam_args):
         more += round(rows * _TIMES_IN_MEMORY)
-    yield f"memory   {_bytes(now)} at its peak here, {least}about {_bytes(now + more)} in the run"
-    yield f"results  {least}about {_bytes(rows)}"
+    in_run = disk.in_words(now + more)
+    yield f"memory   {disk.in_words(now)} at its peak here, {least}about {in_run} in the run"
+    yield f"results  {least}about {disk.in_words(rows)}"
+    room, need = disk.free(folder), _most_on_disk(rows, config)
+    if room is not None:
+        yield f"disk     {least}about {disk.in_words(need)} needed, {disk.in_words(room)} free"
     if config.price_per_hour is not None:
         million = per_million(seconds, counted.files, config.price_per_hour)
         cost = seconds / 3600 * config.price_per_hour
         yield f"cost     {least}{cost:.4f}, at that rate {million:,.4f} for a million images"
+
+
+def _size_of_rows(counted: Counted, sampled: Sampled) -> float:
+    """Estimate the bytes of the rows as JSON; failures have shorter ones."""
+    if not sampled.labeled:
+        return 0.0
+    return statistics.mean(len(row.to_json()) + 1 for row in sampled.labeled) * counted.files
+
+
+def _most_on_disk(rows: float, config: LabelConfig) -> float:
+    """Estimate the most that a run has on its disk: the rows so far, and those in each format.
+
+    Beam writes the rows under temporary names first, and renames them.
+    """
+    return rows * (1 + len(config.output_format)) + _BESIDE_ROWS
 
 
 def seconds_each(read: float, overlapped: float) -> tuple[float, str]:
@@ -194,12 +244,3 @@ def _peak() -> int:
     """Measure the most memory that this process has had, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _bytes(count: float) -> str:
-    """Write a number of bytes for people."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"

@@ -7,17 +7,19 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from pipeline import console, storage
+from pipeline import console, progress, storage
 from pipeline.config.label_options import LabelConfig
+from pipeline.errors import RunError
 from pipeline.formats.registry import FORMATS
 from pipeline.inputs import first, passed_over
 from pipeline.label import lock, runs
-from pipeline.label.build import build, too_many_failed
+from pipeline.label.build import build, is_quiet, too_many_failed
+from pipeline.label.runs import Run
 from pipeline.label.truth_check import look_ahead
 from pipeline.label.validation import first_pixels, several_labels, validate
 from pipeline.models.probing import probe_classifier
 from pipeline.models.scale_trial import settle_scale
-from pipeline.outputs import layout
+from pipeline.outputs import disk, layout
 from pipeline.report import job as report
 from pipeline.runner import (
     new_pipeline,
@@ -57,17 +59,39 @@ def run(config: LabelConfig) -> int:
             if limited:
                 console.say(f"{limited} (--limit)")
         build(pipeline, run, started)
-        if not run_pipeline(pipeline):
-            return 0  # others start the job from its description
-        lines = report.write(run.folder)
+        try:
+            if not run_pipeline(pipeline):
+                return 0  # others start the job from its description
+        except (RunError, RuntimeError) as error:
+            if disk.is_full(error):
+                raise RunError(_disk_is_full(run)) from error
+            raise
         with storage.open_file(storage.join(run.folder, layout.SUMMARY)) as file:
             summary = json.load(file)
+        lines = [] if is_quiet(summary) else report.write(run.folder)
     print(describe(summary, run.folder, run.finished), *lines, sep="\n")
-    too_many = too_many_failed(summary, config.max_failure_ratio)
+    too_many = too_many_failed(summary, config)
     if too_many is not None:
         console.say(f"error: {too_many}")
         return 1
     return 0
+
+
+def _disk_is_full(run: Run) -> str:
+    """Remove what Beam has left unfinished, and say which disk is full and what is missing."""
+    folders = [run.folder, *([] if run.config.copy_to is None else [run.config.copy_to])]
+    folder, room = disk.fullest(list(map(storage.absolute, folders)))
+    layout.remove_temporary_files(run.folder)
+    counts = progress.counts()
+    missing = ""
+    if counts.kept and counts.total and not storage.is_remote(run.folder):
+        kept = disk.size_of(run.unfinished)
+        need = kept / counts.kept * counts.total * (1 + len(run.config.output_format))
+        missing = f", the run needs about {disk.in_words(need - kept)} more"
+    return (
+        f"the disk of {folder} is full: {disk.in_words(room)} free{missing}; make room there, and "
+        "the same command goes on"
+    )
 
 
 def describe(
@@ -81,6 +105,9 @@ def describe(
       finished: see ``Run``.
     """
     lines = [headline(summary)]
+    if is_quiet(summary):
+        words = f"nothing new: {summary['skipped']:,} were done before"
+        return "\n".join([words, *lines, storage.join(output, layout.SUMMARY)])
     if finished is not None and summary["finished_at"] == finished["finished_at"]:
         failed = f" and {summary['failed']:,} failed" if summary["failed"] else ""
         day = summary["finished_at"].partition("T")[0]

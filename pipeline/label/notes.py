@@ -57,7 +57,7 @@ _BEFORE = {"scale": "unit"}
 
 
 def changed(
-    before: dict[str, Any], now: dict[str, Any], keys: Iterable[str] | None = None
+    before: Mapping[str, Any], now: Mapping[str, Any], keys: Iterable[str] | None = None
 ) -> str | None:
     """List the settings that have changed, in words."""
     found = []

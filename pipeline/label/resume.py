@@ -32,6 +32,9 @@ from pipeline.records import (
 )
 from pipeline.redaction import name_of
 
+# What reading a damaged file of rows raises.
+DAMAGED = (ValueError, KeyError, TypeError, EOFError, zlib.error, gzip.BadGzipFile)
+
 
 class SortedImages(NamedTuple):
     """What ``SetAsideDone`` outputs; each image in ``found`` is in exactly one of the next four.
@@ -142,7 +145,7 @@ class _ReadRows(beam.PTransform):
     def __init__(self, globs: Sequence[str], same_versions: frozenset[str], whole: bool):
         super().__init__()
         self._globs = globs
-        self._read = functools.partial(_read, same_versions=same_versions, whole=whole)
+        self._read = functools.partial(rows_in, same_versions=same_versions, whole=whole)
 
     def expand(self, pipeline: Any) -> beam.PCollection[tuple[str, Any]]:
         """Spread the files over the workers, and read them."""
@@ -157,7 +160,7 @@ class _ReadRows(beam.PTransform):
         )
 
 
-def _read(
+def rows_in(
     path: str, same_versions: frozenset[str], whole: bool
 ) -> Iterator[tuple[str, str | tuple[str, str, bool]]]:
     """Yield the image of each row of a file, with the row or with what ``sort_images`` needs.
@@ -176,14 +179,7 @@ def _read(
                 yield row.image, (row.run_id, row.version, for_good)
             elif for_good:
                 yield row.image, row.to_json()
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        zlib.error,
-        gzip.BadGzipFile,
-    ) as error:
+    except DAMAGED as error:
         raise RunError(
             f"{path} is damaged: it contains something that is not a row ({error}); delete the "
             "file, and its images are labeled again"

@@ -148,6 +148,20 @@ class Plan(NamedTuple):
         """Whether there are results of the same model and settings, on which the run builds."""
         return self.note is not None or bool(self.run.earlier_runs)
 
+    @property
+    def attempts(self) -> tuple[str, ...]:
+        """Globs of the rows of earlier attempts, where these have left them."""
+        if self.note is None:
+            return ()
+        folders = (self.run.folder, self.run.unfinished)
+        return tuple(storage.join(folder, f"{name}-*") for folder in folders for name in _ROWS)
+
+    @property
+    def same_versions(self) -> tuple[str, ...]:
+        """The ids of the runs, of those on which it builds, by the same versions."""
+        alike = self.note is not None and _is_of_these_versions(self.note)
+        return (*self.run.same_versions, *([self.note["run_id"]] if alike and self.note else []))
+
     def with_spec(self, spec: ModelSpec) -> Plan:
         """The same with what else has been found out about the model."""
         return self._replace(run=dataclasses.replace(self.run, spec=spec))
@@ -200,7 +214,7 @@ def begin(plan: Plan) -> Run:
     try:
         for folder in plan.unwanted:
             _clear(folder)
-        return _start(plan.run, versions()) if plan.note is None else _go_on(plan.run, plan.note)
+        return _start(plan.run, versions()) if plan.note is None else _go_on(plan)
     except StoreError as error:
         raise OutputError(
             f"cannot be written: {error}", subject="output", given=plan.run.folder
@@ -306,11 +320,10 @@ def _increment(run: Run, given: LabelConfig) -> Plan:
         for folder, note in whole.items()
         if note is not None and not notes.changed(note["settings"], run.settings, _MAKE_OTHER_ROWS)
     }
-    if len(counts) < len(whole):
-        console.say(
-            f"{len(whole) - len(counts)} of {len(whole)} earlier runs do not count: another model, "
-            "or other flags, labeled their images"
-        )
+    others = {folder: note for folder, note in whole.items() if folder not in counts}
+    why = _why_not(others, run.settings)
+    if others and (counts or run.config.relabel):
+        console.say(f"{len(others)} of {len(whole)} earlier runs do not count ({why})")
     globs = [
         storage.join(folder, shards)
         for folder, note in sorted(counts.items())
@@ -337,12 +350,27 @@ def _increment(run: Run, given: LabelConfig) -> Plan:
                 f"warning: {folder} stays unfinished: another command began it; run that again, "
                 "or if_exists=overwrite to delete what is unfinished"
             )
+    if others and not counts and not run.config.relabel:
+        runs = "the earlier run does" if len(others) == 1 else f"all {len(others)} earlier runs do"
+        raise OutputError(
+            f"{runs} not count ({why}), so every image would be labeled again",
+            subject="output",
+            given=output,
+            remedy="give the model and the flags of the earlier runs, or {relabel} to do that",
+        )
     for second in itertools.count():  # a run may have begun in the same second
         started = run.started + timedelta(seconds=second)
         folder = storage.join(output, f"{_RUN_FOLDER}{started:{TIME_IN_NAMES}}")
         if not _is_there(folder):
             break
     return _instead_of(dataclasses.replace(run, folder=folder), unwanted)
+
+
+def _why_not(whole: Mapping[str, dict[str, Any] | None], settings: Mapping[str, Any]) -> str:
+    """Say why runs do not count, by what has changed since the one that is most like this one."""
+    noted = [note for _, note in sorted(whole.items(), reverse=True) if note is not None]
+    changes = [notes.changed(note["settings"], settings, _MAKE_OTHER_ROWS) for note in noted]
+    return min(filter(None, changes), key=len, default="their summaries cannot be read")
 
 
 def _instead_of(run: Run, unwanted: dict[str, dict[str, Any] | None]) -> Plan:
@@ -391,15 +419,17 @@ def _start(run: Run, first_versions: dict[str, str] | None) -> Run:
     return run
 
 
-def _go_on(run: Run, note: dict[str, Any]) -> Run:
+def _go_on(plan: Plan) -> Run:
     """Begin the next attempt of a run; all existing rows become those of earlier attempts.
 
     At any moment of this, another attempt can go on with what there is: a summary is deleted before
     the first of its rows.
     """
+    note = plan.note or {}
     started = datetime.strptime(note["started_at"], TIME).replace(tzinfo=timezone.utc)
-    alike = (*run.same_versions, *([note["run_id"]] if _is_of_these_versions(note) else []))
-    run = dataclasses.replace(run, run_id=note["run_id"], started=started, same_versions=alike)
+    run = dataclasses.replace(
+        plan.run, run_id=note["run_id"], started=started, same_versions=plan.same_versions
+    )
     _start(run, note.get("versions"))
     layout.remove(run.folder, [layout.SUMMARY, layout.REPORT, layout.MISTAKES])
     shards = layout.find_shards(run.folder, *_ROWS)

@@ -9,12 +9,13 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from pipeline import storage
 from pipeline.config.label_options import LabelConfig
+from pipeline.formats.registry import suffix_of
 from pipeline.images.loading import Decode, decode_or_fail, in_threads, meanwhile, read_image
 from pipeline.inputs.embedded import load_embedded
 from pipeline.inputs.find import list_images
@@ -22,6 +23,7 @@ from pipeline.inputs.kinds import Input
 from pipeline.inputs.passed_over import PassedOverTally
 from pipeline.inputs.single import IMAGE
 from pipeline.label.build import build
+from pipeline.label.resume import rows_in
 from pipeline.label.runs import Plan
 from pipeline.limits import Limits
 from pipeline.models.answers import label_image
@@ -30,7 +32,9 @@ from pipeline.models.devices import Execution
 from pipeline.models.handler import handler_for
 from pipeline.models.spec import ModelSpec
 from pipeline.records import DecodedImage, Failure, ImageRef, Labeled, PassedOver, StageSeconds
+from pipeline.redaction import name_of
 from pipeline.runner import new_pipeline, run_pipeline
+from pipeline.tally import hash_of
 
 SAMPLE_SIZE = 64
 SECONDS_TO_COUNT = 20.0
@@ -52,6 +56,7 @@ class Counted(NamedTuple):
       complete: whether the listing reached its end.
       sample: some of the images, each as likely as any other.
       passed_over: what is not taken for an image.
+      done: number of other images, which have been done before.
     """
 
     files: int
@@ -60,6 +65,7 @@ class Counted(NamedTuple):
     complete: bool
     sample: Sequence[ImageRef]
     passed_over: PassedOverTally
+    done: int = 0
 
 
 class Sampled(NamedTuple):
@@ -82,29 +88,91 @@ class Sampled(NamedTuple):
     data: bytes | None = None
 
 
-def count(found: Sequence[Input], seconds: float = SECONDS_TO_COUNT) -> Counted:
+IsDone = Callable[[ImageRef], bool]
+
+
+def done_before(plan: Plan, seconds: float = SECONDS_TO_COUNT) -> IsDone | None:
+    """Read what earlier runs, and earlier attempts of this one, have done.
+
+    Args:
+      plan: of the run.
+      seconds: time after which the reading stops.
+
+    Returns:
+      What tells whether an image has been done; None if there is too much to read.
+
+    Raises:
+      RunError: a file of rows is damaged.
+    """
+    deadline = time.monotonic() + seconds
+    latest: dict[int, tuple[str, str, bool]] = {}
+    attempts: set[tuple[int, str]] = set()
+    for globs, whole in ((plan.run.earlier_runs, False), (plan.attempts, True)):
+        for path in itertools.chain.from_iterable(map(_matching, globs)):
+            rows = rows_in(path, frozenset(plan.same_versions), whole=False)
+            for image, brief in rows:
+                row = cast(tuple[str, str, bool], brief)
+                key = hash_of(image)
+                if not whole:
+                    latest[key] = max(latest.get(key, row), row)
+                elif row[2]:
+                    attempts.add((key, row[1]))
+                if time.monotonic() > deadline:
+                    return None
+
+    def is_done(ref: ImageRef) -> bool:
+        key = hash_of(name_of(ref.uri))
+        if (key, ref.version) in attempts:
+            return True
+        _, version, for_good = latest.get(key, ("", None, False))
+        return version == ref.version and for_good
+
+    return is_done
+
+
+def _matching(glob: str) -> list[str]:
+    folder, name = storage.split(glob)
+    return [path for path in storage.find(folder, name) if suffix_of(path)]
+
+
+def count(
+    found: Sequence[Input],
+    seconds: float = SECONDS_TO_COUNT,
+    is_done: IsDone | None = None,
+    limit: int | None = None,
+    ask_for_versions: bool = False,
+) -> Counted:
     """List the inputs, and draw a sample of the images.
 
     Args:
       found: the inputs.
       seconds: time after which the listing stops.
+      is_done: tells images that need not be done; they are counted apart.
+      limit: how many of the others are wanted.
+      ask_for_versions: see ``list_images``.
 
     Raises:
       InputError: the listing failed.
     """
     deadline = time.monotonic() + seconds
     draw = random.Random(0)
-    files = sized = total = 0
+    files = sized = total = done = 0
     complete = True
     sample: list[ImageRef] = []
     passed_over = PassedOverTally()
-    for ref in itertools.chain.from_iterable(map(list_images, found)):
-        if time.monotonic() > deadline and files:
+    listed = (list_images(source, ask_for_versions) for source in found)
+    for ref in itertools.chain.from_iterable(listed):
+        if time.monotonic() > deadline and files + done:
             complete = False
             break
         if isinstance(ref, PassedOver):
             passed_over.add(ref)
             continue
+        if is_done is not None and is_done(ref):
+            done += 1
+            continue
+        if files == limit:
+            break
         if len(sample) < SAMPLE_SIZE:
             sample.append(ref)
         elif (place := draw.randint(0, files)) < SAMPLE_SIZE:
@@ -113,7 +181,7 @@ def count(found: Sequence[Input], seconds: float = SECONDS_TO_COUNT) -> Counted:
         size = None if _is_record(ref) else storage.size_in(ref.version)
         if size is not None:
             sized, total = sized + 1, total + size
-    return Counted(files, sized, total, complete, sample, passed_over)
+    return Counted(files, sized, total, complete, sample, passed_over, done)
 
 
 def _is_record(ref: ImageRef) -> bool:

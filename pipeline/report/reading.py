@@ -204,8 +204,10 @@ def previous_run(folder: str) -> tuple[str, dict[str, Any]] | None:
         folders = [path.rpartition("/")[0] for path in paths]
         # Runs are named by the times at which they began.
         earlier = [path for path in folders if path.rpartition("/")[2] < name]
-        if not earlier:
-            return None
-        return max(earlier).rpartition("/")[2], read_summary(max(earlier))
+        for path in sorted(earlier, reverse=True):
+            summary = read_summary(path)
+            if summary["labeled"] + summary["failed"]:  # else there was nothing to do
+                return path.rpartition("/")[2], summary
+        return None
     except (OutputError, StoreError):
         return None

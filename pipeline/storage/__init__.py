@@ -11,7 +11,7 @@ from pipeline.storage.object_stores import check_access
 from pipeline.storage.read import open_file, read_bytes, read_content
 from pipeline.storage.uris import absolute, is_http, is_remote, join, local_path, split
 from pipeline.storage.versions import is_unchanged, size_in, version, version_of
-from pipeline.storage.write import configure, delete, make_folder, rename, write_file
+from pipeline.storage.write import configure, delete, make_folder, rename, upload, write_file
 
 __all__ = [
     "absolute",
@@ -35,6 +35,7 @@ __all__ = [
     "rename",
     "size_in",
     "split",
+    "upload",
     "version",
     "version_of",
     "write_file",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -52,6 +54,23 @@ def write_file(
         raise
     if not keep:
         delete([temporary])
+
+
+def upload(file: Path, path: str) -> None:
+    """Copy a file of this machine, piece by piece; see ``write_file``.
+
+    Raises:
+      StoreError: it cannot be written.
+    """
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    try:
+        with mapped(), file.open("rb") as source, FileSystems.create(temporary) as copy:
+            shutil.copyfileobj(source, copy, 2**20)
+        rename(temporary, path)
+    except StoreError:
+        with contextlib.suppress(StoreError):
+            delete([temporary])
+        raise
 
 
 def rename(path: str, new: str) -> None:

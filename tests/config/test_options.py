@@ -44,8 +44,9 @@ def test_the_defaults():
         price_per_hour=None,
         if_exists="resume",
         incremental=False,
+        relabel=False,
         checkpoint_every=2000,
-        max_failure_ratio=0.1,
+        max_failure_ratio=None,
         resample=None,
         max_image_bytes=2**28,
         max_image_pixels=89_478_485,
@@ -91,6 +92,33 @@ def test_old_names_work_for_one_version(capsys, tmp_path):
     assert FINETUNE.parse([*REQUIRED, file, "--image_column=d"]).uri_column == "d"
     with pytest.raises(UsageError, match="unknown argument --image_column"):
         LABEL.parse([*REQUIRED, "--image_column=file"])
+
+
+@pytest.mark.parametrize(
+    ("given", "failed", "images", "is_too_many"),
+    [
+        (None, 1, 6, False),
+        (None, 18, 19, False),
+        (None, 19, 19, True),  # a run that labels nothing is not done
+        (None, 2, 20, False),
+        (None, 3, 20, True),
+        (None, 0, 0, False),
+        (0.1, 1, 6, True),
+        (0.0, 1, 100, True),
+        (0.29, 29, 100, False),
+        (1.0, 6, 6, False),
+    ],
+)
+def test_a_few_images_may_fail_unless_a_flag_says_otherwise(given, failed, images, is_too_many):
+    config = LabelConfig(input=("p",), model="m", output="o", max_failure_ratio=given)
+    said = config.too_many_failed(failed, images)
+    assert (said is not None) == is_too_many
+    if said:
+        assert said.endswith(
+            f"more than --max_failure_ratio {0.1 if given is None else given} allows"
+        )
+    # A small sample of many images is judged as they would be.
+    assert LabelConfig(input=("p",), model="m", output="o").too_many_failed(2, 6, 1000)
 
 
 def test_names_may_have_hyphens(capsys, tmp_path):
@@ -256,7 +284,7 @@ def test_help_needs_neither_beam_nor_tensorflow(command):
 
 
 def test_the_commands():
-    assert list(COMMANDS) == ["label", "check", "finetune", "report"]
+    assert list(COMMANDS) == ["label", "check", "finetune", "report", "merge"]
     command, config = parse(["report", "out"])
     assert (command.name, config.folder) == ("report", "out")
 

@@ -136,6 +136,7 @@ OTHERS = {
     "--output_format": ["csv,parquet"],
     "--output_table": ["p:d.t"],
     "--threshold": ["0.25"],
+    "--max_failure_ratio": ["0.25"],
     "--model_fingerprint": [f"sha256:{'0123456789abcdef' * 4}"],
 }
 

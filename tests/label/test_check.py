@@ -56,6 +56,7 @@ def test_what_it_says(tmp_path, photos, color_model, capsys):
         r"         if [^\n]* the longest, as here[^\n]*\n"
         r"memory   [\d.]+ [MG]B at its peak here, about [\d.]+ [MG]B in the run\n"
         r"results  about [\d.]+ kB\n"
+        r"disk     about 2\.\d MB needed, [\d.]+ [MGT]B free\n"
         r"cost     [\d.]+, at that rate [\d,.]+ for a million images\n",
         said.out,
     )
@@ -126,7 +127,7 @@ def test_images_in_tfrecord_files(tmp_path, color_model, capsys):
 def test_counting_ends_in_time_and_says_so(tmp_path, photos, color_model, capsys, monkeypatch):
     counted = trial.count([find.identify(photos)], seconds=-1)
     assert (counted.files, counted.complete) == (1, False)
-    monkeypatch.setattr(trial, "count", lambda _: counted)
+    monkeypatch.setattr(trial, "count", lambda *_, **__: counted)
     assert run(input=photos, model=color_model, output=tmp_path / "out", price_per_hour=1) == 0
     said = capsys.readouterr().out
     for line in ("inputs   ", "time     ", "results  ", "cost     "):
@@ -162,7 +163,9 @@ def test_an_output_with_results(tmp_path, photos, color_model, capsys):
     before = tree(tmp_path)
     capsys.readouterr()
     assert run(**flags) == 0
-    assert f"output   {tmp_path}/out: would go on with the run of 20" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"output   {tmp_path}/out: would go on with the run of 20" in said
+    assert said.endswith("         3 more have been done before\n")
     assert run(**flags, top_k=2) == 2
     said = capsys.readouterr()
     assert "already has results of another command (top_k was 5, is 2)" in said.err
@@ -187,7 +190,8 @@ def test_an_unfinished_run(tmp_path, photos, color_model, capsys):
     before = tree(out)
     capsys.readouterr()
     assert run(**flags) == 0
-    assert "would go on with the run of 2026-01-02T03:04:05Z; " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "would go on with the run of 2026-01-02T03:04:05Z\ninputs   3 images, " in said
     assert tree(out) == before
 
 
@@ -196,8 +200,19 @@ def test_incremental_runs(tmp_path, photos, color_model, capsys):
     assert run("--incremental", command="label", **flags) == 0
     before = tree(tmp_path)
     assert run("--incremental", **flags) == 0
-    assert re.search(r"out/run=\S+: would begin; what has been labeled", capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert re.search(r"out/run=\S+: would begin\n", said)
+    assert said.endswith("inputs   0 new images, 0 bytes\n         3 more have been done before\n")
     assert tree(tmp_path) == before
+    for n in range(3, 6):
+        (Path(photos) / f"{n}.png").write_bytes(image_file())
+    (Path(photos) / "0.png").write_bytes(image_file("blue") + bytes(9))
+    assert run("--incremental", **flags) == 0
+    said = capsys.readouterr().out
+    assert "inputs   4 new images, " in said
+    assert "         2 more have been done before\nsample   4 images: 4 labeled, 0 failed\n" in said
+    assert run("--incremental", **flags, limit=1) == 0
+    assert "inputs   1 new images, " in capsys.readouterr().out
 
 
 def test_an_output_that_another_run_has_locked(tmp_path, photos, color_model, capsys):

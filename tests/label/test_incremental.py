@@ -42,8 +42,8 @@ def test_a_night_labels_what_is_new_or_changed(flags, photos, capsys):
     assert run_night(flags) == 0  # and nothing of it again
     third = nights(flags["output"])[2]
     assert summary(third)["skipped"] == summary(third)["found"] == 12
-    assert files(third) == WHOLE
-    assert rows(third, "labels") == []
+    assert files(third) == ["summary.json"]
+    assert "nothing new: 12 were done before\n12 found = " in capsys.readouterr().out
     assert all(
         summary(night)["passed_over"] == {"other_suffix": 1} for night in nights(flags["output"])
     )
@@ -61,6 +61,8 @@ def test_formats_are_tried_again_by_another_version(flags, photos):
     (Path(photos) / "damaged.png").write_bytes(image_file("red")[:60])
 
     def failed_in(night):
+        if files(night) == ["summary.json"]:
+            return []
         return [Path(row["image"]).name for row in rows(night, "failures")]
 
     assert run_night(flags, max_failure_ratio=1) == 0
@@ -79,10 +81,19 @@ def test_a_new_model_labels_all_again(tmp_path, flags, color_model, capsys):
     assert summary(nights(flags["output"])[1])["skipped"] == 11
     other = save_model(tmp_path / "other", labels=("rot", "grün", "blau"))
     capsys.readouterr()
-    assert run_night(flags, model=other) == 0
-    assert "2 of 2 earlier runs do not count: another model" in capsys.readouterr().err
+    assert run_night(flags, model=other) == 2
+    assert capsys.readouterr().err == (
+        f"error: --output {flags['output']}: all 2 earlier runs do not count (model has changed, "
+        "labels_file has changed), so every image would be labeled again; give the model and the "
+        "flags of the earlier runs, or --relabel to do that\n"
+    )
+    assert len(nights(flags["output"])) == 2
+    assert run("--incremental", "--relabel", **flags | {"model": other}) == 0
+    assert "2 of 2 earlier runs do not count (model has changed, " in capsys.readouterr().err
     assert summary(nights(flags["output"])[2])["labeled"] == 9
-    assert run_night(flags, top_k=1) == 0
+    assert run_night(flags, top_k=1) == 2
+    assert "(top_k was 5, is 1), so every image would be" in capsys.readouterr().err
+    assert run("--incremental", "--relabel", **flags, top_k=1) == 0
     assert summary(nights(flags["output"])[3])["labeled"] == 9
     assert run_night(flags) == 0  # the first ones count again
     assert summary(nights(flags["output"])[4])["skipped"] == 11
@@ -110,7 +121,9 @@ def test_a_broken_night_of_another_command_is_left(flags, monkeypatch, capsys):
     assert run_night(flags, top_k=1) == 0
     assert f"{broken} stays unfinished: another command" in capsys.readouterr().err
     assert summary(nights(flags["output"])[1])["labeled"] == 9
-    assert run_night(flags, if_exists="overwrite") == 0
+    assert run_night(flags, if_exists="overwrite") == 2
+    assert "the earlier run does not count (top_k was 1, is 5)" in capsys.readouterr().err
+    assert run("--incremental", "--relabel", **flags, if_exists="overwrite") == 0
     assert [summary(night)["labeled"] for night in nights(flags["output"])] == [9, 9]
     assert broken not in nights(flags["output"])
 

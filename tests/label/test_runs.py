@@ -1,9 +1,11 @@
 """Runs that are broken off: resumed, refused, or started over."""
 
 import dataclasses
+import errno
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -22,11 +24,12 @@ from helpers.runs import (
 )
 
 from pipeline import storage
+from pipeline.__main__ import main
 from pipeline.config.label_options import LabelConfig
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, RunError
 from pipeline.label import job as label
 from pipeline.label import notes, runs
-from pipeline.outputs import layout
+from pipeline.outputs import disk, layout
 
 ROWS = ("labels", "failures")
 
@@ -268,6 +271,62 @@ def test_what_a_command_would_take_away_from_a_finished_run():
     with pytest.raises(OutputError, match=r"\(day\)"):
         notes.keeping(more, more, {"options": {"carry": ["id", "day"]}}, "o")
     assert notes.keeping(more, more, {"options": {"carry": ["id"]}}, "o").carry == ("id", "new")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk that is nearly full, and a function that makes it larger."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options):
+        command = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    if not mount("size=64k"):
+        pytest.skip("a disk cannot be mounted here")
+    yield folder, lambda: mount("remount,size=10m")
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk(flags, small_disk, capsys):
+    mounted, enlarge = small_disk
+    flags["output"] = str(mounted / "out")
+    assert run(**flags, checkpoint_every=1, batch_size=1) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(
+        rf"error: the disk of {mounted}/out is full: [\d.]+ \w+ free, the run needs about "
+        r"[\d.]+ kB more; make room there, and the same command goes on",
+        error,
+    )
+    assert not list(Path(mounted / "out").glob("beam-temp-*"))
+    # Nor is there room for the run that check tries, and it says so before.
+    assert main(["check", *(f"--{name}={value}" for name, value in flags.items())]) == 1
+    assert re.search(
+        rf"error: the disk of {mounted}/out has .* free; the run needs about 2\.\d MB\n",
+        capsys.readouterr().err,
+    )
+    assert enlarge()
+    assert run(**flags, checkpoint_every=1, batch_size=1) == 0
+    assert summary(mounted / "out")["taken_over"] > 0
+    assert files(mounted / "out") == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("error", "is_full"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
+        (RunError("the run failed: [Errno 28] No space left on device"), True),
+        (OSError(errno.EACCES, "Permission denied"), False),
+        (RunError("28 images failed"), False),
+    ],
+)
+def test_what_a_full_disk_raises(error, is_full):
+    try:
+        raise RunError("x") from error
+    except RunError as raised:
+        assert disk.is_full(raised) == is_full
 
 
 # Not going on

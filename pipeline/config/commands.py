@@ -111,11 +111,18 @@ FINETUNE = Command(
 REPORT = Command(
     "report",
     ReportConfig,
-    "pipeline.report.job",
+    "pipeline.finetune.remake",
     "Apache Beam",
     "Write the report.html of a run again.\n" + _BEAMS.format("--s3_region_name"),
 )
 
+CHECK_FINETUNE = Command(
+    "check finetune",
+    FinetuneConfig,
+    "pipeline.finetune.check",
+    _TENSORFLOW,
+    "Find out on a sample whether finetune would work with the same flags. Nothing is written.",
+)
 MERGE = Command(
     "merge",
     MergeConfig,
@@ -125,7 +132,9 @@ MERGE = Command(
     + _BEAMS.format("--s3_region_name"),
 )
 
-COMMANDS = {command.name: command for command in (LABEL, CHECK, FINETUNE, REPORT, MERGE)}
+COMMANDS = {
+    command.name: command for command in (LABEL, CHECK, FINETUNE, CHECK_FINETUNE, REPORT, MERGE)
+}
 
 
 def parse(argv: list[str]) -> tuple[Command, Any]:
@@ -157,11 +166,27 @@ def parse(argv: list[str]) -> tuple[Command, Any]:
             f"{first[0]} comes before the command; give one of {', '.join(COMMANDS)} first; "
             f"{prog} --help explains them"
         )
+    if first == [CHECK.name]:
+        first, rest = _checked(rest)
     command = COMMANDS.get(first[0])
     if command is None:
         hint = closest(first[0], COMMANDS)
         raise UsageError(f"unknown command {first[0]}; {hint}{prog} --help lists the commands")
     return command, command.parse(rest)
+
+
+def _checked(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Tell which check is meant: of the job that is named, else of the one with these flags."""
+    job, rest = (argv[0], argv[1:]) if argv[:1] and argv[0] in COMMANDS else ("", argv)
+    given = {argument.partition("=")[0].replace("-", "_") for argument in rest}
+    names = [
+        {f"__{name}" for flag in flags for name in (flag.name, flag.old_name) if name}
+        for flags in (FINETUNE.flags, LABEL.flags)
+    ]
+    is_finetune = job == FINETUNE.name or (not job and given & (names[0] - names[1]))
+    if job in ("", LABEL.name, FINETUNE.name):
+        return [CHECK_FINETUNE.name if is_finetune else CHECK.name], rest
+    return [CHECK.name], argv
 
 
 def _overview(prog: str) -> str:

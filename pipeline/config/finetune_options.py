@@ -16,6 +16,8 @@ from pipeline.config.job_options import (
 )
 from pipeline.formats.registry import table_suffixes
 
+IF_EXISTS = ("fail", "overwrite")
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(JobConfig):
@@ -102,4 +104,12 @@ class FinetuneConfig(JobConfig):
         group=Group.TRAINING,
         rows=Rows.SAME,
         help="exit with 1 and export nothing if the accuracy on the test images is lower",
+    )
+    if_exists: str = flag(
+        "fail",
+        choices=IF_EXISTS,
+        group=Group.RUNS,
+        rows=Rows.SAME,
+        help="what to do if the output has results of a training: refuse, or replace them when the "
+        "new ones are there",
     )

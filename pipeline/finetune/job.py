@@ -293,7 +293,7 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 def _checkpoints(run: Run) -> Path:
     """Where the training of the whole network is kept until this command has ended well."""
-    options = dataclasses.replace(run.config, beam_args=(), min_accuracy=0.0)
+    options = dataclasses.replace(run.config, beam_args=(), min_accuracy=0.0, if_exists="fail")
     name = features.store_name(options, run.survey.key, run.spec.fingerprint, run.output)
     return cache.folder("checkpoints") / name
 

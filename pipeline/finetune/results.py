@@ -19,9 +19,9 @@ from pipeline.config.commands import as_yaml
 from pipeline.config.job_options import written
 from pipeline.evaluation import Evaluation
 from pipeline.finetune import export, features
-from pipeline.finetune.examples import MOST_WRONG, choose
+from pipeline.finetune.examples import choose
 from pipeline.finetune.pictures import draw_confusion, draw_curves, draw_grid
-from pipeline.finetune.report import render_report
+from pipeline.finetune.report import PICTURES, page_of
 from pipeline.finetune.training import History, Part
 from pipeline.finetune.unfrozen import Unfrozen
 from pipeline.finetune.validation import Run
@@ -99,36 +99,10 @@ def write_results(
     rows = [row.to_json() + "\n" for row in features.failures(trained.store, run.run_id)]
     (folder / f"{layout.FAILURES}-00000-of-00001.jsonl").write_text("".join(rows))
     summary = summarize(run, trained, evaluation, difference)
-    facts = [
-        ("Base model", name_of(run.spec.handle)),
-        ("Images", ", ".join(f"{count:,} {name}" for name, count in trained.images.items())),
-        ("Split", ", ".join(run.survey.split) or "by checksum"),
-        *_facts_of(trained.unfrozen),
-        (
-            "Pictures below",
-            f"of test images; first up to {MOST_WRONG} wrong ones, then right ones",
-        ),
-        ("Greatest difference after reloading", str(difference)),
-        ("Seconds", ", ".join(f"{value:.1f} {name}" for name, value in trained.seconds.items())),
-    ]
-    title = f"{len(labels)} classes: {', '.join(labels[:5])}{', …' if len(labels) > 5 else ''}"
-    page = render_report(title, facts, evaluation, curves, grid, confusion)
+    page = page_of(summary, {name: (folder / f"{name}.png").read_bytes() for name in PICTURES})
     (folder / "report.html").write_text(page, encoding="utf-8")
     (folder / yaml_file.NAME).write_text(as_yaml(run.config), encoding="utf-8")
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-
-
-def _facts_of(unfrozen: Unfrozen | None) -> list[tuple[str, str]]:
-    if unfrozen is None:
-        return [("Trained", "the head")]
-    exported = "the whole network" if unfrozen.is_better else "the head alone"
-    first, *warnings = unfrozen.in_words()
-    return [
-        ("Trained", "the head, then the whole network"),
-        ("Exported and measured here", exported),
-        ("Before and after", first),
-        *(("Note", warning.removeprefix("warning: ")) for warning in warnings),
-    ]
 
 
 def table_of_predictions(trained: Trained, evaluation: Evaluation) -> str:
@@ -176,11 +150,12 @@ def summarize(
 
 
 def publish(results: Path, output: str) -> None:
-    """Move the results to where they are to be seen.
+    """Move the results to where they are to be seen, in place of any earlier ones.
 
     The export appears as a whole where there are folders; in a bucket, its graph comes after its
     variables, without which it is no model. ``summary.json`` is last: it says that all is there.
     """
+    _remove_earlier(output)
     files = [path for path in results.rglob("*") if path.is_file()]
     if not storage.is_remote(output):
         (source,) = (results / "export").iterdir()
@@ -193,3 +168,22 @@ def publish(results: Path, output: str) -> None:
     for path in sorted(files, key=lambda path: (last.get(path.name, 0), path)):
         target = storage.join(output, *path.relative_to(results).parts)
         storage.write_file(target, path.read_bytes())
+
+
+def _remove_earlier(output: str) -> None:
+    """Delete the summary of an earlier run and its export, if there are some.
+
+    What else it left gets the names of the new results.
+    """
+    path = storage.join(output, layout.SUMMARY)
+    if not storage.exists(path):
+        return
+    with storage.open_file(path) as file:
+        summary = json.load(file)
+    storage.delete([path])
+    started = datetime.strptime(summary["started_at"], TIME).replace(tzinfo=timezone.utc)
+    export = storage.join(output, "export", str(int(started.timestamp())))
+    if storage.is_remote(output):
+        storage.delete([file.path for file in storage.list_files(f"{export}/")])
+    elif Path(export).is_dir():
+        storage.delete([export])

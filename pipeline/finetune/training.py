@@ -7,6 +7,7 @@ so a killed run goes on as if it had not been killed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from pipeline.errors import RunError
 from pipeline.finetune.history import EpochRecord, StepRecord
 from pipeline.finetune.networks import Draw
 from pipeline.models.tensorflow_import import tf
+from pipeline.progress import add, shown
 
 SEED = 0
 
@@ -184,8 +186,11 @@ class Phase:
             progress.best_loss = float("inf")
         else:  # another phase's result must be improved
             progress.best_loss, _ = self.evaluate(self._validation)
-        while progress.epoch <= epochs and progress.epoch - progress.best_epoch <= PATIENCE:
-            self._epoch()
+        left = len(self._train) * (epochs + 1 - progress.epoch) - self._batch_size * progress.step
+        with shown() if self._manager else contextlib.nullcontext():  # a head takes seconds
+            add(found=left, to_do=left)
+            while progress.epoch <= epochs and progress.epoch - progress.best_epoch <= PATIENCE:
+                self._epoch()
         for variable, best in zip(self._network.state, self._best, strict=True):
             variable.assign(best)
         console.say(
@@ -225,6 +230,7 @@ class Phase:
             loss, accuracy = self._step(order[at : at + self._batch_size])
             self._check_finite(loss)
             progress.step += 1
+            add(done=len(order[at : at + self._batch_size]))
             number = len(progress.history.steps) + 1
             progress.history.steps.append(
                 StepRecord(self._name, progress.epoch, number, loss, accuracy)

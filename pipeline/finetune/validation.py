@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from datetime import datetime, timezone
 
 from pipeline import console, storage
 from pipeline.config.finetune_options import FinetuneConfig
-from pipeline.errors import UsageError
+from pipeline.errors import OutputError, StoreError, UsageError
 from pipeline.finetune import dataset, export
 from pipeline.finetune.limit import some_of_each_class
 from pipeline.finetune.networks import Head, WholeNetwork
@@ -32,7 +33,7 @@ class Run:
     started: datetime
 
 
-def check(config: FinetuneConfig) -> Run:
+def check(config: FinetuneConfig, keep_output: bool = True) -> Run:
     """Prove, as cheaply as possible, that the run can work; the output folder is made.
 
     Raises:
@@ -67,8 +68,8 @@ def check(config: FinetuneConfig) -> Run:
     others = passed_over.in_words(found.passed_over.to_json())
     if others:
         console.say(f"passed over: {others}")
-    output = layout.prepare(config.output)
-    layout.refuse_results(output)
+    output = layout.prepare(config.output, keep_output)
+    _refuse_results(output, config.if_exists)
     handle = "sample_features" if config.model == "sample" else config.model
     spec, classifies = probe_extractor(handle, config.stated)
     if not spec.scale_source:
@@ -87,6 +88,23 @@ def check(config: FinetuneConfig) -> Run:
     if config.unfreeze:
         WholeNetwork(spec, Head(spec.outputs, len(found.labels)))  # raises if it cannot be trained
     return Run(config, found, spec, output, new_run_id(started), started)
+
+
+def _refuse_results(output: str, if_exists: str) -> None:
+    """Refuse an output that has results, unless they are of a training and may be replaced.
+
+    Raises:
+      OutputError: it has.
+    """
+    try:
+        if if_exists == "overwrite" and storage.find(output, layout.SUMMARY):
+            with storage.open_file(storage.join(output, layout.SUMMARY)) as file:
+                summary = json.loads(file.read())
+            if "reload_difference" in summary and "started_at" in summary:
+                return
+    except (StoreError, ValueError, TypeError) as error:
+        raise OutputError(f"cannot be read: {error}", subject="output", given=output) from error
+    layout.refuse_results(output)
 
 
 def _limited(found: Survey, limit: int, split: bool) -> Survey:

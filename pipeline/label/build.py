@@ -222,12 +222,10 @@ def finish(
     if evaluated is not None and evaluated_before is not None:
         evaluated_before.merge(evaluated)
         evaluation = evaluated_before.evaluation()
-        summary |= {} if evaluation is None else {"evaluation": evaluation.to_json()}
+        if evaluation is not None:
+            summary["evaluation"] = notes.known_before(evaluation.to_json(), run.finished)
     if truth is not None:
         summary |= {"truth": _truth(run, truth)}
-    if is_quiet(summary):  # then the summary is all there is to say
-        storage.delete(list(files))
-        storage.delete([storage.join(run.folder, yaml_file.NAME)])
     if run.config.copy_to is not None:
         summary |= {"copied": copied.get(True, 0), "not_copied": copied.get(False, 0)}
     if run.config.output_table is not None:
@@ -240,6 +238,8 @@ def finish(
         )
     content = json.dumps(summary, indent=2).encode() + b"\n"
     storage.write_file(storage.join(run.folder, layout.SUMMARY), content)
+    if is_quiet(summary):  # then the summary is all there is to say
+        storage.delete([*files, storage.join(run.folder, yaml_file.NAME)])
     runs.complete(run)
     return summary
 

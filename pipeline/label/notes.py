@@ -24,6 +24,11 @@ MEASURES = (
     "bottleneck",
 )
 
+_IF_THERE = ("cost_per_million_images", "evaluation")
+
+# What an evaluation lacks where the rows do not have the scores of all classes any more.
+_OF_ALL_SCORES = ("mean_average_precision", "average_precision", "averaged", "cut")
+
 # Flags that add something to the results of a run, which would be gone without them.
 _ADDING = ("truth", "carry", "threshold", "copy_to", "output_table", "gzip")
 
@@ -85,7 +90,7 @@ def finished(note: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     kept = (*_ADDING, "output_format", "price_per_hour")
     return {
-        **{name: note[name] for name in (*MEASURES, "cost_per_million_images") if name in note},
+        **{name: note[name] for name in (*MEASURES, *_IF_THERE) if name in note},
         "options": {name: options[name] for name in kept if name in options},
     }
 
@@ -132,4 +137,26 @@ def keeping(
         config,
         output_format=tuple(formats),
         price_per_hour=config.price_per_hour if price is None else price,
+    )
+
+
+def known_before(evaluation: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a finished run's evaluation in place of one that only lacks some of the scores.
+
+    The rows of images that have several labels keep only the scores of these.
+
+    Args:
+      evaluation: of the rows as they are now.
+      before: what ``finished`` returned.
+    """
+    known = (before or {}).get("evaluation")
+    return known if known and _rest(known) == _rest(evaluation) else evaluation
+
+
+def _rest(evaluation: Any) -> Any:
+    if isinstance(evaluation, Mapping):
+        found = evaluation.items()
+        return {name: _rest(value) for name, value in found if name not in _OF_ALL_SCORES}
+    return (
+        [_rest(one) for one in evaluation] if isinstance(evaluation, (list, tuple)) else evaluation
     )

@@ -172,7 +172,7 @@ def count(
             done += 1
             continue
         if files == limit:
-            break
+            continue  # what is done is counted all the same
         if len(sample) < SAMPLE_SIZE:
             sample.append(ref)
         elif (place := draw.randint(0, files)) < SAMPLE_SIZE:

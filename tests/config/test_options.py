@@ -284,7 +284,20 @@ def test_help_needs_neither_beam_nor_tensorflow(command):
 
 
 def test_the_commands():
-    assert list(COMMANDS) == ["label", "check", "finetune", "report", "merge"]
+    assert list(COMMANDS) == ["label", "check", "finetune", "check finetune", "report", "merge"]
+    for argv, name in (
+        (["check"], "check"),
+        (["check", "label"], "check"),
+        (["check", "finetune"], "check finetune"),
+        (["check", "--epochs=3"], "check finetune"),
+        (["check", "--learning-rate", "0.1"], "check finetune"),
+        (["check", "--top_k=3"], "check"),
+    ):
+        command, config = parse([*argv, *REQUIRED])
+        assert command.name == name
+        assert type(config) is command.config
+    with pytest.raises(UsageError, match="unknown argument report; "):
+        parse(["check", "report", *REQUIRED])
     command, config = parse(["report", "out"])
     assert (command.name, config.folder) == ("report", "out")
 

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -15,6 +16,7 @@ from helpers.stores import memory_store
 from helpers.tfrecords import write_tfrecord
 from PIL import Image
 
+from pipeline import progress
 from pipeline.__main__ import main
 from pipeline.finetune import export, features, job, results
 from pipeline.finetune.dataset import split_of
@@ -134,6 +136,40 @@ def evaluated(output, *argv, **flags):
 def shards_of(output):
     for shard in sorted(output.glob("labels-*.jsonl")):
         yield from shard.read_text().splitlines()
+
+
+def test_results_are_replaced_and_their_report_is_made_again(tmp_path, photos, extractor, capsys):
+    out = tmp_path / "out"
+    flags = {"input": photos, "model": extractor, "output": out}
+    argv = [f"--{name}={value}" for name, value in flags.items()]
+    # What check says first; --epochs alone tells that finetune is meant.
+    for words in (["check", "finetune"], ["check", "--epochs=5"]):
+        assert main([*words, *argv]) == 0
+        said = capsys.readouterr()
+        words = r"^inputs   120 images of 3 classes\nsample   64 images: 64 decoded, 0 failed$"
+        assert re.search(words, said.out, re.M)
+        assert re.search(r"^time     \d+ \w+ on this machine for the features", said.out, re.M)
+    assert not out.exists()
+    before = progress.counts().done
+    assert finetune("--unfreeze", **flags, unfreeze_epochs=1, limit=60) == 0
+    trained = read_summary(out)["images"]["train"]
+    assert progress.counts().done - before >= trained  # what the bar shows
+    assert sum(read_summary(out)["images"].values()) == 60
+    first, page = exported(out), (out / "report.html").read_text()
+    (out / "report.html").unlink()
+    assert main(["report", str(out)]) == 0
+    assert (out / "report.html").read_text() == page
+    assert capsys.readouterr().out.endswith(f" images\n{out}/report.html\n")
+    assert finetune(**flags) == 2
+    assert "or --if_exists=overwrite to replace those of a training" in capsys.readouterr().err
+    assert finetune(**flags, if_exists="overwrite") == 0
+    assert exported(out) != first
+    assert sum(read_summary(out)["images"].values()) == 120
+    # Those of label are not replaced by a training.
+    summary = read_summary(out)
+    del summary["reload_difference"]
+    (out / "summary.json").write_text(json.dumps(summary))
+    assert finetune(**flags, if_exists="overwrite") == 2
 
 
 def test_the_export(tmp_path, photos, extractor):

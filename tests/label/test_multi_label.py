@@ -351,6 +351,11 @@ def test_a_run_that_was_broken_off_goes_on(
     assert len(mistakes) == summary(whole["output"])["evaluation"]["mistakes"] > 0
     other = (Path(flags["output"]) / "mistakes.csv").read_text().splitlines()
     assert sorted(other) == sorted([header, *mistakes])
+    # And once more, when the rows have not all scores any more.
+    evaluation = summary(whole["output"])["evaluation"]
+    assert evaluation["mean_average_precision"] is not None
+    assert run(**whole, truth=truth_file) == 0
+    assert summary(whole["output"])["evaluation"] == evaluation
 
 
 def test_kill_9(tmp_path, flags, photos, truths, truth_file):

@@ -1,0 +1,59 @@
+"""Writes the report of a run again, whichever of the two jobs it was of."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pipeline import storage
+from pipeline.config.report_options import ReportConfig
+from pipeline.errors import OutputError, StoreError
+from pipeline.finetune.report import PICTURES, page_of
+from pipeline.outputs import layout
+from pipeline.report import job as label_report
+from pipeline.runner import beam_options
+
+
+def run(config: ReportConfig) -> int:
+    """Write the page of an existing folder again, and print what its run said at the end.
+
+    Returns:
+      0.
+
+    Raises:
+      UsageError: the folder does not hold a complete run, or cannot be read or written.
+    """
+    storage.configure(beam_options(config.beam_args))
+    folder = storage.absolute(config.folder)
+    try:
+        summary = _of_training(folder)
+        if summary is None:
+            return label_report.run(config)
+        pictures = {name: _read(storage.join(folder, f"{name}.png")) for name in PICTURES}
+        path = storage.join(folder, layout.REPORT)
+        page = page_of(summary, pictures)
+        storage.write_file(path, page.encode(), mime_type="text/html")
+    except StoreError as error:
+        raise OutputError(f"{config.folder} cannot be read or written: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise OutputError(f"{folder} has a summary of another version: {error!r}") from error
+    test = summary["test"]
+    print(f"test accuracy {test['accuracy']:.3f} on {test['images']} images", path, sep="\n")
+    return 0
+
+
+def _of_training(folder: str) -> dict[str, Any] | None:
+    """Read the summary of a finetune run; None if there is none, or another one."""
+    path = storage.join(folder, layout.SUMMARY)
+    if not storage.exists(path):
+        return None
+    try:
+        summary = json.loads(_read(path))
+    except ValueError:
+        return None
+    return summary if isinstance(summary, dict) and "reload_difference" in summary else None
+
+
+def _read(path: str) -> bytes:
+    with storage.open_file(path) as file:
+        return bytes(file.read())

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
 from pipeline import storage
+from pipeline.config.flags import Rows, flags_of
 from pipeline.config.label_options import LabelConfig
 from pipeline.errors import OutputError
+from pipeline.inputs.find import as_utf8
+from pipeline.inputs.kinds import Input
+from pipeline.models.spec import ModelSpec
 from pipeline.outputs.layout import RUN_FOLDER
 from pipeline.records import TIME
+from pipeline.redaction import name_of
 
 # What stays the same in the summary of a finished run, if the same command finds nothing new.
 MEASURES = (
@@ -31,6 +37,30 @@ _OF_ALL_SCORES = ("mean_average_precision", "average_precision", "averaged", "cu
 
 # Flags that add something to the results of a run, which would be gone without them.
 _ADDING = ("truth", "carry", "threshold", "copy_to", "output_table", "gzip")
+
+
+def settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> dict[str, Any]:
+    """Collect the flags that change rows; for some, their meaning counts, not their spelling."""
+    found: dict[str, Any] = {
+        "input": sorted(name_of(as_utf8(source.uri)) for source in inputs),
+        "exclude": sorted(config.exclude),
+        "model": spec.fingerprint,
+        "labels_file": f"sha256:{hashlib.sha256(json.dumps(spec.labels).encode()).hexdigest()}",
+        "signature": spec.signature,
+        "resample": spec.resample,
+        "scale": spec.scale,
+        "model_output": spec.output,
+        "channels_first": spec.channels_first,
+        "returns": spec.returns,
+    }
+    if any(source.kind.has_columns for source in inputs):
+        found["uri_column"] = config.uri_column
+    if spec.is_multi_label:  # then no row has what is below
+        found["threshold"] = config.threshold
+    for flag in flags_of(type(config)):
+        if flag.rows is not Rows.SAME and flag.name not in found:
+            found[flag.name] = getattr(config, flag.name)
+    return found
 
 
 def read_all(output: str, name: str) -> dict[str, dict[str, Any] | None]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -29,7 +28,6 @@ from pipeline.config.flags import Rows, flags_of
 from pipeline.config.label_options import LabelConfig
 from pipeline.errors import OutputError, StoreError
 from pipeline.formats.registry import fastest, in_one_format, suffix_of
-from pipeline.inputs.find import as_utf8
 from pipeline.inputs.first import first
 from pipeline.inputs.kinds import Input
 from pipeline.label import notes
@@ -39,7 +37,6 @@ from pipeline.models.devices import Execution
 from pipeline.models.spec import ModelSpec
 from pipeline.outputs import layout
 from pipeline.records import TIME, TIME_IN_NAMES
-from pipeline.redaction import name_of
 from pipeline.runner import new_run_id, versions
 
 UNFINISHED = ".unfinished"
@@ -192,7 +189,7 @@ def plan(config: LabelConfig, checked: Checked, spec: ModelSpec, started: dateti
         folder=checked.output,
         run_id=new_run_id(started),
         started=started,
-        settings=_settings(config, checked.inputs, spec),
+        settings=notes.settings(config, checked.inputs, spec),
     )
     try:
         return _increment(run, given) if config.incremental else _alone(run, given)
@@ -229,30 +226,6 @@ def complete(run: Run) -> None:
             Path(run.unfinished).rmdir()
     except (StoreError, OSError) as error:  # the run is whole anyway
         console.say(f"warning: {run.unfinished} cannot be deleted: {error}")
-
-
-def _settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> dict[str, Any]:
-    """Collect the flags that change rows; for some, their meaning counts, not their spelling."""
-    settings: dict[str, Any] = {
-        "input": sorted(name_of(as_utf8(source.uri)) for source in inputs),
-        "exclude": sorted(config.exclude),
-        "model": spec.fingerprint,
-        "labels_file": f"sha256:{hashlib.sha256(json.dumps(spec.labels).encode()).hexdigest()}",
-        "signature": spec.signature,
-        "resample": spec.resample,
-        "scale": spec.scale,
-        "model_output": spec.output,
-        "channels_first": spec.channels_first,
-        "returns": spec.returns,
-    }
-    if any(source.kind.has_columns for source in inputs):
-        settings["uri_column"] = config.uri_column
-    if spec.is_multi_label:  # then no row has what is below
-        settings["threshold"] = config.threshold
-    for flag in flags_of(type(config)):
-        if flag.rows is not Rows.SAME and flag.name not in settings:
-            settings[flag.name] = getattr(config, flag.name)
-    return settings
 
 
 def _alone(run: Run, given: LabelConfig) -> Plan:

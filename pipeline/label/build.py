@@ -71,7 +71,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         truth = AsSingleton(truth_counts)
     if config.truth is not None:
         refs |= "Classes" >> NameClasses(config.truth, run.spec.labels, run.spec.is_multi_label)
-    found, new, skipped, labeled_before, failed_before, merged = (
+    found, new, skipped, labeled_before, failed_before, merged, gone = (
         refs | "SetAsideDone" >> SetAsideDone(run.attempts, run.earlier_runs, run.same_versions)
     )
     limited = {}
@@ -97,6 +97,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
     counted: dict[str, tuple[beam.PCollection[Any], beam.CombineFn]] = {
         "passed_over": (passed_over, CountPassedOver()),
         "merged": (merged, beam.CombineFn.from_callable(sum)),
+        "gone": (gone, beam.CombineFn.from_callable(sum)),
     }
     if config.truth is not None:
         evaluate = EvaluateLabels(
@@ -254,6 +255,7 @@ def summarize(
     started: datetime,
     passed_over: PassedOverTally,
     merged: int,
+    gone: int,
     found: Tally,
     skipped: Tally,
     labeled: Tally,
@@ -274,6 +276,7 @@ def summarize(
       started: start of this attempt, UTC.
       passed_over: what the inputs list and this job does not take for images.
       merged: how often images were listed once more.
+      gone: how many images of earlier attempts are no longer listed.
       found: tally of the images that the inputs list.
       skipped: tally of the images that earlier runs have labeled.
       labeled: tally of the images that this attempt labeled.
@@ -297,6 +300,7 @@ def summarize(
         "run_id": run.run_id,
         "found": found.images,
         "merged": merged,
+        "no_longer_found": gone,
         **passed_over.to_json(),
         "labeled": all_labeled.images,
         "failed": all_failed.images,

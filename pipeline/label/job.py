@@ -123,6 +123,10 @@ def describe(
     others = passed_over.in_words(summary)
     if others:
         lines.append(f"passed over: {others}")
+    if summary["no_longer_found"]:
+        count = summary["no_longer_found"]
+        rows = "row" if count == 1 else "rows"
+        lines.append(f"removed: {count:,} {rows} of images that the inputs no longer name")
     if summary["merged"]:
         lines.append(f"merged: {summary['merged']:,} times the inputs name an image once more")
     if summary["below_threshold"]:

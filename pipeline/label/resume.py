@@ -41,7 +41,8 @@ class SortedImages(NamedTuple):
 
     ``found``: every image, once. ``new``: the images to label. ``skipped``: images that have not
     changed since earlier runs. ``labeled`` and ``failed``: the rows of earlier attempts.
-    ``merged``: how often images were found once more, in numbers to add up.
+    ``merged``: how often images were found once more, in numbers to add up. ``gone``: likewise, how
+    many images have rows of earlier attempts, and are no longer found.
     """
 
     found: beam.PCollection[ImageRef]
@@ -50,6 +51,7 @@ class SortedImages(NamedTuple):
     labeled: beam.PCollection[Labeled]
     failed: beam.PCollection[Failure]
     merged: beam.PCollection[int]
+    gone: beam.PCollection[int]
 
 
 class SetAsideDone(beam.PTransform):
@@ -91,7 +93,7 @@ class SetAsideDone(beam.PTransform):
             | "Join" >> beam.CoGroupByKey()
             | "Sort"
             >> beam.FlatMap(_tag_sorted).with_outputs(
-                "new", "skipped", "labeled", "failed", "merged", main="found"
+                "new", "skipped", "labeled", "failed", "merged", "gone", main="found"
             )
         )
         return SortedImages(*(outputs[tag] for tag in SortedImages._fields))
@@ -188,6 +190,10 @@ def rows_in(
 
 def _tag_sorted(group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
     name, values = group
+    if not values["found"]:
+        if values.get("attempts"):
+            yield beam.pvalue.TaggedOutput("gone", 1)
+        return
     refs = [
         ImageRef(uri or name, truth, version, carried, place, None, order, problem)
         for uri, version, place, truth, carried, order, problem in values["found"]

@@ -181,6 +181,7 @@ def test_the_join(tmp_path):
         labeled=["a"],
         failed=["b"],
         merged=[1],
+        gone=[1],
     )
 
 
@@ -200,12 +201,13 @@ def test_secrets_are_no_part_of_a_name(tmp_path):
         labeled=["https://host/a.jpg"],
         failed=[],
         merged=[],
+        gone=[],
     )
 
 
 def test_with_nothing_done_yet(tmp_path):
     join(tmp_path, [ref("a"), ref("b")])(
-        found=["a", "b"], new=["a", "b"], skipped=[], labeled=[], failed=[], merged=[]
+        found=["a", "b"], new=["a", "b"], skipped=[], labeled=[], failed=[], merged=[], gone=[]
     )
 
 

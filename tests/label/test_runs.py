@@ -130,6 +130,9 @@ def test_a_whole_run_takes_in_what_is_new(flags, photos, capsys):
     assert "12 found = 10 labeled + 2 failed" in capsys.readouterr().out
     (Path(photos) / "new.png").unlink()
     assert run(**flags) == 0
+    said = capsys.readouterr().out
+    assert "removed: 1 row of images that the inputs no longer name\n" in said
+    assert summary(flags["output"])["no_longer_found"] == 1
     assert comparable(flags["output"]).keys() == before.keys()
 
 

@@ -12,7 +12,7 @@ from pipeline.config.label_options import LabelConfig
 from pipeline.errors import RunError
 from pipeline.formats.registry import FORMATS
 from pipeline.inputs import first, passed_over
-from pipeline.label import lock, runs
+from pipeline.label import lock, runs, truth
 from pipeline.label.build import build, is_quiet, too_many_failed
 from pipeline.label.runs import Run
 from pipeline.label.truth_check import look_ahead
@@ -24,6 +24,7 @@ from pipeline.report import job as report
 from pipeline.runner import (
     new_pipeline,
     run_pipeline,
+    runs_here,
 )
 from pipeline.tally import headline
 
@@ -69,6 +70,9 @@ def run(config: LabelConfig) -> int:
         with storage.open_file(storage.join(run.folder, layout.SUMMARY)) as file:
             summary = json.load(file)
         lines = [] if is_quiet(summary) else report.write(run.folder)
+    if summary.get("truth") and not runs_here(config.beam_args):  # a worker said it elsewhere
+        for line in truth.notes(summary["truth"]):
+            console.say(line)
     print(describe(summary, run.folder, run.finished), *lines, sep="\n")
     too_many = too_many_failed(summary, config)
     if too_many is not None:

@@ -94,7 +94,6 @@ class TruthCounts:
     def to_json(self) -> dict[str, Any]:
         """Return the figures as ``summary.json`` has them, with some names for each."""
         elsewhere = self.rows[How.ELSEWHERE.value]
-        several = self.rows[How.SEVERAL.value]
         trusted = elsewhere if self.trusts_names else 0
         figures = {
             "images_with_truth": self.matched,
@@ -102,9 +101,9 @@ class TruthCounts:
             "images_with_several_rows": self.doubled,
             "images_with_contradicting_rows": self.contradicted,
             "rows": self.rows.total(),
-            "rows_of_no_image": self.rows[How.NONE.value] + several + elsewhere - trusted,
-            "rows_of_several_images": several,
-            "rows_by_file_name_alone": trusted,
+            "rows_of_no_image": self.rows[How.NONE.value] + elsewhere - trusted,
+            "rows_of_several_images": self.rows[How.SEVERAL.value],
+            "rows_of_other_folders": trusted,
             "rows_without_name": self.rows[_UNNAMED],
             "rows_without_class": self.rows[_UNCLASSED],
         }
@@ -114,7 +113,7 @@ class TruthCounts:
             "images_with_contradicting_rows": self.examples.get("image contradicted", []),
             "rows_of_no_image": self._examples("row", How.NONE, *untrusted),
             "rows_of_several_images": self._examples("row", How.SEVERAL),
-            "rows_by_file_name_alone": self._examples("row", How.ELSEWHERE) if trusted else [],
+            "rows_of_other_folders": self._examples("row", How.ELSEWHERE) if trusted else [],
         }
         return {**figures, "examples": {name: some for name, some in examples.items() if some}}
 
@@ -155,12 +154,12 @@ def notes(truth: Mapping[str, Any]) -> Iterator[str]:
     yield line
     for name, words in (
         ("rows_of_no_image", "name no image"),
-        ("rows_of_several_images", "of these fit several images"),
+        ("rows_of_several_images", "fit several images"),
         ("rows_without_name", "have no image's name"),
         ("rows_without_class", "have no class"),
         (
-            "rows_by_file_name_alone",
-            "fit images by the file's name alone, as their folders are others",
+            "rows_of_other_folders",
+            "have other folders than the images, whose ends of paths they fit",
         ),
     ):
         if truth[name]:

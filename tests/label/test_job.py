@@ -182,7 +182,7 @@ def test_the_truth_of_a_table(tmp_path, color_model, capsys):
         "rows": 6,
         "rows_of_no_image": 3,
         "rows_of_several_images": 0,
-        "rows_by_file_name_alone": 0,
+        "rows_of_other_folders": 0,
         "rows_without_name": 1,
         "rows_without_class": 0,
         "examples": {

@@ -61,7 +61,7 @@ def test_a_name_alone_counts_only_if_all_images_have_been_moved():
     _, moved = joined(["/d/dogs/1.jpg"], ("cats/1.jpg", "cat"))
     assert (moved.trusts_names, moved.matched) == (True, 1)
     assert list(notes(moved.to_json()))[-1] == (
-        "truth: 1 of 1 rows fit images by the file's name alone, as their folders are others, such "
+        "truth: 1 of 1 rows have other folders than the images, whose ends of paths they fit, such "
         "as cats/1.jpg"
     )
     _, other = joined(["/d/dogs/2.jpg"], ("dogs/2.jpg", "dog"))
@@ -69,7 +69,7 @@ def test_a_name_alone_counts_only_if_all_images_have_been_moved():
     assert (both.trusts_names, both.matched) == (False, 1)
     said = both.to_json()
     assert said["images_without_truth"] == said["rows_of_no_image"] == 1
-    assert said["rows_by_file_name_alone"] == 0
+    assert said["rows_of_other_folders"] == 0
     assert list(notes(said)) == [
         "truth: 1 of 2 images have a class; 1 have none, such as /d/dogs/1.jpg",
         "truth: 1 of 2 rows name no image, such as cats/1.jpg",

@@ -193,7 +193,8 @@ def require_listing(inputs: Iterable[Input], exclude: Sequence[str]) -> None:
     Raises:
       InputError: no input is a folder or glob.
     """
-    if exclude and not any(source.kind in (FOLDER, GLOB) for source in inputs):
+    listed = (FOLDER, GLOB, FOLDER_OF_TABLES, GLOB_OF_TABLES)
+    if exclude and not any(source.kind in listed for source in inputs):
         raise InputError(
             "no input is a folder or glob, and only these leave anything out", subject="exclude"
         )

@@ -209,7 +209,9 @@ def test_exclude_without_a_folder_or_glob_is_refused(tmp_path):
     make(tmp_path, "a.jpg", "p/b.jpg")
     with pytest.raises(InputError, match=r"^exclude: no input is a folder or glob"):
         require_listing([identify("a.jpg")], ["b*"])
-    require_listing([identify("a.jpg"), identify("p")], ["b*"])
+    make(tmp_path, "t/a.csv")
+    for given in ("p", "p/*", "t", "t/*.csv"):
+        require_listing([identify("a.jpg"), identify(given)], ["b*"])
     require_listing([identify("a.jpg")], [])
 
 

@@ -5,7 +5,7 @@
     n01440764 tench, Tinca tinca     a WordNet id and a name per line
     ["tench", …] · {"0": "tench"} · {"tench": 0} · {"0": ["n01440764", "tench"]}     JSON
     {0: 'tench, Tinca tinca', …}     a Python dict, as it is often printed
-    id,name                          CSV or TSV with a header
+    id,name                          CSV or TSV with a header; the index may have no title
     names: [tench, …]                YAML, as trainers of detectors have it
 
 The content decides the format, not the suffix. A file that looks like a format but breaks its rules
@@ -28,6 +28,9 @@ import yaml
 # Columns of a table and keys of an object, in lowercase; the first that is there counts.
 _NAMES = ("name", "label", "class", "class_name", "classname", "display_name", "category", "title")
 _INDICES = ("index", "id", "class_id", "label_id", "class_index", "idx", "number")
+
+# The title of an index that pandas or R has written, and pandas' name for it.
+_UNTITLED = ("", "unnamed:_0")
 
 # In a configuration of Hugging Face, of a trainer of detectors, and of others.
 _KEYS = ("id2label", "names", "labels", "classes", "class_names", "categories")
@@ -60,11 +63,11 @@ def parse_labels(data: bytes) -> tuple[str, ...]:
       ValueError: it is in no known format, or breaks the rules of its format; the message says
         which format it seems to be, and what is wrong.
     """
-    text = _decode(data).replace("\r\n", "\n").replace("\r", "\n").strip("\n\t\f\v \x1a")
-    if not text:
+    text = _decode(data).replace("\r\n", "\n").replace("\r", "\n").strip("\n\f\v\x1a")
+    if not text.strip():
         return ()
     try:
-        names = _from_literal(text) or _from_text(text)
+        names = _from_literal(text.strip()) or _from_text(text)
     except (csv.Error, RecursionError) as error:
         raise ValueError(f"is in no format of class names: {error}") from error
     for number, name in enumerate(names):
@@ -210,13 +213,16 @@ def _in_order(indices: Sequence[int | None], names: Sequence[str], format_: str)
 
 
 def _from_text(text: str) -> list[str]:
+    rows = text.split("\n")
+    text = text.strip()
     lines = [line.strip() for line in text.split("\n")]
     filled = [line for line in lines if line]
     if _LABEL_MAP.search(text):
         raise ValueError("is a label map in protobuf's text format, which is not read")
     if re.match(r"(names|labels|classes|class_names|nc|path|train)\s*:", text):
         return _from_yaml(text)
-    table = _from_table(filled)
+    # A tab in front of a line ends a cell without a title.
+    table = _from_table([row.rstrip() for row in rows if row.strip()])
     if table is not None:
         return table
     matches = [_INDEXED.fullmatch(line) for line in filled]
@@ -270,18 +276,34 @@ def _from_table(lines: Sequence[str]) -> list[str] | None:
         rows = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter))
         header = [_HUMPS.sub("_", cell.strip()).lower() for cell in rows[0]]
         name, index = _first(_NAMES, header), _first(_INDICES, header)
+        if index is None and header[0] in _UNTITLED and len(header) > 1:
+            index = header[0]
+            if name is None and not _are_indices([row[0] for row in rows[1:]]):
+                continue  # a class may be called ", other"
+            if name is None and len(header) > 2:
+                raise ValueError(
+                    "is a table whose header does not say which column has the class names; call "
+                    "it name"
+                )
+            name = name or header[1]
         if name is None or (index is None and len(header) < 2) or len(rows) < 2:
             continue
-        if len(header) > 1 and not set(header) & {*_INDICES, "wnid", "synset", "description"}:
+        described = {"wnid", "synset", "description"} & {*header}
+        if len(header) > 1 and index is None and not described:
             continue  # a class may be called "label, title"
         if any(len(row) != len(header) for row in rows):
             raise ValueError("is a table, but not all of its rows have as many cells as its header")
-        names = [row[header.index(name)].strip() for row in rows[1:]]
+        column = header.index(name) if name else 1
+        names = [row[column].strip() for row in rows[1:]]
         if index is None:
             return names
         indices = [_index(row[header.index(index)]) for row in rows[1:]]
         return _in_order(indices, names, "a table")
     return None
+
+
+def _are_indices(cells: Sequence[str]) -> bool:
+    return bool(cells) and all(_index(cell) is not None for cell in cells)
 
 
 def _first(wanted: Sequence[str], among: Any) -> str | None:

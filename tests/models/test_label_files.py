@@ -35,6 +35,12 @@ FORMATS = {
     "index and name": lines(*(f"{n}: {name}" for n, name in enumerate(NAMES))),
     "WordNet": lines(*(f"n{n:08} {name}" for n, name in enumerate(NAMES))),
     "CSV": "id,label\n" + lines(*(f'{n},"{name}"' for n, name in enumerate(NAMES))),
+    "CSV of pandas": ",label\n" + lines(*(f'{n},"{name}"' for n, name in enumerate(NAMES))),
+    "CSV of pandas, no title": ",0\n" + lines(*(f'{n},"{name}"' for n, name in enumerate(NAMES))),
+    "CSV of pandas, twice": "Unnamed: 0,label,images\n"
+    + lines(*(f'{n},"{NAMES[n]}",7' for n in (3, 1, 5, 0, 4, 2))),
+    "CSV of R": '"","x"\n' + lines(*(f'"{n}","{name}"' for n, name in enumerate(NAMES, 1))),
+    "TSV of pandas": "\tlabel\n" + lines(*(f"{n}\t{name}" for n, name in enumerate(NAMES))),
     "TSV": "Index\tWNID\tName\n" + lines(*(f"{n}\tn1\t{name}" for n, name in enumerate(NAMES))),
     "YAML": "nc: 6\nnames:\n" + lines(*(f"  - {json.dumps(name)}" for name in NAMES)),
     "a YAML map": "names:\n" + lines(*(f"  {n}: {json.dumps(x)}" for n, x in enumerate(NAMES))),
@@ -64,7 +70,13 @@ def test_names_that_are_numbers():
 
 
 def test_names_that_only_look_like_a_format():
-    for names in (("2 door", "sedan"), ("label, title", "other"), ("item {", "x"), ("name", "dog")):
+    for names in (
+        ("2 door", "sedan"),
+        ("label, title", "other"),
+        ("item {", "x"),
+        ("name", "dog"),
+        (", other", "x, y"),
+    ):
         assert parse_labels("\n".join(names).encode()) == names
 
 
@@ -88,6 +100,9 @@ def test_an_empty_line_in_the_middle_stays_a_class():
         ("item {\n id: 1\n name: 'tench'\n}\n", "protobuf's text format"),
         ("id,label\n0,a\n1\n", "not all of its rows have as many cells"),
         ("id,label\n5,a\n6,b\n", "indices from 5 to 6"),
+        (",label\n5,a\n6,b\n", "indices from 5 to 6"),
+        (",label\n0.0,a\n1.0,b\n", "indices no numbers"),
+        (",breed,images\n0,a,7\n1,b,9\n", "does not say which column has the class names"),
         ("nc: 2\ntrain: photos\n", "is YAML, but has no list of names"),
         ("cat,1\ndog,0\n", "has a number in each line"),
         ("cat 2\ndog 1\n", "has a number in each line"),

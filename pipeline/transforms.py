@@ -130,11 +130,15 @@ class LabelImages(beam.PTransform):
         Raises:
           UsageError: the model or its labels cannot be used.
         """
-        from pipeline.models.probing import probe_classifier  # TensorFlow takes seconds to import
+        # TensorFlow takes seconds to import.
+        from pipeline.models.probing import probe_classifier
+        from pipeline.models.scale_trial import say_assumed
 
         spec = self._model
         if isinstance(spec, str):
             spec = probe_classifier(spec, self._stated)
+            if not spec.scale_source:
+                say_assumed(spec)
         handler = handler_for(spec, self._top_k, self._batch_size, self._execution)
         if self._spread:
             named, loaded = uris | "WithBytes" >> beam.Partition(_has_bytes, 2)  # type: ignore[arg-type]

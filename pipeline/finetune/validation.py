@@ -15,7 +15,7 @@ from pipeline.finetune.networks import Head, WholeNetwork
 from pipeline.finetune.survey import MIN_IMAGES_PER_CLASS, Survey, in_words, survey
 from pipeline.inputs import find, passed_over
 from pipeline.models.probing import probe_extractor
-from pipeline.models.scaling import SCALES
+from pipeline.models.scale_trial import say_assumed
 from pipeline.models.spec import ExtractorSpec
 from pipeline.outputs import layout
 from pipeline.runner import beam_options, new_pipeline, new_run_id
@@ -73,10 +73,7 @@ def check(config: FinetuneConfig, keep_output: bool = True) -> Run:
     handle = "sample_features" if config.model == "sample" else config.model
     spec, classifies = probe_extractor(handle, config.stated)
     if not spec.scale_source:
-        console.say(
-            f"warning: nothing in the model {config.model} tells which values it takes for a "
-            f"pixel; {SCALES[spec.scale].words} is assumed; if it takes others, give --scale"
-        )
+        say_assumed(spec)
     console.say(f"the model takes {spec.scale_words}")
     if classifies:
         console.say(

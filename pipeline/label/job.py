@@ -18,7 +18,7 @@ from pipeline.label.runs import Run
 from pipeline.label.truth_check import look_ahead
 from pipeline.label.validation import first_pixels, several_labels, validate
 from pipeline.models.probing import probe_classifier
-from pipeline.models.scale_trial import settle_scale
+from pipeline.models.scale_trial import say_assumed, settle_scale
 from pipeline.outputs import disk, layout
 from pipeline.report import job as report
 from pipeline.runner import (
@@ -48,6 +48,8 @@ def run(config: LabelConfig) -> int:
         if not plan.goes_on:
             spec = settle_scale(spec, first_pixels(plan.run.listed, spec, config.limits))
             plan = plan.with_spec(spec)
+        elif not spec.scale_source:
+            say_assumed(spec)
         look_ahead(plan.run)
         run = runs.begin(plan)
         console.say(

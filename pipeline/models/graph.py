@@ -8,6 +8,8 @@ says whether there is still a softmax to apply.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,11 +22,12 @@ _LINEAR = frozenset(
     {
         "Add", "AddV2", "BiasAdd", "Cast", "ConcatV2", "Div", "DivNoNan", "EnsureShape",
         "ExpandDims", "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars", "FusedBatchNormV3",
-        "GatherV2", "Identity", "IdentityN", "Maximum", "Minimum", "MirrorPad", "Mul", "Neg",
-        "Pack", "Pad", "PadV2", "Placeholder", "RealDiv", "Reshape", "ResizeArea",
-        "ResizeBicubic", "ResizeBilinear", "ResizeNearestNeighbor", "ReverseV2",
-        "ScaleAndTranslate", "Split", "SplitV", "Squeeze", "StopGradient", "StridedSlice", "Sub",
-        "Transpose", "Unpack",
+        "GatherV2", "Identity", "IdentityN", "ImageProjectiveTransformV2",
+        "ImageProjectiveTransformV3", "Maximum", "Minimum", "MirrorPad", "Mul", "Neg", "Pack",
+        "Pad", "PadV2", "Placeholder", "RealDiv", "Reshape", "ResizeArea", "ResizeBicubic",
+        "ResizeBilinear", "ResizeNearestNeighbor", "ReverseV2", "ScaleAndTranslate", "SelectV2",
+        "Split", "SplitV", "Squeeze", "StopGradient", "StridedSlice", "Sub", "Transpose",
+        "Unpack",
     }
 )  # fmt: skip
 _IGNORED = frozenset({"Shape", "Rank", "Size", "NoOp", "Assert"})
@@ -35,6 +38,8 @@ _TRANSPARENT = frozenset(
      "FakeQuantWithMinMaxVars", "StopGradient"}
 )  # fmt: skip
 _LAYERS = frozenset({"MatMul", "BatchMatMulV2", "BiasAdd", "Conv2D", "Einsum"})
+
+_RANDOM = re.compile(r"(Stateless)?(Random|TruncatedNormal|ParameterizedTruncatedNormal)")
 
 # The side of the probe where the model leaves it open, in pixels.
 _OPEN_SIDE = 64
@@ -57,35 +62,44 @@ class Colors(NamedTuple):
 
 
 class Graph:
-    """The operations of a function, with its variables as constants and its calls laid open.
+    """The operations of a function, with its calls laid open.
 
     Args:
-      function: a ``ConcreteFunction`` with one input, images ``[N, height, width, 3]`` or, with
-        channels first, ``[N, 3, height, width]``, and one output.
+      function: a ``ConcreteFunction`` from images, ``[N, height, width, 3]`` or, with channels
+        first, ``[N, 3, height, width]``, to one output.
 
     Raises:
       GraphError: TensorFlow cannot lay it open.
     """
 
     def __init__(self, function: Any):
-        from tensorflow.python.framework.convert_to_constants import (
-            convert_variables_to_constants_v2,
-        )
-
         try:
-            self._frozen = convert_variables_to_constants_v2(function, lower_control_flow=False)
-            (self._images,) = self._frozen.inputs
+            self._graph_def = _lay_open(function)
         except (tf.errors.OpError, ValueError, TypeError, LookupError, RuntimeError) as error:
             raise GraphError(what_failed(error)) from error  # more than 2 GB, say
+        self._nodes = {node.name: node for node in self._graph_def.node}
+        self._images = function.inputs[0]
+        self._output = function.outputs[0].op.name
+        self._captured = {inner.op.name: outer for outer, inner in function.graph.captures}
+        self._consumers: dict[str, list[Any]] = {}
+        for node in self._graph_def.node:
+            for name in {_node_of(name): None for name in node.input}:
+                self._consumers.setdefault(name, []).append(node)
+        self._reads, self._effects = self._uses_of_resources()
         self.fits_no_scale = False  # known once ``scale`` has been read
 
     def scale(self) -> str | None:
         """Read which scale the function was made for, a key of ``SCALES``; None if unclear."""
-        tensors = _steps(self._images)
-        if not tensors:
+        names = self._first_steps()
+        if not names:
             return None
-        steps = self._frozen.prune(self._images, tensors)
-        seen = {name: colors for name in SCALES if (colors := _seen(steps, name)) is not None}
+        try:
+            steps = self._function_of(names)
+        except GraphError:
+            return None
+        # Which color comes first does not show in the range.
+        names = [name for name in SCALES if name != "bgr"]
+        seen = {name: colors for name in names if (colors := _seen(steps, name)) is not None}
         # Where a model only takes back what was done to its input, all scales lead to a usual
         # range; but only that for which it was made does on the way.
         usual = {
@@ -95,7 +109,9 @@ class Graph:
         }
         best = max(usual.values(), default=0)
         fitting = [name for name, count in usual.items() if count == best] or [
-            name for name, colors in seen.items() if _is_normalized(colors[-1])
+            name
+            for name, colors in seen.items()
+            if name != "centered" and _is_normalized(colors[-1])
         ]
         self.fits_no_scale = not fitting and bool(seen)
         scale = _only(fitting)
@@ -105,15 +121,131 @@ class Graph:
 
     def returns(self) -> str | None:
         """Read what the function returns, one of ``RETURNS``, from its last operation."""
-        operation = self._frozen.outputs[0].op
-        while operation.type in _TRANSPARENT and operation.inputs:
-            operation = operation.inputs[0].op
-        if operation.type in ("Add", "AddV2"):  # a bias
-            layers = [tensor.op for tensor in operation.inputs if tensor.op.type in _LAYERS]
-            operation = layers[0] if layers else operation
-        if operation.type in _LAYERS:
+        node = self._nodes[self._output]
+        while node.op in _TRANSPARENT and node.input:
+            node = self._inputs(node)[0]
+        if node.op in ("Add", "AddV2"):  # a bias
+            layers = [before for before in self._inputs(node) if before.op in _LAYERS]
+            node = layers[0] if layers else node
+        if node.op in _LAYERS:
             return "logits"
-        return {"Softmax": "probabilities", "Sigmoid": "sigmoid"}.get(operation.type)
+        return {"Softmax": "probabilities", "Sigmoid": "sigmoid"}.get(node.op)
+
+    def is_random(self) -> bool:
+        """Tell whether the output depends on random numbers, as it does while training."""
+        return any(_RANDOM.match(self._nodes[name].op) for name in self._needed([self._output]))
+
+    def _needed(self, names: Sequence[str]) -> list[str]:
+        """Name the operations that some operations depend on, and these; control aside."""
+        done: dict[str, None] = {}
+        pending = [*names]
+        while pending:
+            name = pending.pop()
+            if name not in done:
+                done[name] = None
+                pending += [node.name for node in self._inputs(self._nodes[name])]
+        return [*done]
+
+    def _inputs(self, node: Any) -> list[Any]:
+        return [self._nodes[_node_of(name)] for name in node.input if not name.startswith("^")]
+
+    def _uses_of_resources(self) -> tuple[dict[str, str], set[str]]:
+        """Tell which operations read a variable, and which do something else with a resource.
+
+        Returns:
+          The names of the variables by those of the operations that read them; and the names of
+          the others, of what depends on them, and of the resources.
+        """
+        reads: dict[str, str] = {}
+        resources = {
+            name: name for name, outer in self._captured.items() if outer.dtype == tf.resource
+        }
+        others: list[str] = []
+        pending = [*resources]
+        while pending:
+            name = pending.pop()
+            for node in self._consumers.get(name, ()):
+                if node.op == "ReadVariableOp":
+                    reads[node.name] = resources[name]
+                elif node.op == "Identity":
+                    resources[node.name] = resources[name]
+                    pending.append(node.name)
+                else:
+                    others.append(node.name)
+        effects = {*resources}
+        while others:
+            name = others.pop()
+            if name not in effects:
+                effects.add(name)
+                others += [node.name for node in self._consumers.get(name, ())]
+        return reads, effects
+
+    def _first_steps(self) -> list[str]:
+        """Name what follows from the input up to the first layer, whose input is the last.
+
+        Empty if the input is not a batch of images, or if no layer follows.
+        """
+        if self._images.shape.rank != 4:
+            return []
+        pending = [self._images.op.name]
+        done: list[str] = []
+        while pending and len(done) < _MOST:
+            done.append(pending.pop(0))
+            for node in self._consumers.get(done[-1], ()):
+                if not {done[-1], f"{done[-1]}:0"} & {*node.input}:
+                    continue  # of several outputs, the first is followed
+                if node.op in _LINEAR:
+                    pending.append(node.name)
+                elif node.op not in _IGNORED:
+                    return done[1:] or done
+        return []
+
+    def _function_of(self, names: Sequence[str]) -> Any:
+        """Make the function from the images to the first outputs of some operations.
+
+        Only what they need is in it: most of a model's weights, and whatever else it has, such as
+        the state of a random generator, are not.
+        """
+        parts = tf.compat.v1.GraphDef(
+            versions=self._graph_def.versions, library=self._graph_def.library
+        )
+        done: set[str] = set()
+        pending = [*names]
+        while pending:
+            name = pending.pop()
+            if name in done:
+                continue
+            done.add(name)
+            node = parts.node.add()
+            node.CopyFrom(self._stand_in(name))
+            pending += map(_node_of, node.input)
+        try:
+            whole = tf.compat.v1.wrap_function(
+                lambda: tf.graph_util.import_graph_def(parts, name=""), []
+            )
+            return whole.prune(f"{self._images.op.name}:0", [f"{name}:0" for name in names])
+        except (tf.errors.OpError, ValueError, TypeError, LookupError, RuntimeError) as error:
+            raise GraphError(what_failed(error)) from error
+
+    def _stand_in(self, name: str) -> Any:
+        """What an operation is replaced by: a variable's value, or itself without side effects."""
+        captured = self._captured.get(self._reads.get(name, name))
+        node = tf.compat.v1.NodeDef(name=name)
+        if captured is None:
+            node.CopyFrom(self._nodes[name])
+            kept = [it for it in node.input if it[0] != "^" or it[1:] not in self._effects]
+            node.input[:] = kept
+            return node
+        if captured.dtype == tf.resource:
+            if name not in self._reads:
+                raise GraphError(f"{name} is no variable")
+            captured = tf.raw_ops.ReadVariableOp(
+                resource=captured, dtype=tf.as_dtype(self._nodes[name].attr["dtype"].type)
+            )
+        node.op = "Const"
+        node.attr["dtype"].type = captured.dtype.as_datatype_enum
+        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(captured.numpy()))
+        return node
 
 
 class GraphError(Exception):
@@ -124,24 +256,23 @@ def _only(names: list[str]) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
-def _steps(images: tf.Tensor) -> list[tf.Tensor]:
-    """What follows from the input up to the first layer, whose input is the last.
+def _node_of(name: str) -> str:
+    """The operation that an input of another one comes from: "a", "a:1" or "^a"."""
+    return name.removeprefix("^").partition(":")[0]
 
-    Empty if the input is not a batch of images, or if no layer follows.
-    """
-    if images.shape.rank != 4:
-        return []
-    pending: list[tf.Tensor] = [images]
-    done: list[tf.Tensor] = []
-    while pending and len(done) < _MOST:
-        tensor = pending.pop(0)
-        done.append(tensor)
-        for operation in tensor.consumers():
-            if operation.type in _LINEAR:
-                pending += operation.outputs[:1]
-            elif operation.type not in _IGNORED:
-                return done[1:] or [tensor]
-    return []
+
+def _lay_open(function: Any) -> Any:
+    """The ``GraphDef`` of a function in which the functions that it calls have been inlined."""
+    from tensorflow.python.grappler import tf_optimizer
+
+    graph = function.graph
+    meta_graph = tf.compat.v1.train.export_meta_graph(graph_def=graph.as_graph_def(), graph=graph)
+    kept = [tensor.name for tensor in (*function.inputs, *function.outputs)]
+    meta_graph.collection_def["train_op"].node_list.value.extend(kept)
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.min_graph_nodes = -1  # small graphs as well
+    config.graph_options.rewrite_options.optimizers.append("function")
+    return tf_optimizer.OptimizeGraph(config, meta_graph)
 
 
 def _seen(steps: Any, scale: str) -> list[Colors] | None:
@@ -204,9 +335,7 @@ def _is_usual(colors: Colors) -> bool:
         for order in (slice(None), slice(None, None, -1)):
             if _are_close(colors, Colors(black[order], white[order])):
                 return True
-    return _are_close(colors, Colors(np.full(3, -127.5), np.full(3, 127.5))) or _are_close(
-        colors, Colors(np.full(3, -0.5), np.full(3, 0.5))
-    )
+    return _are_close(colors, Colors(np.full(3, -127.5), np.full(3, 127.5)))
 
 
 def _are_close(colors: Colors, expected: Colors) -> bool:

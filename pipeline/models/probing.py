@@ -8,9 +8,8 @@ feature extractor ``[N, features]``. Which values it takes for a pixel is what i
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,20 +96,17 @@ def probe_extractor(handle: str, stated: Stated = NOTHING_STATED) -> tuple[Extra
     return probed.extractor, classifies
 
 
-_GetGraph = Callable[[], Graph | None]
-
-
 class _Probed(NamedTuple):
     """What one call has shown.
 
-    ``answers``: to images of noise, float ``[N, outputs]``. ``graph``: gets that of its function,
-    None if there is none that can be read. ``takes``: see ``ModelSpec``.
+    ``answers``: to images of noise, float ``[N, outputs]``. ``graph``: of its function; None if
+    it has none that can be read. ``takes``: see ``ModelSpec``.
     """
 
     extractor: ExtractorSpec
     answers: np.ndarray
     preprocessing: Preprocessing | None
-    graph: _GetGraph
+    graph: Graph | None
     takes: Takes = Takes.IMAGES
 
 
@@ -139,6 +135,7 @@ def _probe(handle: str, path: Path, stated: Stated, takes_strings: bool) -> _Pro
             handle,
             "is not a model of images: it has no function from float32 [N, height, width, 3] "
             f"to one output; its signatures take {signatures.describe(loaded) or 'nothing'}",
+            signatures.remedy_for(loaded),
         )
     if door.channels_first and not stated.channels_first:
         raise _error(
@@ -172,7 +169,13 @@ def _probe(handle: str, path: Path, stated: Stated, takes_strings: bool) -> _Pro
         batch=door.spec.shape[0],
     )
     extractor, answers = _call(loaded, extractor)
-    graph = functools.cache(lambda: _read_graph(loaded, extractor, door))  # it takes its time
+    # A model that carries its preprocessing.json tells all that the graph could.
+    graph = _read_graph(loaded, extractor, door) if preprocessing is None else None
+    if graph is not None and graph.is_random():
+        console.say(
+            f"warning: the model {handle} draws random numbers, as augmentation does in training, "
+            "so its answers to an image vary; export it with training=False"
+        )
     scale, source = _scale(handle, stated, preprocessing, door, graph)
     extractor = dataclasses.replace(extractor, scale=scale, scale_source=source)
     if scale != "unit":  # what it was called with
@@ -205,7 +208,7 @@ def _probe_strings(
     extractor = dataclasses.replace(
         extractor, outputs=answers.shape[1], output=output, scale_source="of its own"
     )
-    return _Probed(extractor, answers, preprocessing, lambda: None, takes)
+    return _Probed(extractor, answers, preprocessing, None, takes)
 
 
 def _noise(extractor: ExtractorSpec, images: int) -> np.ndarray:
@@ -218,7 +221,8 @@ def _call(loaded: Any, extractor: ExtractorSpec) -> tuple[ExtractorSpec, np.ndar
     """Call a model of images with noise: what is known then, and the answers."""
     images = extractor.batch or 2
     pixels = _noise(extractor, images)
-    given = SCALES[extractor.scale].values(pixels) if extractor.input_type != "uint8" else pixels
+    is_integer = tf.as_dtype(extractor.input_type).is_integer
+    given = pixels if is_integer else SCALES[extractor.scale].values(pixels)
     given = given.transpose(0, 3, 1, 2) if extractor.channels_first else given
     try:
         batch = tf.constant(given, extractor.input_type)
@@ -269,7 +273,11 @@ def _read_graph(loaded: Any, extractor: ExtractorSpec, door: Door) -> Graph | No
 
 
 def _scale(
-    handle: str, stated: Stated, preprocessing: Preprocessing | None, door: Door, graph: _GetGraph
+    handle: str,
+    stated: Stated,
+    preprocessing: Preprocessing | None,
+    door: Door,
+    graph: Graph | None,
 ) -> tuple[str, str]:
     """The scale, a key of ``SCALES``, and how it is known; "" if it is only assumed."""
     if stated.scale is not None:
@@ -285,11 +293,10 @@ def _scale(
         return preprocessing.scale, "from its preprocessing.json"
     if door.spec.dtype.is_integer:
         return "byte", f"as it takes {door.spec.dtype.name}"
-    known = graph()
-    scale = known.scale() if known else None
+    scale = graph.scale() if graph else None
     if scale is not None:
         return scale, "read from its graph"
-    if known is not None and known.fits_no_scale:
+    if graph is not None and graph.fits_no_scale:
         console.say(
             f"warning: the first operations of the model {handle} fit none of the scales; it may "
             "take values in a range of its own, and then its labels are wrong"
@@ -345,8 +352,7 @@ def _returns(handle: str, stated: Stated, probed: _Probed) -> str:
 
 def _by_graph(probed: _Probed) -> str | None:
     """What the graph's last operation says that a model returns, if there is such a graph."""
-    graph = probed.graph()
-    return graph.returns() if graph else None
+    return probed.graph.returns() if probed.graph else None
 
 
 def _are_probabilities(answers: np.ndarray) -> bool:

@@ -18,7 +18,7 @@ from pipeline.errors import ModelError
 from pipeline.models.loading import load_probed
 from pipeline.models.scaling import SCALES
 from pipeline.models.signatures import as_function
-from pipeline.models.spec import ModelSpec
+from pipeline.models.spec import ExtractorSpec, ModelSpec
 from pipeline.models.tensorflow_import import MODEL_ERRORS, tf
 
 # With fewer images, a scale's answers may be alike by chance.
@@ -52,13 +52,15 @@ class Trial(NamedTuple):
 def settle_scale(spec: ModelSpec, pixels: np.ndarray) -> ModelSpec:
     """Hold the scale that is only assumed of a model against the others, on images of the input.
 
+    A warning says what is assumed, whatever the trial shows: networks also answer to values that
+    are only near to those that they take.
+
     Args:
       spec: what the probe has found out; one whose scale is known is returned as it is.
       pixels: uint8 ``[N, height, width, 3]``, ``TRIED_IMAGES`` or fewer.
 
     Returns:
-      The spec, which says if the trial speaks for the scale. If it does not, a warning has been
-      printed.
+      The spec, which says if the trial speaks for the scale.
 
     Raises:
       ModelError: the answers depend on nothing in the images, and those in another scale do.
@@ -69,13 +71,13 @@ def settle_scale(spec: ModelSpec, pixels: np.ndarray) -> ModelSpec:
     assumed = trials.get(spec.scale)
     best = max(trials, key=lambda name: trials[name].information, default=spec.scale)
     if assumed is None or trials[best].information < _SOMETHING:
-        console.say(
-            f"warning: nothing in the model {spec.handle} tells which values it takes for a pixel; "
-            f"{SCALES[spec.scale].words} is assumed; if it takes others, give --scale"
-        )
+        say_assumed(spec)
         return spec
     if trials[best].information <= _AS_GOOD * assumed.information:
-        source = f"assumed; of five scales its answers to {len(pixels)} images are the clearest"
+        say_assumed(spec)
+        source = (
+            f"assumed; of {len(trials)} scales its answers to {len(pixels)} images are the clearest"
+        )
         return dataclasses.replace(spec, scale_source=source)
     problem = (
         f"is assumed to take {SCALES[spec.scale].words}, but then its answers to {len(pixels)} "
@@ -93,7 +95,17 @@ def settle_scale(spec: ModelSpec, pixels: np.ndarray) -> ModelSpec:
         )
     if trials[best].information > _FAR_BETTER * assumed.information and surer > 0:
         console.say(f"warning: the model {spec.handle} {problem}; if so, give --scale")
+    else:
+        say_assumed(spec)
     return spec
+
+
+def say_assumed(spec: ExtractorSpec) -> None:
+    """Warn that a model does not tell its scale."""
+    console.say(
+        f"warning: nothing in the model {spec.handle} tells which values it takes for a pixel; "
+        f"{SCALES[spec.scale].words} is assumed; if it takes others, give --scale"
+    )
 
 
 def _try_all(spec: ModelSpec, pixels: np.ndarray) -> Mapping[str, Trial]:
@@ -102,6 +114,8 @@ def _try_all(spec: ModelSpec, pixels: np.ndarray) -> Mapping[str, Trial]:
     size = spec.batch or len(pixels)
     padded = pixels[np.arange(-(-len(pixels) // size) * size) % len(pixels)]
     for name, scale in SCALES.items():
+        if name == "bgr":
+            continue  # its answers are about as clear as those to bytes in RGB
         values = scale.values(padded).astype(np.float32)
         try:
             parts = [

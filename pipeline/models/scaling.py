@@ -2,7 +2,7 @@
 
 ``unit`` is the convention of TensorFlow Hub, ``symmetric`` that of Keras' MobileNet, Inception and
 Xception, ``byte`` is for models that rescale their input themselves, ``caffe`` and ``torch`` are
-modes of ``keras.applications.imagenet_utils.preprocess_input``.
+modes of ``keras.applications.imagenet_utils.preprocess_input``; ``bgr`` is what OpenCV reads.
 """
 
 from __future__ import annotations
@@ -89,4 +89,6 @@ SCALES = {
         False,
         "0 to 1, less ImageNet's mean, divided by its deviation, RGB",
     ),
+    "centered": Scale(255.0, (0.5, 0.5, 0.5), _ONES, False, "-0.5 to 0.5, RGB"),
+    "bgr": Scale(1.0, _ZEROS, _ONES, True, "0 to 255, BGR"),
 }

@@ -15,6 +15,10 @@ from pipeline.models.tensorflow_import import tf
 _USUAL = ("serving_default", "default", "image_classification", "serving_examples")
 
 
+# Types of integers that hold bytes by custom; others may have a range of their own.
+_INTEGERS = (tf.uint8, tf.int32, tf.int64)
+
+
 class Door(NamedTuple):
     """A function of a model that takes a batch.
 
@@ -89,7 +93,7 @@ def _door(signature: str | None, inputs: Mapping[str, Any]) -> Door | None:
         return None
     if spec.dtype == tf.string and spec.shape.rank == 1:
         return Door(signature, spec)
-    if not (spec.dtype.is_floating or spec.dtype == tf.uint8) or spec.shape.rank != 4:
+    if not (spec.dtype.is_floating or spec.dtype in _INTEGERS) or spec.shape.rank != 4:
         return None
     if spec.shape[3] == 3 or (spec.shape[3] is None and spec.shape[1] != 3):
         return Door(signature, spec)
@@ -105,6 +109,22 @@ def describe(loaded: Any) -> dict[str, dict[str, str]]:
         }
         for name, function in loaded.signatures.items()
     }
+
+
+def remedy_for(loaded: Any) -> str:
+    """Say how to export a model again that takes images, but not such as are given; else ""."""
+    for function in loaded.signatures.values():
+        for spec in function.structured_input_signature[1].values():
+            if not isinstance(spec, tf.TensorSpec) or spec.shape.rank != 4:
+                continue
+            channels = spec.shape[3]
+            if not (spec.dtype.is_floating or spec.dtype in _INTEGERS):
+                return f"export it with float32 or uint8 images instead of {spec.dtype.name}"
+            if channels == 1:
+                return "export it behind tf.image.rgb_to_grayscale, since the images are RGB"
+            if channels not in (3, None):
+                return f"export it behind a layer that makes {channels} channels of RGB"
+    return ""
 
 
 def outputs_of(loaded: Any, signature: str | None, batch: tf.Tensor) -> dict[str | None, tf.Tensor]:

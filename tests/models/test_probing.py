@@ -359,6 +359,62 @@ def test_a_model_that_takes_blue_first_is_not_said_to_take_red_first(tmp_path, s
     assert probe_classifier(path, Stated(returns="logits")).scale_source == ""
 
 
+def save_augmented(folder, *layers):
+    """A Keras 3 export whose augmentation layers go on working, as they do by default."""
+    import keras
+
+    network = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            *layers,
+            keras.layers.Conv2D(3, 3),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Softmax(),
+        ]
+    )
+    network.export(folder, verbose=False)
+    (folder / "assets" / "labels.txt").write_text("red\ngreen\nblue\n")
+    return network
+
+
+def test_an_export_with_augmentation_is_read_and_said_to_be_random(tmp_path, capsys):
+    import keras
+
+    rescaling = keras.layers.Rescaling(1 / 127.5, -1.0)
+    flip, zoom = keras.layers.RandomFlip("horizontal"), keras.layers.RandomZoom(0.1)
+    network = save_augmented(tmp_path / "m", flip, zoom, rescaling)
+    spec = probe_classifier(str(tmp_path / "m"))
+    assert (spec.scale, spec.scale_source) == ("byte", "read from its graph")
+    assert "draws random numbers, as augmentation does in training" in capsys.readouterr().err
+
+    archive = keras.export.ExportArchive()
+    archive.track(network)
+    archive.add_endpoint(
+        "serve",
+        lambda images: network(images, training=False),
+        input_signature=[keras.InputSpec(shape=(None, 32, 32, 3), dtype="float32")],
+    )
+    archive.write_out(tmp_path / "n", verbose=False)
+    shutil.copy(tmp_path / "m" / "assets" / "labels.txt", tmp_path / "n" / "assets")
+    assert probe_classifier(str(tmp_path / "n")).scale == "byte"
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "remedy"),
+    [
+        ((None, 32, 32, 1), tf.float32, "export it behind tf.image.rgb_to_grayscale"),
+        ((None, 32, 32, 4), tf.float32, "behind a layer that makes 4 channels of RGB"),
+        ((None, 32, 32, 3), tf.int8, "with float32 or uint8 images instead of int8"),
+    ],
+)
+def test_other_images_are_refused_with_what_to_do(tmp_path, shape, dtype, remedy):
+    def function(images):
+        return tf.reduce_mean(tf.cast(images, tf.float32), [1, 2])
+
+    assert remedy in error_of(save_model(tmp_path, function, shape=shape, dtype=dtype))
+
+
 def test_a_range_of_its_own_gets_a_warning(tmp_path, capsys):
     probe_classifier(save_model(tmp_path, lambda images: color_logits(images * 37.0 + 400.0)))
     assert "fit none of the scales" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from pipeline import progress, shutdown
 from pipeline.config.commands import Command, parse
-from pipeline.console import open_standard_streams, program, say
+from pipeline.console import hide_secrets, open_standard_streams, program, say, show_exception
 from pipeline.errors import RunError, UsageError
 from pipeline.redaction import without_flags, without_secret_flags
 
@@ -66,12 +66,13 @@ def console() -> None:
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
     sys.excepthook = _fail
+    hide_secrets()
     open_standard_streams()
     _exit(main())
 
 
-def _fail(*error: Any) -> None:
-    sys.__excepthook__(*error)
+def _fail(_: type[BaseException], error: BaseException, __: Any) -> None:
+    show_exception(error)
     _exit(1)
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import sys
+import threading
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,3 +94,29 @@ def printable(text: str) -> str:
     reads.
     """
     return text.translate(_ESCAPES)
+
+
+def hide_secrets() -> None:
+    """Remove secrets from what Python itself prints: log records, warnings and tracebacks."""
+    make_record, format_warning = logging.getLogRecordFactory(), warnings.formatwarning
+
+    def without_secrets(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make_record(*args, **kwargs)
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):  # the arguments do not fit the message
+            message = f"{record.msg} {record.args}"
+        record.msg, record.args = redact(message), ()
+        if record.exc_info:
+            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+        return record
+
+    logging.setLogRecordFactory(without_secrets)
+    warnings.formatwarning = lambda *args, **kwargs: redact(format_warning(*args, **kwargs))
+    threading.excepthook = lambda error: show_exception(error.exc_value)
+
+
+def show_exception(error: BaseException | None) -> None:
+    """Print an error's traceback as Python does, without secrets."""
+    if error is not None:
+        _printer(redact("".join(traceback.format_exception(error))).rstrip())

@@ -17,6 +17,9 @@ from typing import Any, NamedTuple, NewType
 
 import numpy as np
 
+if typing.TYPE_CHECKING:
+    from pipeline.redaction import Naming
+
 # Formats of times in rows and summaries, and in the names of runs; both are UTC.
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 TIME_IN_NAMES = "%Y-%m-%dT%H-%M-%SZ"
@@ -214,7 +217,7 @@ class ImageRef(NamedTuple):
     without reading it. ``carried``: columns of the table that names it. ``place``: where it is, if
     not in a file of its own. ``data``: the image's bytes, if they came along with the name.
     ``order``: of rows that name the same image, the one with the least counts. ``problem``: why a
-    row of a table names no image; ``uri`` is then the row's own name.
+    row of a table names no image; ``uri`` is then the row's own name. ``naming``: see ``name_of``.
     """
 
     uri: str
@@ -225,6 +228,7 @@ class ImageRef(NamedTuple):
     data: bytes | None = None
     order: tuple[int, ...] = ()
     problem: tuple[Reason, str] | None = None
+    naming: Naming | None = None
 
 
 class StageSeconds(NamedTuple):

@@ -198,7 +198,7 @@ def reconcile(found: Tally, labeled: Tally, failed: Tally, skipped: Tally | None
 
 
 def _uri(record: ImageRef | Labeled | Failure) -> str:
-    return name_of(record.uri) if isinstance(record, ImageRef) else record.image
+    return name_of(record.uri, record.naming) if isinstance(record, ImageRef) else record.image
 
 
 def hash_of(name: str) -> int:

@@ -118,16 +118,23 @@ def is_face(name: str) -> bool:
     )
 
 
-@functools.cache
-def floor_of(name: str) -> int:
-    """1 on the ground, else one above the highest of what it imports; a face adds none."""
-    below = max((floor_of(other) for other in IMPORTS[name]), default=0)
-    return below if is_face(name) else below + 1
-
-
 def room_of(name: str) -> str:
     path = FILES[name].relative_to(ROOT)
     return path.parts[0].removesuffix(".py")
+
+
+@functools.cache
+def floor_of(name: str) -> int:
+    """1 on the ground, else one above the highest of what it imports; a face adds none.
+
+    A room that imports no other is the ground, however many files it has.
+    """
+    room = room_of(name)
+    room_imports = (IMPORTS[file] for file in FILES if room_of(file) == room)
+    if all(room_of(other) == room for others in room_imports for other in others):
+        return 1
+    below = max((floor_of(other) for other in IMPORTS[name]), default=0)
+    return below if is_face(name) else below + 1
 
 
 @functools.cache

@@ -1,10 +1,26 @@
+import logging
+import os
 import random
+import sys
+import threading
 import time
+import warnings
+from collections import Counter
 
 import pytest
+from helpers.signing import KINDS, path_of, sign
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline import console
-from pipeline.redaction import name_of, redact, without_secret_flags
+from pipeline.redaction import (
+    Naming,
+    identity_of,
+    name_of,
+    redact,
+    without,
+    without_secret_flags,
+)
 
 S3_V4 = (
     "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA%2F20260101%2Fus-east-1%2Fs3"
@@ -151,3 +167,212 @@ def test_the_name_of_an_image(uri, name):
 def test_flags_that_are_keys_are_left_out():
     argv = ["label", "--s3_secret_access_key=S", "--s3_session_token", "S", "--top_k", "3"]
     assert without_secret_flags([*argv, "--s3_access_key_id", "S"]) == ["label", "--top_k", "3"]
+
+
+# Names keep what identifies, and nothing else
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://live.staticflickr.com/65535/53123456789_abcdef0123_b.jpg",
+        "https://h/3f/2a/3f2a5c6d7e8f90123f2a5c6d7e8f9012.jpg",
+        "https://h/3f2a5c6d7e8f90123f2a5c6d7e8f9012/large.jpg",
+        "https://h/550e8400-e29b-41d4-a716-446655440000/a.jpg",
+        "https://pbs.twimg.com/media/FxYzAbCXwAEabcd?format=jpg&name=large",
+        "https://lh3.googleusercontent.com/pw/AP1GczNabcdEFGH1234567890abcdefghIJKLMN=w2400",
+        "https://h/x?id=550e8400-e29b-41d4-a716-446655440000",
+        "https://h/x?file=3f2a5c6d7e8f90123f2a5c6d7e8f9012.jpg&w=300",
+        "https://h/x?fileId=1AbCdEfGhIjKlMnOpQrStUvWxYz012345",
+        "https://h/x?key=photos%2F2024%2F1.jpg",
+        "https://h/x?q=elephants+in+the+room&page=12&lang=en-US",
+        "https://h/x?v=1712345678",
+        "https://h/x?bbox=54.123456,9.123456,55.123456,10.123456",
+        "https://h/x?title=The%20Quick%20Brown%20Fox%20Jumps%20Over",
+        "https://h/x?tr=w-300,h-200,c-at_max&size=1920x1080&auto=format,compress",
+        "https://h/x?date=2024-01-05&t=2024-01-05T10:00:00Z",
+        "https://h/x?camera=1&timestamp=1712345678",
+        "https://h/x?country_code=US&keyword=cat&design=5&author=Bob&hash=12&session=2",
+        "https://h/x?x-oss-process=image/resize,w_300/format,webp",
+        "https://h/wms?LAYERS=ortho_2020&BBOX=1,2,3,4&CRS=EPSG:25832&FORMAT=image/png",
+        "https://h/photos/MyHolidayInTheSouthOfFranceAndItaly/1.jpg",
+        "https://h/S2A_MSIL1C_20200101T101011_N0208_R022_T33UVT.SAFE/IMG_DATA/B02.jp2",
+        "https://h/x?src=https%3A%2F%2Fg%2Fy.jpg%3Fid%3D7",
+        "https://h/x?q=日本語日本語日本語日本語日本語日本語",
+        "https://h/x;v=1.2",
+        "http://[::1]:80/a@b",
+        "gs://b/token=7/x?sig=abc",
+        "abfss://container@account.dfs.core.windows.net/a.jpg",
+        "/data/https/user:pw@host/token=abcdefgh.jpg",
+    ],
+)
+def test_what_identifies_stays(uri):
+    assert name_of(uri) == uri
+    assert identity_of(uri) == uri
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "?q-signature=abc",
+        "?x-signature=abc",
+        "?hdnea=st=1~exp=2~acl=/*~hmac=abc",
+        "?verify=1767225600-abcdef",
+        "?code=abcdef",
+        "?accessKey=abc",
+        "?secret_key=abc",
+        "?user_token=abc",
+        "?urlsign=abcdefgh",
+        "?key=abcdef&hash=abcdef&ticket=ST-12345&session=abcdef",
+        "?ex=6a1b2c3d&is=6a19daaa&hm=abcdef0123456789abcdef0123456789&",
+        "?e=1767225600&v=abcdef0123456789",
+        "?abcdef0123456789abcdef0123456789",
+        "?x=QWxhZGRpbjpvcGVuIHNlc2FtZQ",
+        "?q=st%3D1%7Ehmac%3Dabc",
+        ";jsessionid=ABC",
+        ";a=1;PHPSESSID=ABC?sid=1",
+    ],
+)
+def test_secrets_of_a_url(secret):
+    name = name_of(f"https://h/a.jpg{secret}")
+    assert name == ("https://h/a.jpg;a=1" if ";a=1" in secret else "https://h/a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("ftp://user:pw@h/a.jpg", "ftp://h/a.jpg"),
+        ("sftp://user:pw@h/a.jpg", "sftp://h/a.jpg"),
+        ("s3://AKIA:SE/CRET@bucket/a@2x.jpg", "s3://bucket/a@2x.jpg"),
+        ("https://user:p/w@h/a.jpg", "https://h/a.jpg"),
+        ("abfss://box:key@account/a.jpg", "abfss://account/a.jpg"),
+        ("https://h/s--AbC123xY--/v1/a.jpg", "https://h/v1/a.jpg"),
+        ("https://h/token=abcdef/a.jpg", "https://h/a.jpg"),
+        ("https://h/hdnts=exp=1767225600~acl=/*~hmac=abc123/a.jpg", "https://h/a.jpg"),
+        ("https://h/file/bot12345:AAabcdefghijklmnopqrstu/a.jpg", "https://h/file/a.jpg"),
+        ("https://h/eyJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl/a.jpg", "https://h/a.jpg"),
+        ("https://h/security=p:eyJhbGciOiJI,s:abc/a.jpg", "https://h/a.jpg"),
+        ("https://h/a;token=abc;v=1/b.jpg", "https://h/a;v=1/b.jpg"),
+        (
+            "https://h/x?a=1&url=https://u:p@g/y?b=2&token=c&d=3",
+            "https://h/x?a=1&url=https://g/y?b=2&d=3",
+        ),
+    ],
+)
+def test_secrets_in_other_places(uri, name):
+    assert name_of(uri) == name
+    assert name_of(name) == name
+
+
+def test_flags_decide_about_parameters():
+    naming = Naming(frozenset(["token"]), frozenset(["utm_source"]))
+    uri = "https://h/x?token=abc&utm_source=mail&sig=def"
+    assert name_of(uri, naming) == "https://h/x?token=abc"
+    assert identity_of(uri, naming) == "https://h/x?token=abc&sig=def"
+
+
+def test_only_a_known_signature_does_not_tell_images_apart():
+    def is_same(one, other):
+        assert name_of(one) == name_of(other)
+        return identity_of(one) == identity_of(other)
+
+    assert is_same(f"https://h/x?{S3_V4}", f"https://h/x?{S3_V4.replace('0123abcd', 'dcba3210')}")
+    assert is_same(f"https://h/x?{AZURE}", f"https://h/x?{AZURE.replace('ab%2Bc', 'cd%2Be')}")
+    assert is_same("https://h/x?ex=6a1b2c3d&is=6a1b2c3c&hm=ab", "https://h/x?ex=7&is=7&hm=cd")
+    assert not is_same("https://h/x?token=AAA", "https://h/x?token=BBB")
+    assert not is_same("https://a:b@h/x", "https://c:d@h/x")
+    assert not is_same("https://h/s--AbC123xY--/a.jpg", "https://h/s--AbC123xZ--/a.jpg")
+
+
+def messages_about(uri):
+    """What clients say of a URI that they cannot read."""
+    path = "/" + uri.partition("://")[2].partition("/")[2]
+    yield f"404 Client Error: Not Found for url: {uri}"
+    yield f"Max retries exceeded with url: {path} (Caused by NewConnectionError('refused'))"
+    yield f"cannot open {uri!r}: [Errno 2]"
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(list(KINDS)), st.integers(0, 10**6), st.integers(1, 1000))
+def test_no_secret_is_in_a_name_or_in_a_message(kind, number, night):
+    signed, anew = sign(kind, number), sign(kind, number, night)
+    name = name_of(signed.uri)
+    assert name == name_of(anew.uri) == name_of(name)
+    assert redact(name) == name
+    texts = [name, *(redact(text) for text in messages_about(signed.uri))]
+    texts += [redact(without(text, signed.uri)) for text in messages_about(signed.uri)]
+    assert [text for text in texts for secret in signed.secrets if secret in text] == []
+
+
+def test_many_signed_uris(capsys):
+    """More of them: LEAK_URIS=10000 python -m pytest tests/test_redaction.py -k many -s."""
+    uris = int(os.environ.get("LEAK_URIS", "1500"))
+    secrets, leaks, names = 0, [], Counter()
+    for number in range(uris):
+        kind = list(KINDS)[number % len(KINDS)]
+        signed = sign(kind, number)
+        name = name_of(signed.uri)
+        message = " ".join(redact(text) for text in messages_about(signed.uri))
+        secrets += len(signed.secrets)
+        leaks += [(kind, one) for one in signed.secrets if one in name or one in message]
+        names[name] += 1
+    with capsys.disabled():
+        print(
+            f"\n{uris:,} URIs of {len(KINDS)} kinds, {secrets:,} secrets: {len(leaks)} leaks, ",
+            end="",
+        )
+        print(f"{uris - len(names)} images merged")
+    assert leaks == []
+    assert len(names) == uris
+    assert len({path_of(number) for number in range(uris)}) == uris
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *"?&=#@:/%;~,.-'\" a7✓\udcff",
+                *("://", "%3F", "%26", "%3d", "%25", "%2F", "&amp;", "sig", "token"),
+                *("https://", "s3://", "3f2a5c6d7e8f90123f2a5c6d7e8f9012", "1767225600"),
+            ]
+        ),
+        max_size=16,
+    )
+)
+def test_any_uri_has_a_name_that_is_its_own_name(pieces):
+    uri = "https://h/" + "".join(pieces)
+    name = name_of(uri)
+    assert name_of(name) == name
+    assert len(name) <= len(uri)
+    identity_of(uri)
+
+
+def test_what_python_prints_has_no_secrets(capsys, monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    uri, error = "https://u:SECRET1@h/x?token=SECRET2&id=7", None
+    factory = logging.getLogRecordFactory()
+    handler = logging.StreamHandler(sys.stderr)
+    logger = logging.getLogger("of_this_test")
+    logger.addHandler(handler)
+    try:
+        console.hide_secrets()
+        logger.warning("cannot read %s", uri)
+        logger.warning("%s %s", uri)
+        try:
+            raise ValueError(uri)
+        except ValueError as caught:
+            logger.exception("failed")
+            error = caught
+        console.show_exception(error)
+        print(warnings.formatwarning(uri, UserWarning, "x.py", 1), file=sys.stderr)
+        thread = threading.Thread(target=int, args=[uri])
+        thread.start()
+        thread.join()
+    finally:
+        logging.setLogRecordFactory(factory)
+        logger.removeHandler(handler)
+    printed = capsys.readouterr().err
+    assert printed.count("https://h/x?id=7") == 6
+    assert "SECRET" not in printed

@@ -13,7 +13,7 @@ from pipeline.inputs.globs import ALWAYS_EXCLUDED
 from pipeline.limits import DEFAULT_LIMITS, Limits
 from pipeline.models.scaling import SCALES
 from pipeline.models.spec import Stated
-from pipeline.redaction import redact_all, without_secret_flags
+from pipeline.redaction import Naming, in_lists, redact_all, without_secret_flags
 
 RESAMPLE = ("bicubic", "bilinear")
 
@@ -152,6 +152,24 @@ class JobConfig(ClientConfig):
         rows=Rows.SAME,
         help="time for each of four attempts to read an image from a store or server",
     )
+    keep_parameters: tuple[str, ...] = flag(
+        (),
+        type=values.parameters,
+        metavar="NAME,NAME",
+        group=Group.READING,
+        rows=Rows.OTHER_IMAGES,
+        help="parameters of URLs that are part of an image's name although they look like "
+        "credentials; they appear in all results",
+    )
+    drop_parameters: tuple[str, ...] = flag(
+        (),
+        type=values.parameters,
+        metavar="NAME,NAME",
+        group=Group.READING,
+        rows=Rows.OTHER_IMAGES,
+        help="parameters of URLs that are no part of an image's name; URLs that differ only in "
+        "them are one image",
+    )
     scale: str | None = flag(
         None,
         choices=tuple(SCALES),
@@ -222,6 +240,14 @@ class JobConfig(ClientConfig):
             return None
         words = "the images" if of_how_many is None else "the sample"
         return f"{ratio:.1%} of {words} failed, more than --max_failure_ratio {allowed} allows"
+
+    @property
+    def naming(self) -> Naming | None:
+        """How names are made of URIs; None for the rules alone."""
+        if not self.keep_parameters and not self.drop_parameters:
+            return None
+        keep, drop = (map(in_lists, some) for some in (self.keep_parameters, self.drop_parameters))
+        return Naming(frozenset(keep), frozenset(drop))
 
     @property
     def limits(self) -> Limits:

@@ -92,6 +92,14 @@ def carried(text: str) -> tuple[str, ...]:
     return names
 
 
+def parameters(text: str) -> tuple[str, ...]:
+    """Read the names of parameters of queries, separated by commas."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise ArgumentTypeError(f"{text!r} has an empty name")
+    return tuple(dict.fromkeys(names))
+
+
 def formats(text: str) -> tuple[str, ...]:
     """Read the names of row formats, separated by commas."""
     names = dict.fromkeys(name.strip() for name in text.split(","))

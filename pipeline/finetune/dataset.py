@@ -18,7 +18,7 @@ from pipeline.inputs.folders import FOLDER
 from pipeline.inputs.kinds import Input
 from pipeline.inputs.single import IMAGE
 from pipeline.records import ImageRef, PassedOver, WhyPassedOver
-from pipeline.redaction import name_of
+from pipeline.redaction import Naming, name_of
 
 # Of a hundred images, on average; the others train.
 VALIDATION_PERCENT = 10
@@ -54,7 +54,7 @@ class FindImagesWithTruth(beam.PTransform):
 def _by_name(ref: ImageRef, split: Mapping[str, str]) -> tuple[str, ImageRef]:
     carried = {splits.COLUMN: split[ref.carried[splits.COLUMN]]} if split else {}
     # The version is in the survey's key.
-    return name_of(ref.uri), ref._replace(version="", carried=carried)
+    return name_of(ref.uri, ref.naming), ref._replace(version="", carried=carried)
 
 
 def _once(_: str, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
@@ -69,6 +69,7 @@ def identify(
     exclude: tuple[str, ...] = (),
     output: str = "",
     beside: tuple[str, ...] = (),
+    naming: Naming | None = None,
 ) -> Input:
     """Find the kind of an input.
 
@@ -80,6 +81,7 @@ def identify(
       exclude: see ``Input``.
       output: what the user wrote.
       beside: see ``Input``.
+      naming: see ``Input``.
 
     Raises:
       InputError: the input does not exist, or is a single image.
@@ -91,6 +93,7 @@ def identify(
         exclude=exclude,
         output=output,
         beside=beside,
+        naming=naming,
     )
     if source.kind == IMAGE:
         raise source.error(
@@ -148,12 +151,12 @@ def list_with_truth(source: Input) -> Iterator[ImageRef | PassedOver]:
         elif source.kind == FOLDER:
             yield PassedOver(WhyPassedOver.NO_CLASS_FOLDER, ref.uri)
         else:
-            raise source.error(f"{name_of(ref.uri)} has no class")
+            raise source.error(f"{name_of(ref.uri, ref.naming)} has no class")
 
 
 def identity(ref: ImageRef) -> tuple[object, ...]:
     """Return what tells an image from others: its name, and its place inside of another file."""
-    return name_of(ref.uri), find.identity(ref)
+    return name_of(ref.uri, ref.naming), find.identity(ref)
 
 
 def _cell(source: Input, ref: ImageRef) -> str:

@@ -128,7 +128,7 @@ class _Seen:
         Raises:
           InputError: it was, in another class.
         """
-        name, truth = name_of(ref.uri), ref.truth or ""
+        name, truth = name_of(ref.uri, ref.naming), ref.truth or ""
         if ref.problem is not None:
             self._add_unusable(name, ref)
             return

@@ -52,6 +52,7 @@ def check(config: FinetuneConfig, keep_output: bool = True) -> Run:
             config.exclude,
             config.output,
             config.input,
+            config.naming,
         )
         for given in config.input
     ]

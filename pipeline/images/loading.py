@@ -17,7 +17,7 @@ from pipeline.errors import ImageError
 from pipeline.images.decode import decode
 from pipeline.limits import DEFAULT_LIMITS, Limits
 from pipeline.records import DecodedImage, Failure, ImageInfo, ImageRef, Reason, StageSeconds
-from pipeline.redaction import name_of, redact
+from pipeline.redaction import name_of, redact, without
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -112,7 +112,7 @@ def read_and_decode(
         here = time.thread_time() - started
         seconds = StageSeconds(read=read, decode=here + decoded.sandbox_seconds)
     info = ImageInfo(
-        uri=name_of(ref.uri),
+        uri=name_of(ref.uri, ref.naming),
         width=decoded.width,
         height=decoded.height,
         seconds=seconds,
@@ -144,7 +144,10 @@ def decode_or_fail(ref: str | ImageRef, *, decode: Decode, run_id: str) -> Decod
 
 def failure_of(image: ImageRef | ImageInfo, reason: Reason, message: str, run_id: str) -> Failure:
     """Make the row of a failed image, without the secrets in its URI and message."""
-    name = name_of(image.uri)
+    name = image.uri
+    if isinstance(image, ImageRef):
+        name = name_of(image.uri, image.naming)
+        message = without(message, image.uri)
     return Failure(
         name, reason.stage, reason.value, redact(message), run_id, image.version, image.carried
     )

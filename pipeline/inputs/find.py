@@ -19,6 +19,7 @@ import apache_beam as beam
 from pipeline import progress, sample, storage
 from pipeline.errors import ImageError, InputError, StoreError
 from pipeline.inputs import truth
+from pipeline.inputs.apart import named_apart
 from pipeline.inputs.columns import TABLE
 from pipeline.inputs.folders import FOLDER, GLOB
 from pipeline.inputs.kinds import Input, InputKind, refuse_pipe
@@ -30,6 +31,7 @@ from pipeline.inputs.single import IMAGE
 from pipeline.inputs.table_sets import FOLDER_OF_TABLES, GLOB_OF_TABLES
 from pipeline.inputs.tfrecords import TFRECORD, list_records
 from pipeline.records import ImageRef, PassedOver
+from pipeline.redaction import Naming, identity_of
 
 # All kinds of inputs, in the order in which they are tried.
 KINDS: Sequence[InputKind] = (
@@ -128,6 +130,7 @@ def identify(
     exclude: tuple[str, ...] = (),
     output: str = "",
     beside: tuple[str, ...] = (),
+    naming: Naming | None = None,
 ) -> Input:
     """Find the kind of an input.
 
@@ -139,6 +142,7 @@ def identify(
       exclude: likewise.
       output: what the user wrote.
       beside: see ``Input``.
+      naming: likewise.
 
     Raises:
       InputError: there is no such file or folder, or its store cannot be reached.
@@ -160,6 +164,7 @@ def identify(
                     exclude=exclude,
                     output=output and storage.absolute(output),
                     beside=beside,
+                    naming=naming,
                 )
     except StoreError as error:
         raise InputError(f"cannot be reached: {error}", subject="input", given=given) from error
@@ -230,6 +235,7 @@ def list_images(source: Input, ask_for_versions: bool = False) -> Iterator[Image
                 uri=as_utf8(one.uri),
                 truth=one.truth and printable(one.truth),
                 carried=one.carried or nothing,
+                naming=source.naming,
             )
             yield from list_records(named, with_truth=source.truth_column is not None)
     except (StoreError, OSError) as error:  # OSError: a folder on this machine
@@ -241,7 +247,10 @@ def list_images(source: Input, ask_for_versions: bool = False) -> Iterator[Image
 def distinct(refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
     """Yield each image once, from all that was found under one name.
 
-    A file or URI is one image, however often it was found. Images inside of other files differ if
+    A file or URI is one image, however often it was found; so are URIs that differ only in a
+    signature of a known kind. Others that differ in what their name lacks are named apart, by their
+    versions if those are known and differ, else by numbers, which another run may give to others.
+    Images inside of other files differ if
     their places differ, or, where it is known, their content; all but the first of a name are then
     named by their places. Of several rows, the first one that has values in the carried columns
     counts.
@@ -257,14 +266,20 @@ def distinct(refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
     for ref in last_first:
         one = identity(ref)
         kept[one] = kept[one]._replace(carried=ref.carried, place=ref.place)
-    for number, ref in enumerate(sorted(kept.values(), key=lambda ref: ref.place or ())):
+    images = sorted(kept.values(), key=lambda ref: (ref.place or (), ref.uri))
+    alone = [ref for ref in images if ref.place is None]
+    if len(alone) > 1:
+        images[: len(alone)] = named_apart(alone)
+    for number, ref in enumerate(images):
         uri = ref.place.name if number and ref.place else ref.uri
         yield ref._replace(uri=uri, order=())
 
 
 def identity(ref: ImageRef) -> Hashable:
     """Return what tells an image from others of its name."""
-    return ref.place and (ref.place.content or ref.place)
+    if ref.place is None:
+        return identity_of(ref.uri, ref.naming)
+    return ref.place.content or ref.place
 
 
 def _has_values(ref: ImageRef) -> bool:

@@ -74,4 +74,4 @@ def _first(inputs: Sequence[Input], limit: int, _: Input) -> Iterator[ImageRef |
 
 
 def _identity(ref: ImageRef) -> tuple[object, ...]:
-    return name_of(ref.uri), identity(ref)
+    return name_of(ref.uri, ref.naming), identity(ref)

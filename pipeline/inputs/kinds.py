@@ -17,6 +17,7 @@ from typing import NamedTuple
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.records import ImageRef, PassedOver
+from pipeline.redaction import Naming
 
 
 class InputKind(NamedTuple):
@@ -56,6 +57,7 @@ class Input:
         In an input without columns, the truth is found in another way.
       argument: the argument for which it was given.
       in_order: whether folders on this machine are listed in the order of their files' names.
+      naming: how names are made of the images' URIs; None for the rules alone.
       only: what tells the images that ``finetune`` takes from the others; None for all.
       exclude: globs of what a folder or glob leaves out, see ``globs.Exclusions``.
       exclude_below: the folder that their paths are relative to; empty for its own.
@@ -71,6 +73,7 @@ class Input:
     truth_column: str | None = None
     argument: str = "input"
     in_order: bool = False
+    naming: Naming | None = None
     only: frozenset[tuple[object, ...]] | None = None
     exclude: tuple[str, ...] = ()
     exclude_below: str = ""

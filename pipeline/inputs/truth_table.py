@@ -19,7 +19,7 @@ from pipeline.inputs.kinds import Input, refuse_pipe
 from pipeline.inputs.lists import entry_uri
 from pipeline.inputs.queries import QUERY
 from pipeline.records import row_name
-from pipeline.redaction import name_of
+from pipeline.redaction import Naming, name_of
 
 
 class TruthRow(NamedTuple):
@@ -36,7 +36,9 @@ class TruthRow(NamedTuple):
     truth: str | None
 
 
-def identify_truth(given: str, uri_column: str, truth_column: str) -> Input:
+def identify_truth(
+    given: str, uri_column: str, truth_column: str, naming: Naming | None = None
+) -> Input:
     """Check that a table or query has the true classes of images.
 
     Args:
@@ -44,6 +46,7 @@ def identify_truth(given: str, uri_column: str, truth_column: str) -> Input:
       uri_column: see ``Input``. If the table lacks it, which may be the input's, the only column
         with a usual name is taken.
       truth_column: likewise, if it is ``CLASSES[0]``.
+      naming: see ``Input``.
 
     Raises:
       InputError: it is neither, lacks a column, or has no rows.
@@ -51,7 +54,7 @@ def identify_truth(given: str, uri_column: str, truth_column: str) -> Input:
     refuse_pipe(given, "truth")
     query = QUERY.recognize(given)
     kind, uri = (TABLE, storage.absolute(given)) if query is None else (QUERY, query)
-    source = Input(kind, uri, given, uri_column, (), truth_column, "truth")
+    source = Input(kind, uri, given, uri_column, (), truth_column, "truth", naming=naming)
     if query is None and not tables.is_table(given):
         raise source.error(
             f"is neither a {table_suffixes()} file nor {truth.PARENT!r}, for the folders "
@@ -122,5 +125,5 @@ def _truth_row(source: Input, number: int, row: Mapping[str, Any] | BadRow) -> T
     except ValueError:  # a host in brackets that are not closed: no image has such a name
         uri = entry
     is_absolute = storage.is_remote(entry) or entry.lower().startswith("file:")
-    name = name_of(uri)
+    name = name_of(uri, source.naming)
     return TruthRow(number, name if is_absolute else entry, name, class_)

@@ -71,7 +71,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         truth = AsSingleton(truth_counts)
     if config.truth is not None:
         refs |= "Classes" >> NameClasses(config.truth, run.spec.labels, run.spec.is_multi_label)
-    found, new, skipped, labeled_before, failed_before, merged, gone = (
+    found, new, skipped, labeled_before, failed_before, merged, gone, told_apart = (
         refs | "SetAsideDone" >> SetAsideDone(run.attempts, run.earlier_runs, run.same_versions)
     )
     limited = {}
@@ -98,6 +98,7 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         "passed_over": (passed_over, CountPassedOver()),
         "merged": (merged, beam.CombineFn.from_callable(sum)),
         "gone": (gone, beam.CombineFn.from_callable(sum)),
+        "told_apart": (told_apart, beam.CombineFn.from_callable(sum)),
     }
     if config.truth is not None:
         evaluate = EvaluateLabels(
@@ -256,6 +257,7 @@ def summarize(
     passed_over: PassedOverTally,
     merged: int,
     gone: int,
+    told_apart: int,
     found: Tally,
     skipped: Tally,
     labeled: Tally,
@@ -277,6 +279,7 @@ def summarize(
       passed_over: what the inputs list and this job does not take for images.
       merged: how often images were listed once more.
       gone: how many images of earlier attempts are no longer listed.
+      told_apart: number of images that only the credentials in their URIs tell apart.
       found: tally of the images that the inputs list.
       skipped: tally of the images that earlier runs have labeled.
       labeled: tally of the images that this attempt labeled.
@@ -301,6 +304,7 @@ def summarize(
         "found": found.images,
         "merged": merged,
         "no_longer_found": gone,
+        "told_apart": told_apart,
         **passed_over.to_json(),
         "labeled": all_labeled.images,
         "failed": all_failed.images,

@@ -135,6 +135,11 @@ def describe(
         lines.append(f"removed: {count:,} {rows} of images that the inputs no longer name")
     if summary["merged"]:
         lines.append(f"merged: {summary['merged']:,} times the inputs name an image once more")
+    if summary["told_apart"]:
+        lines.append(
+            f"told apart: only credentials in their URIs tell {summary['told_apart']:,} images "
+            "apart, so their names end with #; --keep_parameters names a parameter that identifies"
+        )
     if summary["below_threshold"]:
         lines.append(f"{summary['below_threshold']:,} without a label, below --threshold")
     options = summary["options"]

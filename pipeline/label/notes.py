@@ -59,7 +59,8 @@ def settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> d
         found["threshold"] = config.threshold
     for flag in flags_of(type(config)):
         if flag.rows is not Rows.SAME and flag.name not in found:
-            found[flag.name] = getattr(config, flag.name)
+            value = getattr(config, flag.name)
+            found[flag.name] = list(value) if isinstance(value, tuple) else value  # as in JSON
     return found
 
 

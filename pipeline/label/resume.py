@@ -20,6 +20,7 @@ from pipeline import progress
 from pipeline.errors import RunError
 from pipeline.formats.registry import suffix_of
 from pipeline.formats.shards import read_rows
+from pipeline.inputs.apart import has_version, is_numbered, without_version
 from pipeline.inputs.find import distinct
 from pipeline.models import trained_on
 from pipeline.records import (
@@ -41,8 +42,9 @@ class SortedImages(NamedTuple):
 
     ``found``: every image, once. ``new``: the images to label. ``skipped``: images that have not
     changed since earlier runs. ``labeled`` and ``failed``: the rows of earlier attempts.
-    ``merged``: how often images were found once more, in numbers to add up. ``gone``: likewise, how
-    many images have rows of earlier attempts, and are no longer found.
+    Of the others, the numbers add up. ``merged``: how often images were found once more. ``gone``:
+    how many images have rows of earlier attempts, and are no longer found. ``told_apart``: how many
+    images have URIs that only credentials tell apart.
     """
 
     found: beam.PCollection[ImageRef]
@@ -52,6 +54,7 @@ class SortedImages(NamedTuple):
     failed: beam.PCollection[Failure]
     merged: beam.PCollection[int]
     gone: beam.PCollection[int]
+    told_apart: beam.PCollection[int]
 
 
 class SetAsideDone(beam.PTransform):
@@ -93,7 +96,8 @@ class SetAsideDone(beam.PTransform):
             | "Join" >> beam.CoGroupByKey()
             | "Sort"
             >> beam.FlatMap(_tag_sorted).with_outputs(
-                "new", "skipped", "labeled", "failed", "merged", "gone", main="found"
+                *("new", "skipped", "labeled", "failed", "merged", "gone", "told_apart"),
+                main="found",
             )
         )
         return SortedImages(*(outputs[tag] for tag in SortedImages._fields))
@@ -136,9 +140,9 @@ def _take(first: Sequence[ImageRef], limit: int, before: int, new: int) -> Seque
 
 def _by_name(ref: ImageRef) -> tuple[str, tuple[Any, ...]]:
     """Key an image by its name; a URI that equals the name is not shuffled twice."""
-    name = name_of(ref.uri)
+    name = name_of(ref.uri, ref.naming)
     uri = "" if ref.uri == name else ref.uri
-    return name, (uri, ref.version, ref.place, ref.truth, ref.carried, ref.order, ref.problem)
+    return name, (uri, *ref[1:])
 
 
 class _ReadRows(beam.PTransform):
@@ -174,13 +178,16 @@ def rows_in(
     """
     try:
         for row in map(from_row, read_rows(path)):
+            if is_numbered(row.image):
+                continue  # nobody knows which image that was
+            key = without_version(row.image)
             for_good = isinstance(row, Labeled) or row.is_for_good
             if isinstance(row, Failure) and Reason(row.reason).is_of_version:
                 for_good = row.run_id in same_versions
             if not whole:
-                yield row.image, (row.run_id, row.version, for_good)
+                yield key, (row.run_id, row.version, for_good)
             elif for_good:
-                yield row.image, row.to_json()
+                yield key, row.to_json()
     except DAMAGED as error:
         raise RunError(
             f"{path} is damaged: it contains something that is not a row ({error}); delete the "
@@ -194,16 +201,18 @@ def _tag_sorted(group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
         if values.get("attempts"):
             yield beam.pvalue.TaggedOutput("gone", 1)
         return
-    refs = [
-        ImageRef(uri or name, truth, version, carried, place, None, order, problem)
-        for uri, version, place, truth, carried, order, problem in values["found"]
-    ]
+    refs = [ImageRef(uri or name, *others) for uri, *others in values["found"]]
     sorted_ = list(sort_images(refs, values.get("attempts", ()), values.get("earlier", ())))
     new = sum(tag == "new" for tag, _ in sorted_)
     progress.add(to_do=new, set_aside=len(refs) - new)
     merged = len(refs) - sum(tag == "found" for tag, _ in sorted_)
     if merged:
         yield beam.pvalue.TaggedOutput("merged", merged)
+    alone = sum(
+        isinstance(one, ImageRef) and one.place is None for tag, one in sorted_ if tag == "found"
+    )
+    if alone > 1:
+        yield beam.pvalue.TaggedOutput("told_apart", alone)
     for tag, record in sorted_:
         yield record if tag == "found" else beam.pvalue.TaggedOutput(tag, record)
 
@@ -220,17 +229,26 @@ def sort_images(
       attempts: rows, as JSON.
       earlier: for each row its run id, its version, and whether it holds for good for that version.
     """
-    for number, ref in enumerate(distinct(found)):
-        if number:  # the rows are those of the first
-            attempts = earlier = ()
+    attempts, earlier = list(attempts), list(earlier)
+    images = list(distinct(found))
+    are_apart = sum(ref.place is None for ref in images) > 1
+    for number, ref in enumerate(images):
         yield "found", ref
+        seen = earlier
+        if are_apart and ref.place is None and has_version(ref.uri):
+            # Whatever the credentials were, it is the image that had this version.
+            seen = [one for one in earlier if one[1] == ref.version]
+        elif are_apart or number:  # the rows are those of the first, or of nobody knows which
+            yield "new", ref
+            continue
         row = _row_of_attempts(attempts, ref.version)
+        name = name_of(ref.uri, ref.naming)
         if isinstance(row, Labeled):
             carried = {**ref.carried, **trained_on.kept_of(row.carried)}
-            yield "labeled", row._replace(truth=ref.truth, carried=carried)
+            yield "labeled", row._replace(image=name, truth=ref.truth, carried=carried)
         elif row is not None:
-            yield "failed", row._replace(carried=ref.carried)
-        elif _is_done(earlier, ref.version):
+            yield "failed", row._replace(image=name, carried=ref.carried)
+        elif _is_done(seen, ref.version):
             yield "skipped", ref
         else:
             yield "new", ref

@@ -121,7 +121,7 @@ def done_before(plan: Plan, seconds: float = SECONDS_TO_COUNT) -> IsDone | None:
                     return None
 
     def is_done(ref: ImageRef) -> bool:
-        key = hash_of(name_of(ref.uri))
+        key = hash_of(name_of(ref.uri, ref.naming))
         if (key, ref.version) in attempts:
             return True
         _, version, for_good = latest.get(key, ("", None, False))

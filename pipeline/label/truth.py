@@ -194,7 +194,7 @@ def join(
     """
     counts, lookup = TruthCounts(), lookup_of(labels)
     refs, rows = list(refs), sorted(rows)
-    images = dict.fromkeys(name_of(ref.uri) for ref in refs)
+    images = dict.fromkeys(name_of(ref.uri, ref.naming) for ref in refs)
     of_image: dict[str, list[TruthRow]] = {}
     hows = dict.fromkeys(images, How.NONE)
     matches = match(images, [(row.entry, row.name) for row in rows])
@@ -213,7 +213,7 @@ def join(
     truths = {image: _truth(some, multi_label) for image, some in of_image.items()}
     joined = []
     for ref in refs:
-        image = name_of(ref.uri)
+        image = name_of(ref.uri, ref.naming)
         joined.append(WithTruth(ref._replace(truth=truths.get(image)), hows[image]))
     return joined, counts
 
@@ -303,7 +303,7 @@ def _check(source: Input, counts: TruthCounts) -> TruthCounts:
 
 
 def _by_file(ref: ImageRef) -> tuple[str, tuple[Any, ...]]:
-    return key_of(name_of(ref.uri)), tuple(ref)
+    return key_of(name_of(ref.uri, ref.naming)), tuple(ref)
 
 
 def _row_by_file(row: TruthRow) -> Iterator[Any]:

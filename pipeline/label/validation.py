@@ -57,6 +57,7 @@ def validate(config: LabelConfig, keep_output: bool = True) -> Checked:
             exclude=config.exclude,
             output=config.output,
             beside=config.input,
+            naming=config.naming,
         )
         for given in config.input
     ]
@@ -71,7 +72,7 @@ def validate(config: LabelConfig, keep_output: bool = True) -> Checked:
         )
     truth = None
     if config.truth not in (None, PARENT):
-        truth = identify_truth(config.truth, config.uri_column, config.truth_column)
+        truth = identify_truth(config.truth, config.uri_column, config.truth_column, config.naming)
         if (truth.uri_column, truth.truth_column) != (config.uri_column, config.truth_column):
             console.say(
                 f"truth: of {config.truth}, the column {truth.uri_column!r} names the images, and "

@@ -348,6 +348,8 @@ def test_the_flags_that_change_rows_are_the_settings_of_a_run(tmp_path, color_mo
         "precision",
         "max_image_bytes",
         "max_image_pixels",
+        "keep_parameters",
+        "drop_parameters",
     ]
 
 
@@ -356,3 +358,12 @@ def test_help_begins_with_what_a_flag_is(command):
     for one in command.flags:
         assert not one.help.startswith(("of ", "for ", "to ")), one.name
         assert not one.help.endswith((".", ", too", "to use")), one.name
+
+
+def test_parameters_of_names():
+    naming = LABEL.parse([*REQUIRED, "--keep_parameters=X-Token, id", "--drop_parameters=v"]).naming
+    assert naming.keep == {"x_token", "id"}
+    assert naming.drop == {"v"}
+    assert LABEL.parse(REQUIRED).naming is None
+    with pytest.raises(UsageError, match="has an empty name"):
+        LABEL.parse([*REQUIRED, "--drop_parameters=v,"])

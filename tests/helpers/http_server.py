@@ -78,15 +78,20 @@ class HttpServer:
         assert server.requests["/photo.jpg"] == 1
 
     A value is the body, or an ``Answer``, or a list of them, of which each but the last is given
-    once. Paths are unquoted and without the query; ``queries``
-    keeps those, in order. What is not in the dict is 404.
+    once. Paths are unquoted and without the query; ``queries`` keeps those, in order. A path with
+    its query, as sent, goes before. To what is not in the dict the answer is ``default``.
 
     ``log`` has every request. ``busy`` may answer in place of the dict: it gets the number of the
     request, from 1, and its method, and returns None for an answer as usual.
     """
 
-    def __init__(self, answers: dict[str, Content] | None = None):
+    def __init__(
+        self,
+        answers: dict[str, Content] | None = None,
+        default: Content = Answer(b"no such file", status=404),
+    ):
         self.answers: dict[str, Content] = dict(answers or {})
+        self.default = default
         self.requests: Counter[str] = Counter()
         self.queries: list[str] = []
         self.log: list[Request] = []
@@ -129,7 +134,9 @@ class HttpServer:
                     request = Request(time.monotonic(), self.command, path, dict(self.headers))
                     outer.log.append(request)
                     busy = outer.busy(len(outer.log), self.command)
-                answer = busy or outer.answers.get(path, Answer(b"no such file", status=404))
+                answer = busy or outer.answers.get(
+                    self.path, outer.answers.get(path, outer.default)
+                )
                 if isinstance(answer, list):
                     answer = answer[min(outer.requests[path], len(answer)) - 1]
                 if isinstance(answer, bytes):

@@ -1,12 +1,15 @@
 import json
+import re
 
 import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from pipeline.errors import RunError
+from pipeline.inputs.apart import without_version
 from pipeline.label.resume import SetAsideDone, SortedImages, sort_images
 from pipeline.records import Failure, ImageRef, Labeled, Place
+from pipeline.redaction import Naming, name_of
 
 
 def labeled(image, version="v1", run_id="r1"):
@@ -156,6 +159,8 @@ def join(tmp_path, refs):
                     [f"{tmp_path}/run=1/{name}-*.jsonl" for name in ("labels", "failures")],
                 )
             )
+            expected.setdefault("told_apart", [])
+            expected.setdefault("told_apart", [])
             for name in SortedImages._fields:
                 images = getattr(outputs, name) | name >> beam.Map(
                     lambda one: one if isinstance(one, int) else getattr(one, "image", one[0])
@@ -230,3 +235,70 @@ def test_columns_are_carried_from_a_row_that_has_some():
     for found in ([listed, named], [named, listed]):
         [(_, kept), (outcome, _)] = sort(found)
         assert (kept.version, kept.carried, outcome) == ("v1", {"id": "7"}, "new")
+
+
+# URIs of which the names are the same
+
+
+X = "https://h/x.jpg"
+
+
+def outcomes(found, attempts=(), earlier=()):
+    """What becomes of the images of one name, by the names that they get."""
+    sorted_ = sort(found, attempts, earlier)
+    records = [(tag, record) for tag, record in sorted_ if tag != "found"]
+    return {
+        name_of(record.uri, record.naming) if isinstance(record, ImageRef) else record.image: tag
+        for tag, record in records
+    }
+
+
+def test_uris_that_differ_in_a_signature_of_a_known_kind_are_one_image():
+    signed = f"{X}?X-Amz-Date={{0}}&X-Amz-Signature={{0}}"
+    assert outcomes([ref(signed.format(n)) for n in range(3)]) == {X: "new"}
+    assert outcomes([ref(f"{X}?ex={n}&is={n}&hm={n}") for n in range(3)]) == {X: "new"}
+
+
+def test_uris_that_differ_in_another_credential_are_different_images():
+    found = [ref(f"{X}?token=AAA", "v1"), ref(f"{X}?token=BBB", "v2"), ref(f"{X}?token=AAA", "v1")]
+    both = outcomes(found)
+    assert sorted(both.values()) == ["new", "new"]
+    assert all(re.fullmatch(rf"{re.escape(X)}#version=[0-9a-f]{{12}}", name) for name in both)
+    assert outcomes(found[::-1]) == both
+    # With other tokens they are the same images.
+    rows = [
+        labeled(name, version) for name, version in zip(sorted(both), ["v1", "v2"], strict=True)
+    ]
+    assert {without_version(row.image) for row in rows} == {X}
+    anew = [ref(f"{X}?token=DDD", "v1"), ref(f"{X}?token=CCC", "v2")]
+    assert outcomes(anew, rows) == dict.fromkeys(both, "labeled")
+    assert outcomes(anew, earlier=rows) == dict.fromkeys(both, "skipped")
+    third = outcomes([*anew, ref(f"{X}?token=EEE", "v3")], earlier=rows)
+    assert {name: third[name] for name in both} == dict.fromkeys(both, "skipped")
+    assert sorted(third.values()) == ["new", "skipped", "skipped"]
+
+
+@pytest.mark.parametrize("version", ["", "v1"])
+def test_images_without_a_version_of_their_own_are_numbered_and_never_done(version):
+    found = [ref(f"{X}?token={token}", version) for token in ("AAA", "BBB")]
+    names = [f"{X}#number=1", f"{X}#number=2"]
+    rows = [labeled(X, version), *(labeled(name, version) for name in names)]
+    assert outcomes(found, rows, rows) == dict.fromkeys(names, "new")
+
+
+def test_an_image_that_was_one_of_several_is_done_when_it_is_alone():
+    found = [ref(f"{X}?token=AAA", "v1"), ref(f"{X}?token=BBB", "v2")]
+    name = next(name for name in outcomes(found) if name)
+    assert outcomes([ref(f"{X}?token=CCC", "v1")], [labeled(name, "v1")]) == {X: "labeled"}
+
+
+def test_flags_say_which_parameters_identify():
+    found = [
+        ref(f"{X}?token={n}&v={n}", "")._replace(naming=Naming(drop=frozenset(["v"])))
+        for n in (1, 1)
+    ]
+    assert outcomes(found) == {X: "new"}
+    found = [one._replace(uri=f"{one.uri}&sig={n}") for n, one in enumerate(found)]
+    assert outcomes(found) == {f"{X}#number=1": "new", f"{X}#number=2": "new"}
+    found = [one._replace(naming=Naming(drop=frozenset(["sig", "v"]))) for one in found]
+    assert outcomes(found) == {X: "new"}

@@ -35,6 +35,11 @@ ALWAYS_EXCLUDED = (
 )
 
 
+def _is_hidden(name: str) -> bool:
+    """Tell whether wildcards leave a name out; ``.`` and ``..`` are in names of objects only."""
+    return name.startswith(".") and name not in (".", "..")
+
+
 class _Name(NamedTuple):
     """What a glob says of one name. ``takes_dot``: whether it names the dot in front itself."""
 
@@ -43,7 +48,7 @@ class _Name(NamedTuple):
     takes_dot: bool
 
     def matches(self, name: str, dots: bool) -> bool:
-        is_open = dots or self.takes_dot or not name.startswith(".")
+        is_open = dots or self.takes_dot or not _is_hidden(name)
         return is_open and self.pattern.fullmatch(name) is not None
 
 
@@ -75,7 +80,7 @@ class Glob:
         for way, at in states:
             part = self._ways[way][at]
             if part is None:
-                if dots or not folder.startswith("."):
+                if dots or not _is_hidden(folder):
                     yield way, at
             elif at + 1 < len(self._ways[way]) and part.matches(folder, dots):
                 yield way, at + 1
@@ -86,7 +91,7 @@ class Glob:
 
     def matches_in_another_case(self, states: States, file: str) -> bool:
         """Tell whether a file that does not match would if case did not count in its name."""
-        return not file.startswith(".") and any(
+        return not _is_hidden(file) and any(
             name.in_any_case.fullmatch(file) for name in self._last(states)
         )
 

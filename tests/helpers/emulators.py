@@ -45,8 +45,8 @@ class Emulator:
         """The URI of an object, or of the bucket."""
         return f"{self.scheme}://{BUCKET}/{name}".rstrip("/")
 
-    def put(self, objects: dict[str, bytes]) -> None:
-        """Upload objects: name → content."""
+    def put(self, objects: dict[str, bytes], public: bool = False) -> None:
+        """Upload objects: name → content; ``public`` ones are read without credentials."""
         if self.scheme == "gs":
             with contextlib.closing(_gcs(self.url)) as client:
                 for name, data in objects.items():
@@ -54,7 +54,8 @@ class Emulator:
         else:
             with contextlib.closing(_s3(self.url)) as client:
                 for name, data in objects.items():
-                    client.put_object(Bucket=BUCKET, Key=name, Body=data)
+                    acl = "public-read" if public else "private"
+                    client.put_object(Bucket=BUCKET, Key=name, Body=data, ACL=acl)
 
     @contextlib.contextmanager
     def reached_at(self, url: str) -> Iterator[list[str]]:
@@ -174,6 +175,8 @@ class FaultyProxy:
     def __init__(self, upstream: str, faults: dict[str, Fault] | None = None):
         self.faults = dict(faults or {})
         self.requests: Counter[str] = Counter()
+        self.answer_headers: dict[str, str] = {}  # sent with each answer, in addition
+        self.log: list[dict[str, str]] = []  # the headers of each request
         self._upstream = urlsplit(upstream).netloc
         # The emulators serve one request after the other; a full backlog would cost seconds.
         self._turn = threading.BoundedSemaphore(4)
@@ -236,6 +239,7 @@ class FaultyProxy:
 
             def _handle(self) -> None:
                 name = unquote(urlsplit(self.path).path).rsplit("/", 1)[-1]
+                outer.log.append(dict(self.headers.items()))
                 fault = outer._fault(name) if self.command in ("GET", "HEAD") else None
                 if fault is None:
                     self._send(*outer._ask(self))
@@ -265,6 +269,8 @@ class FaultyProxy:
                         length = int(value)
                     elif key.lower() not in ("content-length", "transfer-encoding", "connection"):
                         self.send_header(key, value)
+                for key, value in outer.answer_headers.items():
+                    self.send_header(key, value)
                 if status != 204:
                     self.send_header("Content-Length", str(length))
                 self.end_headers()

@@ -70,6 +70,9 @@ def test_the_folder_of_a_label(label, folder):
     [
         ("/p/a.b.png", r"a.b-\w{16}.png"),
         ("gs://b/p/photo", r"photo-\w{16}"),
+        ("gs://b/p/q?.jpg", r"q\?-\w{16}.jpg"),
+        ("/p/q?.jpg", r"q\?-\w{16}.jpg"),
+        ("s3://b/p/h#1.jpg", r"h#1-\w{16}.jpg"),
         ("https://host/a.jpg?id=7", r"a-\w{16}.jpg"),
         (f"/p/{'x' * 250}.jpg", rf"{'x' * 160}-\w{{16}}.jpg"),
     ],

@@ -1,5 +1,7 @@
 """Objects of the emulated stores, one by one."""
 
+import csv
+import gzip
 import time
 from pathlib import Path
 
@@ -139,3 +141,134 @@ def test_an_object_that_changes_has_another_version(store, proxy):
     first = storage.version(store.uri("changing.jpg"))
     store.put({"changing.jpg": b"12"})
     assert storage.version(store.uri("changing.jpg")) != first
+
+
+# An object's name is not a path
+
+
+KEYS = [
+    "keys/dup//double.png",
+    "keys//a.png",
+    "keys/./dot.png",
+    "keys/a/../up.png",
+    "keys/%20.png",
+    "keys/a%2Fb.png",
+    "keys/q?.png",
+    "keys/h#.png",
+    "keys/p+ &=;.png",
+    "keys/ü✓.png",
+    "keys/[1]*{x}.png",
+    "keys/ in front.png",
+    "keys/behind .png",
+    "keys/~.png",
+    "keys/back\\slash.png",
+]
+
+
+def test_names_that_look_like_paths_or_urls(store, proxy, tmp_path):
+    # The emulator of Google's store ends at a name with "..".
+    keys = [key for key in KEYS if store.scheme == "s3" or ".." not in key]
+    store.put({key: key.encode() for key in keys})
+    uris = [store.uri(key) for key in keys]
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join(uris))
+    table = tmp_path / "table.csv"
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([["image"], *([uri] for uri in uris)])
+    for source in (listed, table, store.uri("keys"), store.uri("keys") + "/"):
+        found = [ref.uri for ref in list_images(identify(str(source)))]
+        assert sorted(found) == sorted(uris), source
+    for key, uri in zip(keys, uris, strict=True):
+        assert storage.read_bytes(uri) == key.encode()
+        assert storage.version(uri).startswith(f"{len(key.encode())} ")
+        if not any(wildcard in key for wildcard in "*?["):
+            assert [ref.uri for ref in list_images(identify(uri))] == [uri]
+
+
+def test_relative_names_in_a_list_in_a_bucket(store, proxy):
+    lines = ["dup//double.png", "../keys/a/../up.png", "./%20.png", "a b.png", "x/./y.png"]
+    store.put({"lists/list.txt": "\n".join(lines).encode()})
+    found = [ref.uri for ref in list_images(identify(store.uri("lists/list.txt")))]
+    assert found == [
+        store.uri(key)
+        for key in (
+            "lists/dup//double.png",
+            "keys/a/../up.png",
+            "lists/%20.png",
+            "lists/a b.png",
+            "lists/x/./y.png",
+        )
+    ]
+
+
+# Objects that are stored with gzip
+
+
+def test_objects_that_say_that_they_are_packed(store, proxy):
+    packed = gzip.compress(PHOTO)
+    objects = {
+        "packed": packed,
+        "parts": gzip.compress(PHOTO[:1000]) + gzip.compress(PHOTO[1000:]),
+        "not": PHOTO,
+        "empty": b"",
+        "bomb": gzip.compress(bytes(10**7)),
+        "cut": packed[:-20],
+        "damaged": packed[:30] + b"\xff" * 20 + packed[50:],
+    }
+    store.put({f"gzip/{name}": data for name, data in objects.items()})
+    # As it is, while nothing says more.
+    assert storage.read_bytes(store.uri("gzip/packed")) == packed
+    for encoding in ("gzip", "GZIP", "x-gzip", "aws-chunked,gzip"):
+        proxy.answer_headers = {"Content-Encoding": encoding}
+        assert storage.read_bytes(store.uri("gzip/packed")) == PHOTO
+    assert storage.read_bytes(store.uri("gzip/parts")) == PHOTO
+    assert storage.read_bytes(store.uri("gzip/not")) == PHOTO
+    assert storage.read_bytes(store.uri("gzip/empty")) == b""
+    assert reason_of(store.uri("gzip/bomb"), 10**6) is Reason.TOO_LARGE
+    for name in ("cut", "damaged"):
+        with pytest.raises(ImageError, match="Content-Encoding is gzip, and that is damaged"):
+            storage.read_bytes(store.uri(f"gzip/{name}"))
+    proxy.answer_headers = {"Content-Encoding": "identity"}
+    assert storage.read_bytes(store.uri("gzip/packed")) == packed
+
+
+# Stores that are busy, and public ones
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_store_that_asks_to_wait(store, proxy, status):
+    proxy.answer_headers = {"Retry-After": "1"}
+    proxy.faults["photo.jpg"] = Fault(status, times=1)
+    for read_, result in ((storage.read_bytes, PHOTO), (storage.version, None)):
+        proxy.requests.clear()
+        started = time.monotonic()
+        got = read_(store.uri("photos/photo.jpg"))
+        assert time.monotonic() - started >= 1
+        assert got == result if result else got.startswith(f"{len(PHOTO)} ")
+        assert proxy.requests["photo.jpg"] == 2
+    proxy.answer_headers = {"Retry-After": "3600"}
+    proxy.faults["photo.jpg"] = Fault(status)
+    with pytest.raises(ImageError, match="asks to wait 3,600 s"):
+        storage.read_bytes(store.uri("photos/photo.jpg"))
+
+
+def test_without_credentials(store, monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "absent"))
+    store.put({"photos/photo.jpg": PHOTO}, public=True)
+    with FaultyProxy(store.url) as proxy, store.reached_at(proxy.url) as flags:
+        flags = [flag for flag in flags if "key" not in flag]
+        options = PipelineOptions([*flags, "--anonymous"])
+        monkeypatch.setattr(FileSystems, "_pipeline_options", options)
+        storage.check_access(store.uri("photos"))
+        files = [file.path for file in list_folder(store.uri("photos"))]
+        assert store.uri("photos/photo.jpg") in files
+        assert storage.exists(store.uri("photos/photo.jpg"))
+        assert storage.read_bytes(store.uri("photos/photo.jpg")) == PHOTO
+        with storage.open_file(store.uri("photos/photo.jpg")) as file:
+            assert file.read(3) == PHOTO[:3]
+        assert len(proxy.log) >= 4
+        assert not [headers for headers in proxy.log if "Authorization" in headers]

@@ -76,7 +76,7 @@ class Reason(str, Enum):
     NO_URI = _Facts(
         "no_uri",
         "find",
-        "The row of the table has no usable URI, nor an image.",
+        "The row of the table, or line of the list, has no usable URI and no image.",
         is_for_good=True,
     )
     NOT_FOUND = _Facts("not_found", "read", "There is no such file, or it is gone.")
@@ -217,7 +217,7 @@ class ImageRef(NamedTuple):
     without reading it. ``carried``: columns of the table that names it. ``place``: where it is, if
     not in a file of its own. ``data``: the image's bytes, if they came along with the name.
     ``order``: of rows that name the same image, the one with the least counts. ``problem``: why a
-    row of a table names no image; ``uri`` is then the row's own name. ``naming``: see ``name_of``.
+    row names no image; ``uri`` is then the row's own name. ``naming``: see ``name_of``.
     """
 
     uri: str

@@ -7,20 +7,18 @@ it becomes a failure. Tables are files; see ``queries`` for BigQuery's.
 from __future__ import annotations
 
 import hashlib
-import json
 import posixpath
 import urllib.parse
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pipeline import storage
 from pipeline.errors import ImageError, StoreError
 from pipeline.formats import tables
 from pipeline.formats.schema import BadRow, ColumnError, as_text, plain
 from pipeline.inputs.kinds import Input, InputKind, file_at
-from pipeline.inputs.lists import existing
-from pipeline.records import ImageRef, Place, Reason, row_name
+from pipeline.inputs.lists import existing, with_problem
+from pipeline.records import ImageRef, Place, row_name
 from pipeline.redaction import name_of
 
 # Of an unusable cell, in a message.
@@ -84,13 +82,13 @@ def _image_of(
         order=(number,),
     )
     if isinstance(row, BadRow):
-        return _with_problem(ref, row.problem, row.cells)
+        return with_problem(ref, row.problem, plain(row.cells))
     cell = row[source.uri_column]
     data = bytes_in(cell)
     path = cell.get("path") if isinstance(cell, Mapping) else cell
     if data is not None:
         if not uri:
-            return _with_problem(ref, f"{source.uri_column!r} has bytes, not a URI", "bytes")
+            return with_problem(ref, f"{source.uri_column!r} has bytes, not a URI", "bytes")
         content = hashlib.sha256(data).hexdigest()[:32]
         return ref._replace(
             uri=_text(path) or name,
@@ -99,14 +97,12 @@ def _image_of(
         )
     entry = _text(path)
     if not entry:
-        return _with_problem(ref, f"{source.uri_column!r} {_description(cell)}", cell)
+        return with_problem(ref, f"{source.uri_column!r} {_description(cell)}", plain(cell))
     try:
-        if storage.is_http(entry) and not urllib.parse.urlsplit(entry).hostname:
-            raise ValueError("it has no host")
         return ref._replace(uri=existing(entry, uri))
     except ValueError as error:
         problem = f"{source.uri_column!r} has a URI that cannot be used: {error}"
-        return _with_problem(ref, problem, entry)
+        return with_problem(ref, problem, entry)
 
 
 def bytes_in(cell: Any) -> bytes | None:
@@ -133,13 +129,6 @@ def _description(cell: Any) -> str:
     return f"is not text: {shown}"
 
 
-def _with_problem(ref: ImageRef, problem: str, cell: Any) -> ImageRef:
-    """Add a problem; the version changes with what the row has."""
-    content = json.dumps([problem, plain(cell)], default=str)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:32]
-    return ref._replace(version=f"sha256:{digest}", problem=(Reason.NO_URI, problem))
-
-
 def images_in_table(source: Input, table: str) -> Iterator[ImageRef]:
     """Yield an image for each row of a table, see ``images_of``.
 
@@ -154,7 +143,7 @@ def images_in_table(source: Input, table: str) -> Iterator[ImageRef]:
     names = [name for name in wanted(source) if name not in constant]
     try:
         rows = tables.read_table(table, names, source.uri_column)
-        yield from images_of(source, _with(rows, constant), name_of(table), table)
+        yield from images_of(source, _with(rows, constant), name_of(table, source.naming), table)
     except (StoreError, ImageError, OSError, EOFError, zlib.error) as error:
         raise source.error(f"{_prefix(source, table)}cannot be read: {error}") from error
 

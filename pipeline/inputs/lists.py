@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import codecs
+import hashlib
 import io
+import json
 import os
 import posixpath
+import re
 import urllib.parse
 from collections.abc import Iterator
+from typing import Any
 
 from pipeline import storage
 from pipeline.inputs import truth
 from pipeline.inputs.kinds import Input, InputKind, file_at
-from pipeline.records import ImageRef
+from pipeline.records import ImageRef, Reason, row_name
+from pipeline.redaction import name_of
 
 # Byte order marks; UTF-32's begins with UTF-16's.
 _MARKS = {
@@ -34,14 +39,20 @@ def _recognize(given: str) -> str | None:
 
 def _images(source: Input) -> Iterator[ImageRef]:
     wanted = source.truth_column is not None
-    for uri in _read(source):
-        yield ImageRef(uri, truth.parent(uri) if wanted else None)
+    for number, text in _read(source):
+        try:
+            uri = existing(text, source.uri)
+        except ValueError as error:
+            name = row_name(name_of(source.uri, source.naming), number)
+            yield with_problem(ImageRef(name), f"line {number} is not a URL: {error}", text)
+        else:
+            yield ImageRef(uri, truth.parent(uri) if wanted else None)
 
 
-def _read(source: Input) -> Iterator[str]:
-    """Yield the URIs of a list, one per line; blank lines and lines that begin with # do not count.
+def _read(source: Input) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a list, with their numbers.
 
-    A relative path is relative to the list's own folder, so that both can be moved together.
+    Blank lines and lines that begin with # do not count.
     """
     uri = source.uri
     with _open(uri) as raw:
@@ -50,13 +61,8 @@ def _read(source: Input) -> Iterator[str]:
         errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
         for number, line in enumerate(io.TextIOWrapper(raw, encoding, errors), 1):
             text = line.strip()
-            if not text or text.startswith("#"):
-                continue
-            try:
-                entry = existing(text, uri)
-            except ValueError as error:  # from urljoin: a host in brackets that are not closed
-                raise source.error(f"line {number} is not a URL: {error}") from error
-            yield entry
+            if text and not text.startswith("#"):
+                yield number, text
 
 
 def _open(uri: str) -> io.BufferedReader:
@@ -86,7 +92,18 @@ def _encoding_of(source: Input, head: bytes) -> str:
 
 
 def existing(text: str, list_uri: str) -> str:
-    """Return what an entry means; one that is not UTF-8 may be the name of a file in Latin-1."""
+    """Return what an entry means; one that is not UTF-8 may be the name of a file in Latin-1.
+
+    Raises:
+      ValueError: it is a URL without a host, or with a host or port that cannot be.
+    """
+    if storage.is_http(text):
+        parts = urllib.parse.urlsplit(text)
+        if not parts.hostname:
+            raise ValueError("it has no host")
+        _ = parts.port  # raises an error itself
+        if re.search(r"\s", parts.netloc):
+            raise ValueError("its host has spaces")
     entry = entry_uri(text, list_uri)
     try:
         text.encode()
@@ -96,6 +113,19 @@ def existing(text: str, list_uri: str) -> str:
             other = entry_uri(data.decode("cp1252", "replace"), list_uri)
             return other if os.path.lexists(other) else entry
     return entry
+
+
+def with_problem(ref: ImageRef, problem: str, found: Any) -> ImageRef:
+    """Mark a row that names no image.
+
+    Args:
+      ref: the row, by its own name.
+      problem: what is wrong, in one line.
+      found: what the row has in place of a URI; the version changes with it.
+    """
+    content = json.dumps([problem, found], default=str)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:32]
+    return ref._replace(version=f"sha256:{digest}", problem=(Reason.NO_URI, problem))
 
 
 def entry_uri(entry: str, list_uri: str) -> str:

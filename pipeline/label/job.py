@@ -134,7 +134,8 @@ def describe(
         rows = "row" if count == 1 else "rows"
         lines.append(f"removed: {count:,} {rows} of images that the inputs no longer name")
     if summary["merged"]:
-        lines.append(f"merged: {summary['merged']:,} times the inputs name an image once more")
+        mentions = "mention" if summary["merged"] == 1 else "mentions"
+        lines.append(f"merged: {summary['merged']:,} repeated {mentions} of images")
     if summary["told_apart"]:
         lines.append(
             f"told apart: only credentials in their URIs tell {summary['told_apart']:,} images "
@@ -144,7 +145,11 @@ def describe(
         lines.append(f"{summary['below_threshold']:,} without a label, below --threshold")
     options = summary["options"]
     if options["copy_to"] is not None:
-        not_copied = f", {summary['not_copied']:,} could not be" if summary["not_copied"] else ""
+        not_copied = (
+            f", {summary['not_copied']:,} could not be: changed, gone, or inside of another file"
+            if summary["not_copied"]
+            else ""
+        )
         lines.append(f"{summary['copied']:,} copied to {options['copy_to']}{not_copied}")
     if options["output_table"] is not None:
         lines.append(options["output_table"])

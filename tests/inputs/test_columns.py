@@ -63,6 +63,8 @@ def problem(value, type_=None):
         ({"bytes": None, "path": " "}, None, "has neither bytes nor a path"),
         ("x" * 1000, pa.dictionary(pa.int32(), pa.string()), None),
         ("http:///a.jpg", None, "has a URI that cannot be used: it has no host"),
+        ("http://a b/c", None, "has a URI that cannot be used: its host has spaces"),
+        ("http://a:99999/c", None, "has a URI that cannot be used: Port out of range 0-65535"),
         ("https://[::1/a.jpg", None, "has a URI that cannot be used: Invalid IPv6 URL"),
     ],
 )
@@ -131,6 +133,15 @@ def test_text_that_is_not_utf8_may_be_the_name_of_a_file():
     assert ref.uri.endswith("/caf%E9.jpg")
     assert ref.carried == {"id": r"\udce9"}
     assert ref.version
+
+
+def test_a_line_of_a_list_that_is_no_url():
+    Path("list.txt").write_text("# photos\na.jpg\nhttp://[x/b.jpg\nhttp:///c.jpg\nd.jpg\n")
+    found = refs("list.txt")
+    names = ["a.jpg", "list.txt#row=3", "list.txt#row=4", "d.jpg"]
+    assert [ref.uri for ref in found] == [f"{Path.cwd()}/{name}" for name in names]
+    assert found[1].problem == (Reason.NO_URI, "line 3 is not a URL: Invalid IPv6 URL")
+    assert found[2].problem == (Reason.NO_URI, "line 4 is not a URL: it has no host")
 
 
 # Tables in many files

@@ -72,7 +72,7 @@ def test_rows_without_an_image_and_images_in_rows(tmp_path, tables, color_model,
     counts = summary(night)
     assert (counts["found"], counts["labeled"], counts["failed"]) == (14, 6, 8)
     assert counts["merged"] == 4
-    assert "merged: 4 times the inputs name an image once more" in capsys.readouterr().out
+    assert "merged: 4 repeated mentions of images" in capsys.readouterr().out
     assert b"\\xff" not in (night / "labels-00000-of-00001.jsonl").read_bytes()
 
     # A night later, rows and cells that are as they were are left alone, wherever else rows came.

@@ -154,7 +154,7 @@ def read_cells(file: BinaryIO, column: str, rows: Sequence[int]) -> Iterator[tup
 @contextlib.contextmanager
 def _opened(file: BinaryIO) -> Iterator[pq.ParquetFile]:
     try:
-        yield pq.ParquetFile(file, buffer_size=_BUFFER)
+        yield pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
     except pa.ArrowException as error:
         raise ValueError(f"is not a Parquet file that can be read: {error}") from error
 

@@ -1,4 +1,6 @@
 import gzip
+import io
+import os
 from datetime import datetime
 from decimal import Decimal
 
@@ -198,6 +200,28 @@ def test_some_cells_of_a_column(tmp_path):
         assert list(parquet.read_cells(file, "n", wanted)) == [(n, n) for n in wanted]
         assert list(parquet.read_cells(file, "n", [999, 1001])) == [(999, 999)]
         assert list(parquet.read_cells(file, "n", [])) == []
+
+
+@pytest.mark.parametrize("read", [parquet.read_table, parquet.read_cells])
+def test_a_row_group_of_images_is_read_piece_by_piece(tmp_path, read):
+    images = [os.urandom(10**6) for _ in range(32)]
+    pages = {"use_dictionary": False, "write_batch_size": 1}  # a page for each image
+    pq.write_table(pa.table({"image": images}), tmp_path / "t.parquet", **pages)
+    most = 0
+
+    class File(io.FileIO):
+        def read(self, size=-1):
+            nonlocal most
+            most = max(most, size)
+            return super().read(size)
+
+    with File(tmp_path / "t.parquet") as file:
+        if read is parquet.read_cells:
+            found = [cell for _, cell in read(file, "image", list(range(1, 33)))]
+        else:
+            found = [row["image"] for row in read(file, ["image"], "image")]
+    assert found == images
+    assert 0 < most < 8 * 10**6
 
 
 def test_a_parquet_file_without_the_column(tmp_path):

@@ -109,6 +109,7 @@ _KEY = re.compile(
 )
 # A credential among the parts of a value: st=1~exp=2~acl=/*~hmac=3.
 _PART = re.compile(r"(?:^|[~;,!|&])([\w.-]+)=([^~;,!|&]*)")
+_PART_OF_JSON = re.compile(r"""["']([\w.-]+)["']\s*:\s*["']""")
 
 _HARMLESS = re.compile(
     r"\d{1,4}|\w{0,3}"  # a page, a country
@@ -130,7 +131,8 @@ def parts_of(value: str) -> list[tuple[str, str]]:
 
 def has_credential_part(value: str) -> bool:
     """Tell whether a decoded value is a list of names and values, one of which is a credential."""
-    return any(kind_of(name) is Kind.CREDENTIAL and inner for name, inner in parts_of(value))
+    names = [name for name, inner in parts_of(value) if inner] + _PART_OF_JSON.findall(value)
+    return any(kind_of(name) is Kind.CREDENTIAL for name in names)
 
 
 def is_credential(name: str, value: str) -> bool:
@@ -147,7 +149,9 @@ def is_credential(name: str, value: str) -> bool:
         return False
     if kind is Kind.SUSPECT:
         return _HARMLESS.fullmatch(value) is None
-    if ("=" in value and has_credential_part(value)) or (len(value) >= 12 and is_key(value)):
+    if (("=" in value or ":" in value) and has_credential_part(value)) or (
+        len(value) >= 12 and is_key(value)
+    ):
         return True
     if len(value) < 8:
         return False
@@ -161,6 +165,7 @@ def is_credential(name: str, value: str) -> bool:
 _UNIX_TIME = re.compile(r"1\d{9}(\d{3})?|20\d{10}|(0x)?[5-9a-f][0-9a-f]{7}|\d{10}[,;~-]\d{10}")
 _ISO_TIME = re.compile(r"\d{4}-?\d\d-?\d\d(T[\d:]*(\.\d+)?(Z|[+-][\d:]+)?)?", re.IGNORECASE)
 _ISO_BASIC = re.compile(r"\d{8}T\d{6}Z?")
+_RECENT = re.compile(r"1[5-9]\d{8}(\d{3})?")
 _DURATION = re.compile(r"\d+[smhd]?")
 
 
@@ -181,7 +186,9 @@ def is_of_signing(name: str, value: str) -> bool:
         return is_unix_time(value) or bool(
             _ISO_TIME.fullmatch(value) or (len(in_lists(name)) > 2 and _DURATION.fullmatch(value))
         )
-    return kind is Kind.TIME and (is_unix_time(value) or bool(_ISO_BASIC.fullmatch(value)))
+    if kind is Kind.TIME:
+        return is_unix_time(value) or bool(_ISO_BASIC.fullmatch(value))
+    return kind is Kind.OTHER and _RECENT.fullmatch(value) is not None
 
 
 # The 240 most frequent pairs of letters in English and in computing; each word is a letter and what

@@ -37,15 +37,19 @@ _USERINFO = re.compile(
 _CONTAINER = re.compile(r"(abfs|wasb)s?://[^/:@]*@", re.IGNORECASE)
 
 # What separates parameters, also where a URI is quoted in HTML or JSON. Another question mark
-# begins the query of a URI inside of the first.
-SEPARATOR = re.compile(r"((?:&amp;|&#0*38;|&#x0*26;|\\u0026|[&?])+)", re.IGNORECASE)
+# begins the query of a URI inside of the first, and a semicolon may stand for an ampersand.
+SEPARATOR = re.compile(
+    r"((?:&amp;|&#0*38;|&#x0*26;|\\u0026|[&?]|;(?=[a-z_][\w.-]*=))+)", re.IGNORECASE
+)
 _DEEPEST = 5
 
 # A parameter without a name that is shorter is none.
 _SHORTEST_TOKEN = 16
 
 # A path without any of these has no secrets.
-_MAYBE_SECRET = re.compile(r"[;=]|s--|/bot\d|%3|%40|%25|eyJ|AKIA|ASIA|/[^/]{20,}/")
+_MAYBE_SECRET = re.compile(
+    r"[;=]|s--|/bot\d|%3|%40|%25|eyJ|AKIA|ASIA|/[^/]{20,}/|/(?:sig|token|secret|auth|hmac)\w*/"
+)
 _CLOUDINARY = re.compile(r"s--[\w-]{6,}--")
 _TELEGRAM = re.compile(r"bot\d{5,}:[\w-]{20,}")
 _DIGEST = re.compile(r"[0-9a-f]{32,}", re.IGNORECASE)
@@ -164,6 +168,8 @@ def _is_secret(value: str, before: str, after: str, is_last: bool) -> bool:
         return False
     if "=" in value and any(_is_pair(name, inner) for name, inner in parts_of(value)):
         return True
+    if kind_of(before) is Kind.CREDENTIAL and is_random(value, 8):
+        return True
     if _DIGEST.fullmatch(value):  # a folder, unless a time is beside it
         return is_unix_time(before) or is_unix_time(after)
     if is_unix_time(value):
@@ -199,10 +205,10 @@ def _segment(segment: str, value: str, is_last: bool, depth: int) -> str:
                 continue
             name, equals, inner = piece.partition("=")
             is_parameter = sign == ";" and is_credential(name, urllib.parse.unquote(inner))
-            if not (equals and (is_parameter or _is_pair(name, inner))):
+            if not (equals and "%" not in name and (is_parameter or _is_pair(name, inner))):
                 kept += sign + piece
         segment = kept
-    if "%" in segment and _is_uri(value):
+    if "%" in segment and (_is_uri(value) or "=" in value.partition("?")[2]):
         return _nested(segment, None, False, depth)
     return segment
 
@@ -228,7 +234,7 @@ class _Parameter(NamedTuple):
 
 def _query(query: str, naming: Naming | None, only_known: bool, depth: int) -> str:
     keep, drop = naming or ((), ())
-    parameters = _parameters(query)
+    parameters = _parameters(query, only_known)
     known = known_signing({one.listed: one.value for one in parameters})
     kept: list[_Parameter] = []
     is_signed = bool(known)
@@ -267,14 +273,17 @@ def _joined(parameters: list[_Parameter], kept: list[_Parameter]) -> str:
     return text
 
 
-def _parameters(query: str) -> list[_Parameter]:
+def _parameters(query: str, only_known: bool) -> list[_Parameter]:
     found: list[_Parameter] = []
     pieces = SEPARATOR.split(query)
     for separator, raw in zip(["", *pieces[1::2]], pieces[::2], strict=True):
         name, equals, value = raw.partition("=")
         if not equals:
             name, value = NO_NAME, raw
-        decoded = urllib.parse.unquote(value) if "%" in value else value
+        decoded = value
+        # What is a credential by its name is not looked at.
+        if "%" in value and (only_known or kind_of(name) is not Kind.CREDENTIAL):
+            decoded = urllib.parse.unquote(value)
         listed = in_lists(name)
         found.append(_Parameter(len(found), separator, raw, name, listed, value, decoded))
     return found

@@ -81,7 +81,7 @@ def _run(checked: Run, verifier: export.Verifier) -> int:
     for name in (model, "report.html", "summary.json"):
         print(storage.join(checked.output, name))
     print(
-        "label with it: python -m pipeline label --input … --output … "
+        f"label with it: {console.program()} label --input … --output … "
         f"--model {storage.join(checked.output, model)}"
     )
     return 0

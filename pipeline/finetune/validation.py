@@ -80,7 +80,7 @@ def check(config: FinetuneConfig, keep_output: bool = True) -> Run:
         console.say(
             f"warning: --model {config.model} looks like a classifier; it works, but a model's "
             "feature vector is a better base than its classes; to label with the classes that it "
-            f"has: python -m pipeline label --model {config.model} --input … --output …"
+            f"has: {console.program()} label --model {config.model} --input … --output …"
         )
     export.check(found.labels, spec)
     if config.unfreeze:

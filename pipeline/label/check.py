@@ -19,7 +19,7 @@ from pathlib import Path
 from pipeline import console
 from pipeline.config.label_options import LabelConfig
 from pipeline.images.loading import READ_THREADS, read_ahead
-from pipeline.inputs import passed_over
+from pipeline.inputs import first, passed_over
 from pipeline.label import lock, runs, trial
 from pipeline.label.costs import per_million
 from pipeline.label.runs import Plan
@@ -70,6 +70,10 @@ def run(config: LabelConfig) -> int:
     print(f"output   {_standing(plan, is_done is not None)}")
     for line in look_ahead(plan.run):
         print(console.printable(f"truth    {line.removeprefix('truth: ')}"))
+    if config.limit is not None and not config.incremental:
+        limited = first.describe(plan.run.inputs, config.limit)
+        if limited:
+            print(f"limit    {limited.removeprefix('limited to ')}")
     counted = trial.count(
         plan.run.listed,
         is_done=is_done,

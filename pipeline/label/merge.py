@@ -100,13 +100,12 @@ def _prepare(config: MergeConfig, folder: str) -> str:
 def _merge(
     runs: Mapping[str, Mapping[str, Any]], target: str, config: MergeConfig
 ) -> tuple[Counter[str], list[str]]:
-    carried = _carried(runs.values())
-    schemas = {name: Schema(record, carried) for name, record in _RECORDS.items()}
     rows = sum(note["labeled"] + note["failed"] for note in runs.values())
     counts: Counter[str] = Counter()
     local = None if storage.is_remote(target) else target  # on the disk that has to have the room
     with tempfile.TemporaryDirectory(dir=local, prefix=".merging-") as temporary:
-        parts = _divide(runs, Path(temporary), min(rows // _ROWS + 1, _FILES))
+        parts, columns = _divide(runs, Path(temporary), min(rows // _ROWS + 1, _FILES))
+        schemas = {name: Schema(record, columns) for name, record in _RECORDS.items()}
         files: dict[str, Path] = {}
         with contextlib.ExitStack() as stack:
             writers: dict[str, list[Write]] = {name: [] for name in _RECORDS}
@@ -130,14 +129,15 @@ def _merge(
     return counts, sorted(files)
 
 
-def _carried(summaries: Iterator[Mapping[str, Any]] | Any) -> tuple[str, ...]:
-    """List the columns that any of the runs has carried."""
-    names = (name for summary in summaries for name in summary["options"].get("carry", ()))
-    return tuple(dict.fromkeys(names))
+def _divide(
+    runs: Mapping[str, Any], folder: Path, count: int
+) -> tuple[Sequence[Path], tuple[str, ...]]:
+    """Divide all rows by their images into files of JSON, in each the oldest first.
 
-
-def _divide(runs: Mapping[str, Any], folder: Path, count: int) -> Sequence[Path]:
-    """Divide all rows by their images into files of JSON, in each the oldest first."""
+    Returns:
+      The files, and the columns that some of the rows have beside their own.
+    """
+    columns: dict[str, None] = {}
     paths = [folder / f"part-{number}" for number in range(count)]
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(path.open("w", encoding="ascii")) for path in paths]
@@ -145,12 +145,13 @@ def _divide(runs: Mapping[str, Any], folder: Path, count: int) -> Sequence[Path]
             for shard in in_one_format(layout.find_shards(run, *_RECORDS)):
                 try:
                     for row in map(from_row, read_rows(shard)):
+                        columns |= dict.fromkeys(row.carried)
                         files[hash_of(row.image) % count].write(f"{row.to_json()}\n")
                 except DAMAGED as error:
                     raise RunError(
                         f"{shard} is damaged: it contains something that is not a row ({error})"
                     ) from error
-    return paths
+    return paths, tuple(columns)
 
 
 def _latest(part: Path) -> Iterator[dict[str, Any]]:

@@ -58,7 +58,7 @@ def probe_classifier(handle: str, stated: Stated = NOTHING_STATED) -> ModelSpec:
         raise _error(
             handle,
             f"returns {probed.extractor.outputs} features for each image, not classes",
-            "python -m pipeline finetune --input … --output … makes a classifier of it, with the "
+            f"{console.program()} finetune --input … --output … makes a classifier of it, with the "
             "same {model}; if they are classes all the same, name them with {labels_file}",
         )
     classes = max(probed.extractor.outputs, 2)

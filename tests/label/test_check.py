@@ -213,6 +213,9 @@ def test_incremental_runs(tmp_path, photos, color_model, capsys):
     assert "         2 more have been done before\nsample   4 images: 4 labeled, 0 failed\n" in said
     assert run("--incremental", **flags, limit=1) == 0
     assert "inputs   1 new images, " in capsys.readouterr().out
+    assert run(**flags | {"output": tmp_path / "other"}, limit=2) == 0
+    said = capsys.readouterr().out
+    assert "limit    the first 2 of 6 images\ninputs   2 images, " in said
 
 
 def test_an_output_that_another_run_has_locked(tmp_path, photos, color_model, capsys):

@@ -27,6 +27,7 @@ from pipeline.finetune.validation import Run, check
 from pipeline.models.loading import load_probed
 from pipeline.models.signatures import as_unit_function
 from pipeline.models.tensorflow_import import tf
+from pipeline.outputs import disk
 from pipeline.records import Reason
 from pipeline.runner import new_pipeline, run_pipeline
 from pipeline.storage import cache
@@ -53,8 +54,14 @@ def run(config: FinetuneConfig) -> int:
       RunError: the run failed.
     """
     checked = check(config)
-    with export.Verifier() as verifier:
-        return _run(checked, verifier)
+    try:
+        with export.Verifier() as verifier:
+            return _run(checked, verifier)
+    except (RunError, RuntimeError, OSError, tf.errors.OpError) as error:
+        if disk.is_full(error):
+            folders = [checked.output, str(cache.folder("finetune"))]
+            raise RunError(disk.in_line(folders)) from error
+        raise
 
 
 def _run(checked: Run, verifier: export.Verifier) -> int:

@@ -86,18 +86,15 @@ def run(config: LabelConfig) -> int:
 def _disk_is_full(run: Run) -> str:
     """Remove what Beam has left unfinished, and say which disk is full and what is missing."""
     folders = [run.folder, *([] if run.config.copy_to is None else [run.config.copy_to])]
-    folder, room = disk.fullest(list(map(storage.absolute, folders)))
-    layout.remove_temporary_files(run.folder)
     counts = progress.counts()
     missing = ""
     if counts.kept and counts.total and not storage.is_remote(run.folder):
         kept = disk.size_of(run.unfinished)
         need = kept / counts.kept * counts.total * (1 + len(run.config.output_format))
         missing = f", the run needs about {disk.in_words(need - kept)} more"
-    return (
-        f"the disk of {folder} is full: {disk.in_words(room)} free{missing}; make room there, and "
-        "the same command goes on"
-    )
+    line = disk.in_line(list(map(storage.absolute, folders)), missing)
+    layout.remove_temporary_files(run.folder)
+    return line
 
 
 def describe(

@@ -19,13 +19,13 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def is_full(error: BaseException) -> bool:
     """Tell whether a full disk is behind an error.
 
-    A runner passes on a worker's error as text, so the text counts as well.
+    A runner passes on a worker's error as text, and so does TensorFlow, so the text counts as well.
     """
     causes = list(_causes(error))
     if any(isinstance(cause, OSError) and cause.errno in _FULL for cause in causes):
         return True
-    numbers = "|".join(map(str, _FULL))
-    return any(re.search(rf"\[Errno ({numbers})\]", str(cause)) for cause in causes)
+    words = "|".join(re.escape(os.strerror(number)) for number in _FULL)
+    return any(re.search(words, str(cause)) for cause in causes)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -49,12 +49,22 @@ def free(folder: str) -> int | None:
     return shutil.disk_usage(path).free
 
 
-def fullest(folders: list[str]) -> tuple[str, int]:
-    """Find the folder with the least room, among these and the one for temporary files.
+def in_line(folders: list[str], missing: str = "") -> str:
+    """Say which disk is full, among those of some folders and the one for temporary files.
 
-    Returns:
-      The folder, and the bytes that are free there.
+    Args:
+      folders: absolute paths or URIs.
+      missing: says what is missing, if that is known.
     """
+    folder, room = _fullest(folders)
+    return (
+        f"the disk of {folder} is full: {in_words(room)} free{missing}; make room there, and the "
+        "same command goes on"
+    )
+
+
+def _fullest(folders: list[str]) -> tuple[str, int]:
+    """Find the folder with the least room, and the bytes that are free there."""
     local = [
         *(folder for folder in folders if not storage.is_remote(folder)),
         tempfile.gettempdir(),

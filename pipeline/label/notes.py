@@ -36,7 +36,10 @@ _IF_THERE = ("cost_per_million_images", "evaluation")
 _OF_ALL_SCORES = ("mean_average_precision", "average_precision", "averaged", "cut")
 
 # Flags that add something to the results of a run, which would be gone without them.
-_ADDING = ("truth", "carry", "threshold", "copy_to", "output_table", "gzip")
+_ADDING = ("truth", "truth_column", "carry", "threshold", "copy_to", "output_table", "gzip")
+
+
+_DEFAULTS = {flag.name: flag.default for flag in flags_of(LabelConfig)}
 
 
 def settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> dict[str, Any]:
@@ -144,7 +147,10 @@ def keeping(
     for name in _ADDING:
         had, has = options.get(name), getattr(given, name)
         words = "" if had is True else f" ({had})"
-        is_lost = bool(had) and not has
+        default = _DEFAULTS[name]
+        is_lost = bool(had) and had != default and has == default
+        if name == "truth_column":
+            is_lost = is_lost and given.truth is not None and options.get("truth") == given.truth
         if name == "threshold":
             is_lost = is_lost and had != config.threshold
         elif isinstance(had, list):

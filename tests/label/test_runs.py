@@ -270,6 +270,11 @@ def test_what_a_command_would_take_away_from_a_finished_run():
         with pytest.raises(OutputError) as caught:
             keeping(**options)
         assert caught.value.subject == next(iter(options))
+    true = dataclasses.replace(config, truth="t.csv")
+    with pytest.raises(OutputError, match=r"truth_column: .* \(species\)"):
+        notes.keeping(true, true, {"options": {"truth": "t.csv", "truth_column": "species"}}, "o")
+    for options in ({"truth": "u.csv", "truth_column": "species"}, {"truth_column": "species"}):
+        assert notes.keeping(true, true, {"options": options}, "o").truth == "t.csv"
     more = dataclasses.replace(config, carry=("id", "new"))
     with pytest.raises(OutputError, match=r"\(day\)"):
         notes.keeping(more, more, {"options": {"carry": ["id", "day"]}}, "o")

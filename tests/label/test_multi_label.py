@@ -426,7 +426,8 @@ def test_each_night_has_the_new_images(tmp_path, flags, photos):
     assert (summary(first)["labeled"], summary(second)["labeled"]) == (30, 1)
     assert summary(second)["skipped"] == 30
     assert "so that shares do not add up" in " ".join(text_of(second).split())
-    assert run("--incremental", **nightly, threshold=0.9) == 0
+    assert run("--incremental", **nightly, threshold=0.9) == 2
+    assert run("--incremental", "--relabel", **nightly, threshold=0.9) == 0
     assert summary(nights(flags["output"])[2])["labeled"] == 31
 
 

@@ -289,7 +289,9 @@ _SIGNED_VALUE = re.compile(
 
 def is_signed_value(value: str) -> bool:
     """Tell whether a decoded value is a signature that says when it ends."""
-    return len(value) > 20 and _SIGNED_VALUE.fullmatch(value) is not None
+    if len(value) <= 20 or not (value[0].isdecimal() or "exp=" in value):
+        return False
+    return _SIGNED_VALUE.fullmatch(value) is not None
 
 
 @functools.lru_cache(4096)

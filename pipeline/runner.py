@@ -17,11 +17,17 @@ from apache_beam.options.pipeline_options import (
     PipelineOptions,
     StandardOptions,
 )
+from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.dataflow.dataflow_runner import (
     DataflowPipelineResult,
     DataflowRuntimeException,
 )
 from apache_beam.runners.dataflow.internal.apiclient import DataflowJobAlreadyExistsError
+from apache_beam.runners.job.utils import dict_to_struct
+from apache_beam.runners.portability.fn_api_runner.fn_runner import (
+    ExtendedProvisionInfo,
+    FnApiRunner,
+)
 from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
 
@@ -66,9 +72,23 @@ def new_pipeline(beam_args: tuple[str, ...]) -> beam.Pipeline:
       UsageError: Beam refuses its options, such as a runner that does not exist or a missing flag.
     """
     try:
-        return beam.Pipeline(options=beam_options(beam_args))
+        pipeline = beam.Pipeline(options=beam_options(beam_args))
     except (ValueError, ImportError) as error:
         raise UsageError(" ".join(str(error).split())) from error
+    if isinstance(pipeline.runner, FnApiRunner):
+        _bring_options_to_workers(pipeline)
+    return pipeline
+
+
+def _bring_options_to_workers(pipeline: beam.Pipeline) -> None:
+    """Bring the options to workers in processes of their own, as all runners but this one do."""
+    given = pipeline.options.get_all_options(drop_default=True)
+    shown = {name: value for name, value in given.items() if isinstance(value, (str, bool, list))}
+    info = beam_provision_api_pb2.ProvisionInfo(
+        retrieval_token="unused-retrieval-token",  # as in the runner itself
+        pipeline_options=dict_to_struct(shown),
+    )
+    pipeline.runner._provision_info = ExtendedProvisionInfo(info)  # type: ignore[attr-defined]
 
 
 class _Job(NamedTuple):

@@ -1,8 +1,9 @@
+import json
 from types import SimpleNamespace
 
 import apache_beam as beam
 import pytest
-from apache_beam.options.pipeline_options import StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.dataflow.dataflow_runner import (
     DataflowPipelineResult,
     DataflowRuntimeException,
@@ -10,10 +11,12 @@ from apache_beam.runners.dataflow.dataflow_runner import (
 from apache_beam.runners.dataflow.internal.apiclient import DataflowJobAlreadyExistsError
 from google.api_core.exceptions import Forbidden
 from google.cloud.dataflow import JobState
+from google.protobuf import json_format
 
 from pipeline import runner as running
 from pipeline.errors import RunError, UsageError
 from pipeline.runner import LOCAL_RUNNER, beam_options, new_pipeline, run_pipeline, versions
+from pipeline.storage.client_options import ClientOptions
 
 
 @pytest.mark.parametrize("beam_args", [(), ("--runner=DirectRunner",), ("--runner=direct",)])
@@ -143,3 +146,16 @@ def test_versions():
     assert set(versions()) - {"cykooz-resizer"} == {  # which is not everywhere
         *("image-labeling", "python", "apache-beam", "tensorflow", "numpy", "pillow")
     }
+
+
+def test_options_reach_workers_in_processes_of_their_own():
+    """FnApiRunner itself gives them none."""
+    flags = ["--http_user_agent=Me 1.0", "--http_trusted=127.0.0.1:80", "--anonymous"]
+    pipeline = new_pipeline((*flags, "--direct_num_workers=2"))
+    sent = json_format.MessageToJson(
+        pipeline.runner._provision_info.provision_info.pipeline_options
+    )
+    given = PipelineOptions.from_dictionary(json.loads(sent)).view_as(ClientOptions)
+    assert given.http_user_agent == "Me 1.0"
+    assert given.http_trusted == ["127.0.0.1:80"]
+    assert given.anonymous and not given.allow_private_addresses

@@ -139,13 +139,26 @@ def images_in_table(source: Input, table: str) -> Iterator[ImageRef]:
     Raises:
       InputError: a column is missing, or the table cannot be read.
     """
-    constant = _constants(table)
-    names = [name for name in wanted(source) if name not in constant]
     try:
-        rows = tables.read_table(table, names, source.uri_column)
-        yield from images_of(source, _with(rows, constant), name_of(table, source.naming), table)
+        name = name_of(table, source.naming)
+        yield from images_of(source, rows_of_table(source, table), name, table)
     except (StoreError, ImageError, OSError, EOFError, zlib.error) as error:
         raise source.error(f"{_prefix(source, table)}cannot be read: {error}") from error
+
+
+def rows_of_table(source: Input, table: str) -> Iterator[Mapping[str, Any] | BadRow]:
+    """Yield the rows of a table with the columns that an input must have.
+
+    Args:
+      source: the input, which may have more tables.
+      table: the file's absolute path or URI.
+
+    Raises:
+      as ``tables.read_table`` does.
+    """
+    constant = folder_columns(table)
+    names = [name for name in wanted(source) if name not in constant]
+    return _with(tables.read_table(table, names, source.uri_column), constant)
 
 
 def _prefix(source: Input, table: str) -> str:
@@ -153,7 +166,7 @@ def _prefix(source: Input, table: str) -> str:
     return "" if table in ("", source.uri) else f"{name_of(table)}: "
 
 
-def _constants(table: str) -> dict[str, Any]:
+def folder_columns(table: str) -> dict[str, Any]:
     """Return the columns that a table's folders name, as in ``country=de/part-0.parquet``."""
     folders = posixpath.dirname(table).split("/")
     pairs = (folder.partition("=") for folder in folders if "=" in folder)

@@ -54,6 +54,19 @@ def _has_only_tables(source: Input, list_: _List) -> bool:
     return found
 
 
+def tables_in(source: Input) -> list[str]:
+    """List the tables of an input of this or of the other kind, in order, but for empty ones.
+
+    Raises:
+      re.error: it is not a valid glob.
+    """
+    list_ = {FOLDER_OF_TABLES: files_in_folder, GLOB_OF_TABLES: files_of_glob}.get(source.kind)
+    if list_ is None:
+        return [source.uri]
+    found = list_(source, _why_no_table, _EXCLUDED)
+    return sorted(x.path for x in found if not isinstance(x, PassedOver) and x.size_in_bytes)
+
+
 def _why_neither(name: str) -> WhyPassedOver | None:
     """Tell by its name why a file is neither a table nor an image; None if it may be one."""
     suffix = posixpath.splitext(name)[1].lower()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -14,12 +15,16 @@ from pipeline.formats import bigquery, tables
 from pipeline.formats.registry import table_suffixes
 from pipeline.formats.schema import BadRow, ColumnError, as_text, plain
 from pipeline.inputs import column_names, columns, truth
-from pipeline.inputs.columns import TABLE
-from pipeline.inputs.kinds import Input, refuse_pipe
+from pipeline.inputs.columns import TABLE, folder_columns, rows_of_table
+from pipeline.inputs.kinds import Input, InputKind, refuse_pipe
 from pipeline.inputs.lists import entry_uri
 from pipeline.inputs.queries import QUERY
+from pipeline.inputs.table_sets import FOLDER_OF_TABLES, GLOB_OF_TABLES, tables_in
 from pipeline.records import row_name
 from pipeline.redaction import Naming, name_of
+
+# Kinds of several tables; no server lists its files.
+_SETS = (GLOB_OF_TABLES, FOLDER_OF_TABLES)
 
 
 class TruthRow(NamedTuple):
@@ -52,16 +57,18 @@ def identify_truth(
       InputError: it is neither, lacks a column, or has no rows.
     """
     refuse_pipe(given, "truth")
-    query = QUERY.recognize(given)
-    kind, uri = (TABLE, storage.absolute(given)) if query is None else (QUERY, query)
-    source = Input(kind, uri, given, uri_column, (), truth_column, "truth", naming=naming)
-    if query is None and not tables.is_table(given):
-        raise source.error(
-            f"is neither a {table_suffixes()} file nor {truth.PARENT!r}, for the folders "
-            "that the images are in"
-        )
+    uri = storage.absolute(given)
+    source = Input(TABLE, uri, given, uri_column, (), truth_column, "truth", naming=naming)
     with _blaming(source):
-        names = tables.column_names(uri) if query is None else bigquery.query_columns(uri)
+        found = _recognize(given)
+        if found is None and not tables.is_table(given):
+            raise source.error(
+                f"is neither a {table_suffixes()} file, or a folder or glob of them, nor "
+                f"{truth.PARENT!r}, for the folders that the images are in"
+            )
+        if found is not None:
+            source = dataclasses.replace(source, kind=found[0], uri=found[1])
+        names = _names(source)
         image = column_names.choose(uri_column, column_names.IMAGES, names)
         others = [name for name in names if name != image]
         # Any other name was given for this table alone.
@@ -75,6 +82,24 @@ def identify_truth(
     return source
 
 
+def _recognize(given: str) -> tuple[InputKind, str] | None:
+    for kind in (QUERY, TABLE, *([] if storage.is_http(given) else _SETS)):
+        uri = kind.recognize(given)
+        if uri is not None:
+            return kind, uri
+    return None
+
+
+def _names(source: Input) -> list[str]:
+    """List the names of the columns; of several tables, those of the first one."""
+    if source.kind == QUERY:
+        return bigquery.query_columns(source.uri)
+    found = tables_in(source)[:1]
+    return [
+        name for table in found for name in (*tables.column_names(table), *folder_columns(table))
+    ]
+
+
 def read_truth(source: Input) -> Iterator[TruthRow]:
     """Read the rows one by one.
 
@@ -85,8 +110,8 @@ def read_truth(source: Input) -> Iterator[TruthRow]:
       InputError: it cannot be read, or lacks a column.
     """
     with _blaming(source):
-        for number, row in enumerate(_rows(source), 1):
-            yield _truth_row(source, number, row)
+        for number, (table, place, row) in enumerate(_rows(source), 1):
+            yield _truth_row(source, table, place, row)._replace(number=number)
 
 
 @contextlib.contextmanager
@@ -98,17 +123,24 @@ def _blaming(source: Input) -> Iterator[None]:
         raise source.error(str(error), columns.remedy(source)) from error
     except (StoreError, *bigquery.ERRORS) as error:
         raise source.error(f"cannot be listed: {bigquery.first_line(error)}") from error
+    except re.error as error:
+        raise source.error(f"is not a valid glob: {error}") from error
     except (ImageError, ValueError, EOFError, zlib.error) as error:
         raise source.error(f"cannot be read: {error}") from error
 
 
-def _rows(source: Input) -> Iterator[dict[str, Any] | BadRow]:
-    if source.kind is QUERY:
-        return bigquery.run_query(source.uri, source.uri_column)
-    return tables.read_table(source.uri, columns.wanted(source), source.uri_column)
+def _rows(source: Input) -> Iterator[tuple[str, int, Mapping[str, Any] | BadRow]]:
+    """Yield each row with its table, "" for a query, and its number there."""
+    if source.kind == QUERY:
+        for number, found in enumerate(bigquery.run_query(source.uri, source.uri_column), 1):
+            yield "", number, found
+        return
+    for table in tables_in(source):
+        for number, row in enumerate(rows_of_table(source, table), 1):
+            yield table, number, row
 
 
-def _truth_row(source: Input, number: int, row: Mapping[str, Any] | BadRow) -> TruthRow:
+def _truth_row(source: Input, table: str, number: int, row: Mapping[str, Any] | BadRow) -> TruthRow:
     if isinstance(row, BadRow):
         return TruthRow(number, "", "", None)
     entry, class_ = row[source.uri_column], row[source.truth_column or ""]
@@ -118,10 +150,10 @@ def _truth_row(source: Input, number: int, row: Mapping[str, Any] | BadRow) -> T
     entry = "" if isinstance(entry, bytes) else (as_text(plain(entry)) or "").strip()
     class_ = (as_text(class_) or "").strip() or None
     if not entry:
-        name = row_name(name_of(source.uri), number) if has_bytes else ""
+        name = row_name(name_of(table, source.naming), number) if has_bytes else ""
         return TruthRow(number, name, name, class_)
     try:
-        uri = entry_uri(entry, "" if source.kind is QUERY else source.uri)
+        uri = entry_uri(entry, table)
     except ValueError:  # a host in brackets that are not closed: no image has such a name
         uri = entry
     is_absolute = storage.is_remote(entry) or entry.lower().startswith("file:")

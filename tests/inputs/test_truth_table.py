@@ -105,3 +105,36 @@ def test_images_in_the_table_itself_are_named_as_the_input_names_them(tmp_path):
         ("a.jpg", "cat"),
         (f"{path}#row=2", "dog"),
     ]
+
+
+@pytest.mark.parametrize("given", ["parts", "parts/*.csv", "parts/**"])
+def test_several_tables_are_one(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    for n, folder in enumerate(("class=cat", "class=dog")):
+        (tmp_path / "parts" / folder).mkdir(parents=True)
+        (tmp_path / "parts" / folder / "0.csv").write_text(f"file\n{n}.jpg\n{n}.png\n")
+    (tmp_path / "parts" / "_SUCCESS").touch()
+    (tmp_path / "parts" / "2.csv").write_text("file,class\n2.jpg,owl\n")
+    source = identify_truth(given.replace("*.csv", "class=*/*.csv"), "image", "label")
+    rows = [(row.number, row.entry, row.truth) for row in read_truth(source)]
+    assert [row for row in rows if row[2] != "owl"][-4:] == [
+        (len(rows) - 3, "0.jpg", "cat"),
+        (len(rows) - 2, "0.png", "cat"),
+        (len(rows) - 1, "1.jpg", "dog"),
+        (len(rows), "1.png", "dog"),
+    ]
+    assert ("owl" in {row[2] for row in rows}) is (given != "parts/*.csv")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("none.csv", "^truth none.csv: cannot be listed: "),
+        ("none", "is neither a .csv, .jsonl or .parquet file, or a folder or glob of them, nor"),
+        ("none/*.csv", "there are no rows in tables that match this pattern"),
+    ],
+)
+def test_a_table_that_is_not_there(tmp_path, monkeypatch, given, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message):
+        identify_truth(given, "image", "label")

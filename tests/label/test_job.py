@@ -138,7 +138,7 @@ def test_columns_of_a_list_are_carried_into_the_rows(tmp_path, color_model):
             "has no column 'no'; its columns are file, id, odd",
         ),
         ({"uri_column": "odd", "carry": "label"}, "the rows have a column label of their own"),
-        ({"uri_column": "file", "truth": "p"}, "is neither a .csv, .jsonl or .parquet file nor"),
+        ({"uri_column": "file", "truth": "p"}, "is neither a .csv, .jsonl or .parquet file, or"),
         ({"uri_column": "file", "truth": "list.csv"}, "--truth list.csv: has no column 'label'"),
         (
             {"uri_column": "file", "truth": "many.csv"},

@@ -161,7 +161,7 @@ def identify(
                     uri_column,
                     carry,
                     truth_column,
-                    exclude=exclude,
+                    exclude=(*exclude, *_from_here(exclude)),
                     output=output and storage.absolute(output),
                     beside=beside,
                     naming=naming,
@@ -169,6 +169,11 @@ def identify(
     except StoreError as error:
         raise InputError(f"cannot be reached: {error}", subject="input", given=given) from error
     raise InputError("there is no such file or folder", subject="input", given=given)
+
+
+def _from_here(globs: Sequence[str]) -> Iterator[str]:
+    """Make paths absolute, which may be meant as those of the inputs are: from this folder."""
+    return (storage.absolute(glob) for glob in globs if "/" in glob.rstrip("/"))
 
 
 def require_images(source: Input) -> None:

@@ -1,7 +1,8 @@
 """Matches paths with globs, one name at a time, so that a listing can leave out whole folders.
 
-``*`` and ``?`` match within a name, ``[…]`` matches one character, and ``**`` any number of
-folders. As in a shell, a wildcard does not match the dot in front of a hidden name.
+``*`` and ``?`` match within a name, ``[…]`` matches one character, ``[!…]`` and ``[^…]`` any other
+one, and ``**`` any number of folders. As in a shell, a wildcard does not match the dot in front of
+a hidden name.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ def _name_of(glob: str) -> _Name:
 
 def _regex_of(glob: str) -> str:
     """Translate a glob for a single name."""
-    return "".join(map(_translate, re.findall(r"\[!?(?:\][^\]]*|[^\]]+)\]|.", glob, re.DOTALL)))
+    return "".join(map(_translate, re.findall(r"\[[!^]?(?:\][^\]]*|[^\]]+)\]|.", glob, re.DOTALL)))
 
 
 def _translate(token: str) -> str:
@@ -168,7 +169,7 @@ def _translate(token: str) -> str:
         return "."
     if len(token) == 1:
         return re.escape(token)
-    negated = token.startswith("[!") and len(token) > 3
+    negated = token.startswith(("[!", "[^")) and len(token) > 3
     ends = re.findall(r"(.)-(.)|(.)", token[2 if negated else 1 : -1], re.DOTALL)
     ranges = (
         f"{re.escape(low)}-{re.escape(high)}" if low else re.escape(one) for low, high, one in ends
@@ -190,10 +191,11 @@ class Exclusions:
 
     def __init__(self, root: str, globs: Iterable[str] = ()):
         self._root = root
-        below = [glob.removeprefix(f"{root}/").rstrip("/") for glob in globs]
-        names = "|".join(_regex_of(glob) for glob in below if "/" not in glob)
+        ends = [glob.rstrip("/") for glob in globs]
+        names = "|".join(_regex_of(glob) for glob in ends if "/" not in glob)
         self._names = re.compile(names, re.DOTALL) if names else None
-        self._paths = [Glob(glob.lstrip("/")) for glob in below if "/" in glob]
+        paths = [glob.removeprefix(f"{root}/") for glob in ends if "/" in glob]
+        self._paths = [Glob(glob.removeprefix("./").lstrip("/")) for glob in paths]
 
     def cover(self, name: str, path: str) -> bool:
         """Tell whether a file or folder is left out, by its name and its whole path."""

@@ -33,7 +33,7 @@ csv.field_size_limit(2**31 - 1)
 _DELIMITERS = (",", ";", "\t", "|")
 
 # The line with which spreadsheets are told the delimiter; the names of the columns tell it as well.
-_SEP = re.compile(r"sep=.$", re.IGNORECASE)
+_SEP = re.compile(r'("?)sep=.?\1$', re.IGNORECASE)
 
 # Lines that a row has at most. Without a limit, one stray quote would hold the rest of the file.
 _MOST_LINES = 10_000
@@ -97,7 +97,7 @@ def read_table(
     """
     source = _Lines(lines(file, ""))
     for first in source:
-        if first.strip() and not _SEP.match(first):
+        if first.strip() and not _SEP.match(first.strip()):
             break
         source.begin_row()
     else:

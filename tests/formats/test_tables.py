@@ -174,6 +174,8 @@ def test_byte_order_marks(tmp_path, encoding):
         "image|id\na,b.jpg|1\n",
         'id,image\n1,"a,b.jpg"\n',
         '\n\nsep=;\nid;"image"\n1;a,b.jpg\n',
+        'sep=;\r\nid;"image"\r\n1;a,b.jpg\r\n',
+        '"sep=\t"\r\nid\timage\r\n1\ta,b.jpg\r\n',
         ' id , image \n1,"a,b.jpg"\n',
         'id,image\r1,"a,b.jpg"\r',
     ],

@@ -35,6 +35,8 @@ def is_tfrecord(name: str) -> bool:
 def list_records(ref: ImageRef, with_truth: bool = False) -> Iterator[ImageRef]:
     """List the records of a TFRecord file, without their images; anything else stays as it is.
 
+    So does a file that is not there, as one that a list names: it fails when it is read.
+
     Args:
       ref: the file.
       with_truth: whether the record's own true class is wanted, which may be None.
@@ -42,7 +44,8 @@ def list_records(ref: ImageRef, with_truth: bool = False) -> Iterator[ImageRef]:
     Raises:
       InputError: the file cannot be read.
     """
-    if ref.place is not None or ref.problem is not None or not is_tfrecord(ref.uri):
+    is_none = ref.place is not None or ref.problem is not None or not is_tfrecord(ref.uri)
+    if is_none or not _is_there(ref.uri):
         yield ref
         return
     for position, record in enumerate(read(ref.uri)):
@@ -51,6 +54,12 @@ def list_records(ref: ImageRef, with_truth: bool = False) -> Iterator[ImageRef]:
             truth=(record.truth or None) if with_truth else ref.truth,
             place=Place(ref.uri, position),
         )
+
+
+def _is_there(uri: str) -> bool:
+    if storage.is_http(uri):  # such a file is refused
+        return True
+    return storage.exists(uri if storage.is_remote(uri) else storage.local_path(uri))
 
 
 def _recognize(given: str) -> str | None:

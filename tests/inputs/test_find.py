@@ -510,6 +510,13 @@ def test_a_tfrecord_file_without_records(tmp_path):
         understand("p.tfrecord")
 
 
+def test_a_tfrecord_file_that_is_not_there_costs_no_others(tmp_path):
+    name = b"caf\xe9.tfrecord"
+    Path(write_tfrecord(tmp_path / "a.tfrecord", [("a.jpg", b"1")])).rename(os.fsdecode(name))
+    Path("list.txt").write_bytes(b"absent.tfrecord\n" + name + b"\nb.jpg\n")
+    assert found("list.txt") == ["a.jpg", "absent.tfrecord", "b.jpg"]
+
+
 # The listing as a step of a pipeline
 
 

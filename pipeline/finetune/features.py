@@ -28,6 +28,7 @@ from pipeline import storage
 from pipeline.errors import PredictionError
 from pipeline.finetune import splits
 from pipeline.finetune.dataset import FindImagesWithTruth
+from pipeline.finetune.near_duplicates import hash_of_pixels
 from pipeline.finetune.survey import Survey
 from pipeline.formats.registry import FORMATS
 from pipeline.inputs.embedded import LoadEmbedded
@@ -48,20 +49,25 @@ COMPLETE = "complete.json"
 _KEYS = FORMATS["tfrecord"].column_names
 
 # Raise this when the same images, model and options give other records.
-_FORMAT = 2
+_FORMAT = 3
+
+# What is carried with an image between its decoding and its record.
+_LOOKS = "looks"
 
 
 class Record(NamedTuple):
     """One image of a store.
 
     ``content``: the SHA-256 of its file. ``part``: that of the split it comes with, or empty.
-    ``place``: see ``ImageRef``. ``values``: see the store.
+    ``looks``: see ``near_duplicates.hash_of_pixels``. ``place``: see ``ImageRef``. ``values``: see
+    the store.
     """
 
     uri: str
     truth: str
     content: str
     part: str
+    looks: int | None
     place: Place | None
     values: np.ndarray
 
@@ -159,7 +165,7 @@ def build(
         | "Load" >> LoadEmbedded()
         | "Decode" >> DecodeImages(decode, run_id="")
     )
-    examples = decoded | "Compute" >> compute
+    examples = decoded | "Hash" >> beam.Map(_with_looks) | "Compute" >> compute
     shards = examples | "WriteExamples" >> WriteToTFRecord(
         storage.join(store, "examples"), file_name_suffix=".tfrecord"
     )
@@ -184,6 +190,12 @@ def build(
             written=beam.pvalue.AsIter((shards, failure_shards) | beam.Flatten()),
         )
     )
+
+
+def _with_looks(image: DecodedImage) -> DecodedImage:
+    info, pixels = image
+    looks = hash_of_pixels(np.asarray(pixels))
+    return DecodedImage(info._replace(carried={**info.carried, _LOOKS: looks}), pixels)
 
 
 def _failure_row(failure: Failure) -> str:
@@ -237,12 +249,13 @@ class Records:
             for at, length in _positions(file):
                 record, where = self._parse(number, at, length), (number, at, length)
                 ref = ImageRef(record.uri, record.truth, place=record.place)
-                entries.append((ref, record.content, record.part, where))
+                entries.append((ref, record.content, record.part, record.looks, where))
         entries.sort(key=lambda entry: entry[0].uri)
-        self.refs = [ref for ref, _, _, _ in entries]
-        self.contents = [content for _, content, _, _ in entries]
-        self.parts = [part for _, _, part, _ in entries]
-        self._where = [where for _, _, _, where in entries]
+        self.refs = [entry[0] for entry in entries]
+        self.contents = [entry[1] for entry in entries]
+        self.parts = [entry[2] for entry in entries]
+        self.looks = [entry[3] for entry in entries]
+        self._where = [entry[4] for entry in entries]
 
     def __enter__(self) -> Records:
         return self
@@ -272,8 +285,9 @@ class Records:
         if "place" in feature:
             place = Place(*json.loads(feature["place"].bytes_list.value[0]))
         part = feature["split"].bytes_list.value[0].decode() if "split" in feature else ""
+        looks = int(feature[_LOOKS].bytes_list.value[0]) if _LOOKS in feature else None
         array = np.frombuffer(values, self._dtype).reshape(self._shape)
-        return Record(uri.decode(), truth.decode(), content.decode(), part, place, array)
+        return Record(uri.decode(), truth.decode(), content.decode(), part, looks, place, array)
 
 
 def _positions(file: BinaryIO) -> Iterator[tuple[int, int]]:

@@ -16,8 +16,9 @@ from pipeline import console, storage
 from pipeline.config.finetune_options import FinetuneConfig
 from pipeline.errors import InputError, RunError
 from pipeline.evaluation import evaluate
-from pipeline.finetune import dataset, export, features
+from pipeline.finetune import export, features
 from pipeline.finetune.networks import Head, WholeNetwork, number_of_weights
+from pipeline.finetune.parts import Assigned, assign
 from pipeline.finetune.results import Trained, publish, version_of, write_results
 from pipeline.finetune.splits import PARTS, TEST, TRAIN, VALIDATION
 from pipeline.finetune.survey import Survey
@@ -104,13 +105,10 @@ def train(run: Run) -> Trained:
     _check_failures(run, store)
     with features.Records(store, np.float32, (spec.outputs,)) as records:
         values = records.values(range(len(records)))
-    parts = _parts(records, run.survey, lambda indices: values[indices])
+    parts, assigned = _parts(records, run.survey, lambda indices: values[indices])
     measured, seen = records, _seen(records, parts)
-    left_out = len(records) - sum(len(part) for part in parts.values())
-    if left_out:
-        console.say(
-            f"{left_out:,} images are left out of a part: the same files are in test or validation"
-        )
+    for line in assigned.in_words():
+        console.say(line)
     head, history = Head(spec.outputs, len(labels)), History()
     weights = class_weights(parts[TRAIN].classes, len(labels))
     tensorboard = _tensorboard(run)
@@ -151,7 +149,8 @@ def train(run: Run) -> Trained:
         network = WholeNetwork(spec, head)
         console.say(f"network: {number_of_weights(network.variables):,} weights")
         with features.Records(pixel_store, np.uint8, (spec.height, spec.width, 3)) as pixels:
-            head_parts, parts = parts, _parts(pixels, run.survey, pixels.values)
+            head_parts = parts
+            parts, _ = _parts(pixels, run.survey, pixels.values)
             rate = config.unfreeze_learning_rate
             last = phase("network", network, rate, parts, _checkpoints(run))
             _, seconds["network"] = _timed(lambda: last.run(config.unfreeze_epochs))
@@ -177,7 +176,7 @@ def train(run: Run) -> Trained:
         history=history,
         unfrozen=unfrozen,
         images={name: len(part) for name, part in parts.items()},
-        copies_left_out=left_out,
+        assigned=assigned,
         seconds=seconds,
     )
 
@@ -241,11 +240,8 @@ def _check_failures(run: Run, store: str) -> None:
 
 def _parts(
     records: features.Records, survey: Survey, read: Callable[[np.ndarray], np.ndarray]
-) -> dict[str, Part]:
+) -> tuple[dict[str, Part], Assigned]:
     """The three parts of the data.
-
-    With a split that the images come with, copies of one file may be in several parts. They stay
-    in the one that is kept furthest from training.
 
     Raises:
       InputError: one of them is empty, or a class is not in the one that trains.
@@ -260,29 +256,21 @@ def _parts(
             "give the command again"
         )
     classes = np.array([ids[truth] for truth in truths], np.int64)
-    part_of = np.array(
-        [
-            dataset.part_of(given, content, survey.absent)
-            for given, content in zip(records.parts, records.contents, strict=True)
-        ]
-    )
-    seen: set[str] = set()
+    assigned = assign(records.contents, records.looks, records.parts, survey.absent)
+    part_of = np.array([part or "" for part in assigned.parts])
     parts = {}
-    for name in reversed(PARTS):
-        there = np.flatnonzero(part_of == name)
-        indices = np.array([i for i in there if records.contents[i] not in seen], np.int64)
-        seen.update(records.contents[i] for i in there)
+    for name in PARTS:
+        indices = np.flatnonzero(part_of == name)
         if not len(indices):
             raise InputError(f"none of the {len(records)} images is for {name}; add some")
         parts[name] = Part(indices, classes[indices], read)
-    parts = {name: parts[name] for name in PARTS}
     missing = set(range(len(labels))) - set(parts[TRAIN].classes.tolist())
     if missing:
         raise InputError(
             f"none of the images of the class {labels[min(missing)]!r} can be trained with; "
             "add some or remove the class"
         )
-    return parts
+    return parts, assigned
 
 
 def _seen(records: features.Records, parts: dict[str, Part]) -> frozenset[str]:

@@ -67,6 +67,7 @@ def _facts_of(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Base model", summary["model"]["handle"]),
         ("Images", ", ".join(f"{count:,} {name}" for name, count in images)),
         ("Split", ", ".join(summary.get("split") or ()) or "by checksum"),
+        *_facts_of_pictures(summary.get("same_pictures")),
         *_facts_of_training(summary.get("unfrozen")),
         (
             "Pictures below",
@@ -75,6 +76,13 @@ def _facts_of(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Greatest difference after reloading", str(summary["reload_difference"])),
         ("Seconds", ", ".join(f"{value:.1f} {name}" for name, value in seconds)),
     ]
+
+
+def _facts_of_pictures(same: Mapping[str, int] | None) -> list[tuple[str, str]]:
+    if not same or not same["images"]:
+        return []
+    said = f"{same['images']:,} images show {same['pictures']:,} pictures; each is in one part"
+    return [("Same pictures", f"{said} ({same['moved']:,} moved, {same['left_out']:,} left out)")]
 
 
 def _facts_of_training(unfrozen: Mapping[str, Any] | None) -> list[tuple[str, str]]:

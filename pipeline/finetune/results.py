@@ -20,6 +20,7 @@ from pipeline.config.job_options import written
 from pipeline.evaluation import Evaluation
 from pipeline.finetune import export, features
 from pipeline.finetune.examples import choose
+from pipeline.finetune.parts import Assigned
 from pipeline.finetune.pictures import draw_confusion, draw_curves, draw_grid
 from pipeline.finetune.report import PICTURES, page_of
 from pipeline.finetune.training import History, Part
@@ -36,8 +37,8 @@ class Trained:
     """What training has led to.
 
     ``refs``: of the test images. ``seen``: checksums of those that train and validate. ``store``:
-    of the features. ``unfrozen``: None if only the head was trained. ``copies_left_out``: how many
-    images are in no part, since copies of them are in another. ``seconds``: of each stage.
+    of the features. ``unfrozen``: None if only the head was trained. ``assigned``: what has become
+    of images of the same picture. ``seconds``: of each stage.
     """
 
     classifier: export.Classifier
@@ -49,7 +50,7 @@ class Trained:
     history: History
     unfrozen: Unfrozen | None
     images: dict[str, int]
-    copies_left_out: int
+    assigned: Assigned
     seconds: dict[str, float]
 
 
@@ -132,7 +133,12 @@ def summarize(
         **run.survey.passed_over.to_json(),
         "images": trained.images,
         "split": run.survey.split or None,
-        "copies_left_out": trained.copies_left_out,
+        "same_pictures": {
+            "pictures": trained.assigned.groups,
+            "images": trained.assigned.alike,
+            "moved": trained.assigned.moved,
+            "left_out": trained.assigned.left_out,
+        },
         "labels": list(run.survey.labels),
         "test": evaluation.to_json(),
         "unfrozen": trained.unfrozen and trained.unfrozen.to_json(),

@@ -391,13 +391,13 @@ def test_a_split_that_the_images_come_with(tmp_path, extractor, capsys):
         "validation: about 10 % of the images in train, by a checksum\n"
         "to split by checksums instead: --split=checksum\n"
     )
-    assert "\n10 images are left out of a part: the same files are in test or valid" in said
+    assert "\n10 images are left out of a part: the same pictures are in test or v" in said
     summary = read_summary(out)
     assert summary["split"] == {"train": "train", "test": "test"}
     assert summary["test"]["images"] == summary["images"]["test"] == 30
     assert summary["images"]["train"] + summary["images"]["validation"] == 110
     assert 0 < summary["images"]["validation"] < 20
-    assert summary["copies_left_out"] == 10
+    assert summary["same_pictures"] == {"pictures": 10, "images": 20, "moved": 0, "left_out": 10}
     failed = json.loads((out / "failures-00000-of-00001.jsonl").read_text())
     assert (failed["image"], "split" in failed) == (f"{tmp_path}/p/test/red/bad.png", False)
 

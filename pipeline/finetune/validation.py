@@ -62,6 +62,10 @@ def check(config: FinetuneConfig, keep_output: bool = True) -> Run:
     if config.limit is not None and config.limit < images:
         found = _limited(found, config.limit, wants_split)
         console.say(f"limited to {config.limit:,} of {images:,} images (--limit)")
+    output = layout.prepare(config.output, keep_output)
+    _refuse_results(output, config.if_exists)
+    handle = "sample_features" if config.model == "sample" else config.model
+    spec, classifies = probe_extractor(handle, config.stated)
     for line in in_words(found):
         console.say(line)
     if found.split:
@@ -69,10 +73,6 @@ def check(config: FinetuneConfig, keep_output: bool = True) -> Run:
     others = passed_over.in_words(found.passed_over.to_json())
     if others:
         console.say(f"passed over: {others}")
-    output = layout.prepare(config.output, keep_output)
-    _refuse_results(output, config.if_exists)
-    handle = "sample_features" if config.model == "sample" else config.model
-    spec, classifies = probe_extractor(handle, config.stated)
     if not spec.scale_source:
         say_assumed(spec)
     console.say(f"the model takes {spec.scale_words}")

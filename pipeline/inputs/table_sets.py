@@ -10,7 +10,11 @@ import functools
 import posixpath
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+from apache_beam.io.filesystem import FileMetadata
+
+from pipeline import storage
 from pipeline.formats.tables import is_table
 from pipeline.images.registry import SUFFIXES
 from pipeline.inputs.columns import images_in_table
@@ -64,7 +68,13 @@ def tables_in(source: Input) -> list[str]:
     if list_ is None:
         return [source.uri]
     found = list_(source, _why_no_table, _EXCLUDED)
-    return sorted(x.path for x in found if not isinstance(x, PassedOver) and x.size_in_bytes)
+    return sorted(x.path for x in found if not isinstance(x, PassedOver) and not _is_empty(x))
+
+
+def _is_empty(table: FileMetadata) -> bool:
+    """Tell whether a table has no bytes; a link that leads nowhere is not empty, and is refused."""
+    is_there = storage.is_remote(table.path) or Path(table.path).exists()
+    return is_there and not table.size_in_bytes
 
 
 def _why_neither(name: str) -> WhyPassedOver | None:
@@ -84,7 +94,7 @@ def _images(source: Input, list_: _List) -> Iterator[ImageRef | PassedOver]:
         for file in list_(source, _why_no_table, _EXCLUDED):
             if isinstance(file, PassedOver):
                 yield file
-            elif not file.size_in_bytes and is_table(file.path):
+            elif _is_empty(file):
                 yield PassedOver(WhyPassedOver.EMPTY_TABLE, file.path)
             else:
                 tables.append(file.path)

@@ -164,6 +164,7 @@ def test_a_folder_as_spark_writes_it():
     write("t.parquet/year=2024/country=de/part-00000-x.snappy.parquet", ["1.jpg"], id=[1])
     write("t.parquet/year=2024/country=__HIVE_DEFAULT_PARTITION__/part-0.parquet", ["2.jpg"])
     write("t.parquet/year=2025/country=a%20b/part-00000-x.snappy.parquet", ["/3.jpg", None])
+    write("t.parquet/image=raw/year=2023/country=fr/part-0.parquet", ["/4.jpg"])
     write("t.parquet/_temporary/part-9.parquet", ["no.jpg"])
     write("t.parquet/.staging/part-9.parquet", ["no.jpg"])
     for name in ("_SUCCESS", "_metadata", ".part-0.parquet.crc", "empty.csv"):
@@ -178,6 +179,7 @@ def test_a_folder_as_spark_writes_it():
         "/year=2024/country=de/1.jpg": ("de", "2024"),
         "/year=2024/country=__HIVE_DEFAULT_PARTITION__/2.jpg": (None, "2024"),
         "/3.jpg": ("a b", "2025"),
+        "/4.jpg": ("fr", "2023"),
         "/year=2025/country=a%20b/part-00000-x.snappy.parquet#row=2": ("a b", "2025"),
     }
     passed = {one.name.removeprefix(f"{root}/") for one in found if isinstance(one, PassedOver)}
@@ -215,6 +217,13 @@ def test_one_of_many_tables_that_cannot_be_read_is_named(name, content, message)
     write("parts/a.parquet", ["1.jpg"])
     Path("parts", name).write_bytes(content)
     with pytest.raises(InputError, match=rf"^input parts: {Path.cwd()}/parts{message}"):
+        here("parts")
+
+
+def test_a_link_to_a_table_that_is_gone_is_not_an_empty_table():
+    write("parts/a.parquet", ["1.jpg"])
+    Path("parts/b.parquet").symlink_to("gone.parquet")
+    with pytest.raises(InputError, match=r"parts/b\.parquet: cannot be read: .*No such file"):
         here("parts")
 
 

@@ -110,10 +110,12 @@ def read_table(
     except csv.Error as error:
         raise ValueError(f"line {source.number}: {error}") from error
     names = [name if name in (columns or ()) else name.strip() for name in header]
+    if columns and not names:
+        raise ColumnError(f"has no column {columns[0]!r}: it is empty")
     try:
         check_columns(columns, names)
     except ColumnError as error:
-        raise ColumnError(f"{error}{_hint(names)}", error.names) from error
+        raise ColumnError(f"{error}{_hint(names, columns or ())}", error.names) from error
     while True:
         source.begin_row()
         try:
@@ -194,10 +196,10 @@ def _names(line: str, delimiter: str) -> set[str]:
     return {*cells, *(cell.strip() for cell in cells)}
 
 
-def _hint(names: Sequence[str]) -> str:
+def _hint(names: Sequence[str], columns: Collection[str]) -> str:
     """Say what may be wrong with a first line that lacks a column."""
-    if not names:
-        return "; it is empty"
+    if any(column in name and column != name for column in columns for name in names):
+        return "; columns are separated by commas, semicolons, tabs or |"
     if any(_LIKE_A_PATH.search(name) for name in names):
         return "; the first line has to name the columns"
     return ""

@@ -17,7 +17,7 @@ from pipeline import storage
 from pipeline.inputs import truth
 from pipeline.inputs.kinds import Input, InputKind, file_at
 from pipeline.records import ImageRef, Reason, row_name
-from pipeline.redaction import name_of
+from pipeline.redaction import name_of, redact
 
 # Byte order marks; UTF-32's begins with UTF-16's.
 _MARKS = {
@@ -123,7 +123,8 @@ def with_problem(ref: ImageRef, problem: str, found: Any) -> ImageRef:
       problem: what is wrong, in one line.
       found: what the row has in place of a URI; the version changes with it.
     """
-    content = json.dumps([problem, found], default=str)
+    # Nobody may find a credential by trying all.
+    content = redact(json.dumps([problem, found], default=str))
     digest = hashlib.sha256(content.encode()).hexdigest()[:32]
     return ref._replace(version=f"sha256:{digest}", problem=(Reason.NO_URI, problem))
 

@@ -83,8 +83,9 @@ def test_parquet(tmp_path):
     ("name", "content", "message"),
     [
         ("t.csv", b"file,label\na.jpg,1\n", "has no column 'image'; its columns are file, label"),
-        ("t.csv", b"", "has no column 'image'; its columns are ; it is empty"),
-        ("t.csv", b"\xef\xbb\xbf\r\n", "has no column 'image'; its columns are ; it is empty"),
+        ("t.csv", b"", "has no column 'image': it is empty"),
+        ("t.csv", b"\xef\xbb\xbf\r\n", "has no column 'image': it is empty"),
+        ("t.csv", b"image:id\n", "its columns are image:id; columns are separated by commas, "),
         ("t.csv", b"a.jpg;cat\n", "columns are a.jpg, cat; the first line has to name the columns"),
         ("t.csv", b"image,image\na.jpg,b\n", "has 2 columns 'image'"),
         ("t.jsonl", b'{"file": "a.jpg"}\n{"id": 1}\n', "has no column 'image'; .* are file, id"),

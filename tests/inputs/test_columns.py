@@ -233,7 +233,7 @@ def test_a_link_to_a_table_that_is_gone_is_not_an_empty_table():
         ("e/*.csv", "there are no rows in tables that match this pattern; passed over: 1 empty"),
         ("e", "there are no rows in the tables in this folder; passed over: 1 empty table"),
         ("none/*.csv", "there are no rows in tables that match this pattern"),
-        ("e/x.csv", "has no column 'image'; its columns are ; it is empty"),
+        ("e/x.csv", "has no column 'image': it is empty"),
     ],
 )
 def test_nothing_in_tables(given, message):

@@ -2,7 +2,7 @@
 
 Each architecture is built small, with random weights, by Keras 3 and by tf_keras; its preprocessing
 is left outside or built in. Each export is probed and called as `label` does it, and its scores are
-compared with those of the network in memory, behind Keras' own ``preprocess_input``.
+compared with those of TensorFlow's own call of it, behind Keras' own ``preprocess_input``.
 
     python -m tools.keras_applications RESULTS.jsonl > docs/keras-applications.md
 
@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from pipeline.models.tensorflow_import import tf  # isort: split
 
 from pipeline.errors import ModelError
 from pipeline.models.loading import load_classifier
@@ -56,7 +58,7 @@ HEAD = """\
 architectures with random weights, for the smallest images that they take. Keras 3 and tf_keras
 export each of them twice: with its preprocessing outside, so that nothing in the SavedModel tells
 what it takes, and inside. Each export labels {images} images by `label`'s own code, and its scores
-are compared with those of the network in memory, behind Keras' own `preprocess_input`.
+are compared with those of TensorFlow's own call of it, behind Keras' own `preprocess_input`.
 
 Of {exports} exports, {read} were read without a flag, {flag} need `--scale` and say so,
 {refused} are refused until it is given, and {wrong} are wrong in silence.
@@ -220,12 +222,18 @@ def scores(spec: ModelSpec, pixels: np.ndarray) -> np.ndarray:
     return found
 
 
+def call(model: Path, values: np.ndarray) -> np.ndarray:
+    """Call an export as TensorFlow does, float ``[N, CLASSES]``."""
+    loaded = tf.saved_model.load(str(model))
+    (output,) = loaded.signatures["serving_default"](tf.constant(values)).values()
+    return output.numpy()
+
+
 def try_out(architecture: Architecture, keras_name: str, place: str) -> Result:
     """Build, export, label and compare."""
     keras = importlib.import_module(keras_name)
     pixels = images(architecture.side)
     network = build(keras, architecture, place, pixels)
-    direct = np.asarray(network(values_for(keras, architecture, place, pixels), training=False))
     right = "byte" if place == "inside" else architecture.scale
     others = [
         np.asarray(network(scale.values(pixels).astype(np.float32), training=False))
@@ -236,6 +244,7 @@ def try_out(architecture: Architecture, keras_name: str, place: str) -> Result:
         model = Path(folder) / "model"
         with contextlib.redirect_stdout(io.StringIO()):
             network.export(str(model))
+        direct = call(model, values_for(keras, architecture, place, pixels))
         labels = Path(folder) / "labels.txt"
         labels.write_text("".join(f"class {number}\n" for number in range(CLASSES)))
         taken, source, difference = "", "", np.inf

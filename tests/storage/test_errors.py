@@ -12,7 +12,7 @@ from helpers.stores import ERRORS, MemoryFileSystem, memory_store
 from pipeline import storage
 from pipeline.errors import ImageError, StoreError
 from pipeline.inputs import find, folders
-from pipeline.label import runs
+from pipeline.label import notes
 from pipeline.records import Reason
 from pipeline.storage.errors import MappedFile
 
@@ -131,7 +131,7 @@ def test_a_bug_while_a_run_is_planned_is_no_usage_error(tmp_path, color_model, m
     def buggy(*_):
         raise bug("ours")
 
-    monkeypatch.setattr(runs, "_changed", buggy)
+    monkeypatch.setattr(notes, "changed", buggy)
     with pytest.raises(bug, match=r"^ours$"):
         run(**flags)
 

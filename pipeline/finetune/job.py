@@ -61,7 +61,7 @@ def run(config: FinetuneConfig) -> int:
     except (RunError, RuntimeError, OSError, tf.errors.OpError) as error:
         if disk.is_full(error):
             folders = [checked.output, str(cache.folder("finetune"))]
-            raise RunError(disk.in_line(folders)) from error
+            raise RunError(disk.in_line(error, folders)) from error
         raise
 
 

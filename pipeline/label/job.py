@@ -67,7 +67,7 @@ def run(config: LabelConfig) -> int:
                 return 0  # others start the job from its description
         except (RunError, RuntimeError) as error:
             if disk.is_full(error):
-                raise RunError(_disk_is_full(run)) from error
+                raise RunError(_disk_is_full(run, error)) from error
             raise
         with storage.open_file(storage.join(run.folder, layout.SUMMARY)) as file:
             summary = json.load(file)
@@ -83,7 +83,7 @@ def run(config: LabelConfig) -> int:
     return 0
 
 
-def _disk_is_full(run: Run) -> str:
+def _disk_is_full(run: Run, error: BaseException) -> str:
     """Remove what Beam has left unfinished, and say which disk is full and what is missing."""
     folders = [run.folder, *([] if run.config.copy_to is None else [run.config.copy_to])]
     counts = progress.counts()
@@ -92,7 +92,7 @@ def _disk_is_full(run: Run) -> str:
         kept = disk.size_of(run.unfinished)
         need = kept / counts.kept * counts.total * (1 + len(run.config.output_format))
         missing = f", the run needs about {disk.in_words(need - kept)} more"
-    line = disk.in_line(list(map(storage.absolute, folders)), missing)
+    line = disk.in_line(error, list(map(storage.absolute, folders)), missing)
     layout.remove_temporary_files(run.folder)
     return line
 

@@ -16,6 +16,10 @@ from pipeline import storage
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
+# With more bytes than this, a disk is not taken for the full one.
+_NEARLY_FULL = 50_000_000
+
+
 def is_full(error: BaseException) -> bool:
     """Tell whether a full disk is behind an error.
 
@@ -49,17 +53,19 @@ def free(folder: str) -> int | None:
     return shutil.disk_usage(path).free
 
 
-def in_line(folders: list[str], missing: str = "") -> str:
+def in_line(error: BaseException, folders: list[str], missing: str = "") -> str:
     """Say which disk is full, among those of some folders and the one for temporary files.
 
     Args:
+      error: what came of it.
       folders: absolute paths or URIs.
       missing: says what is missing, if that is known.
     """
     folder, room = _fullest(folders)
+    said = (str(error).strip().splitlines() or [""])[-1]
     return (
-        f"the disk of {folder} is full: {in_words(room)} free{missing}; make room there, and the "
-        "same command goes on"
+        f"{said}; the disk of {folder} has {in_words(room)} free{missing}; make room there, and "
+        "the same command goes on"
     )
 
 
@@ -71,6 +77,8 @@ def _fullest(folders: list[str]) -> tuple[str, int]:
     ]
     rooms = [(free(folder) or 0, -number) for number, folder in enumerate(local)]
     room, number = min(rooms)
+    if room > _NEARLY_FULL:  # it was a quota, or a limit of files
+        room, number = rooms[0]
     return local[-number], room
 
 

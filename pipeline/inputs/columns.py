@@ -157,6 +157,7 @@ def rows_of_table(source: Input, table: str) -> Iterator[Mapping[str, Any] | Bad
       as ``tables.read_table`` does.
     """
     constant = folder_columns(table)
+    constant.pop(source.uri_column, None)  # a folder image=raw names no image
     names = [name for name in wanted(source) if name not in constant]
     return _with(tables.read_table(table, names, source.uri_column), constant)
 

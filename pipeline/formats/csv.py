@@ -94,6 +94,7 @@ def read_table(
 
     Raises:
       ColumnError: the file lacks a column.
+      ValueError: it is UTF-16 without a byte order mark, or no text.
     """
     source = _Lines(lines(file, ""))
     for first in source:
@@ -102,6 +103,8 @@ def read_table(
         source.begin_row()
     else:
         first = ""
+    if "\0" in first:
+        raise ValueError("its first line has NUL bytes; save it as CSV in UTF-8")
     delimiter = _delimiter(first, columns or ())
     source.put_back(0)
     reader = csv.reader(source, delimiter=delimiter, strict=True)
@@ -198,7 +201,8 @@ def _names(line: str, delimiter: str) -> set[str]:
 
 def _hint(names: Sequence[str], columns: Collection[str]) -> str:
     """Say what may be wrong with a first line that lacks a column."""
-    if any(column in name and column != name for column in columns for name in names):
+    words = [re.compile(rf"(?<!\w){re.escape(column)}(?!\w)") for column in columns]
+    if any(word.search(name) and not word.fullmatch(name) for word in words for name in names):
         return "; columns are separated by commas, semicolons, tabs or |"
     if any(_LIKE_A_PATH.search(name) for name in names):
         return "; the first line has to name the columns"

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 
 from pipeline.records import columns_of
 
+# Characters of a message about a table's columns: a file of another kind may be one long line.
+_MOST_SHOWN = 1000
+
 
 class ColumnError(ValueError):
     """A table lacks a column.
@@ -75,7 +78,9 @@ def check_columns(columns: Sequence[str] | None, names: Sequence[str]) -> None:
         if names.count(column) > 1:
             raise ColumnError(f"has {names.count(column)} columns {column!r}")
         if column not in names:
-            problem = f"has no column {column!r}; its columns are {', '.join(names)}"
+            shown = ", ".join(names)
+            shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}…"
+            problem = f"has no column {column!r}; its columns are {shown}"
             raise ColumnError(problem, names)
 
 

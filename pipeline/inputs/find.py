@@ -6,10 +6,11 @@ so it is streamed, and runs where the pipeline runs.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import zlib
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -186,10 +187,11 @@ def require_images(source: Input) -> None:
         source.kind.check(source)
         return
     passed_over = PassedOverTally()
-    for one in list_images(source):
-        if isinstance(one, ImageRef):
-            return
-        passed_over.add(one)
+    with contextlib.closing(list_images(source)) as found:  # it may have folders open
+        for one in found:
+            if isinstance(one, ImageRef):
+                return
+            passed_over.add(one)
     words = passed_over_in_words(passed_over.to_json())
     hints = [hint for mark, hint in _HINTS.items() if source.kind is GLOB and mark in source.uri]
     raise source.error(
@@ -215,7 +217,9 @@ def only_images(found: Iterable[ImageRef | PassedOver]) -> Iterator[ImageRef]:
     return (one for one in found if isinstance(one, ImageRef))
 
 
-def list_images(source: Input, ask_for_versions: bool = False) -> Iterator[ImageRef | PassedOver]:
+def list_images(
+    source: Input, ask_for_versions: bool = False
+) -> Generator[ImageRef | PassedOver, None, None]:
     """List the images that an input names, and what it passes over, in no order.
 
     Duplicates are included. TFRecord files, wherever they are named, are listed record by record.

@@ -6,16 +6,19 @@ are no tables, and a folder ``country=de`` says so of all rows of the tables in 
 
 from __future__ import annotations
 
+import codecs
 import functools
 import posixpath
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from apache_beam.io.filesystem import FileMetadata
 
 from pipeline import storage
-from pipeline.formats.tables import is_table
+from pipeline.errors import ImageError, StoreError
+from pipeline.formats.tables import is_table, open_unzipped
 from pipeline.images.registry import SUFFIXES
 from pipeline.inputs.columns import images_in_table
 from pipeline.inputs.folders import FOLDER, GLOB, files_in_folder, files_of_glob
@@ -26,6 +29,11 @@ from pipeline.records import ImageRef, PassedOver, WhyPassedOver
 
 # Lists the files of an input, but for those that are excluded; see ``files_in_folder``.
 _List = Callable[[Input, Judge, tuple[str, ...]], Iterator[Listed]]
+
+# Bytes of a file that may have nothing in it, such as a gzipped file of no bytes with its name; and
+# of what that is: byte order marks and blank lines.
+_MOST_OF_NOTHING = 512
+_BLANK = codecs.BOM_UTF8 + codecs.BOM_UTF16 + b" \t\r\n"
 
 # What else is left out.
 _EXCLUDED = ("_*",)
@@ -72,9 +80,17 @@ def tables_in(source: Input) -> list[str]:
 
 
 def _is_empty(table: FileMetadata) -> bool:
-    """Tell whether a table has no bytes; a link that leads nowhere is not empty, and is refused."""
-    is_there = storage.is_remote(table.path) or Path(table.path).exists()
-    return is_there and not table.size_in_bytes
+    """Tell whether there is nothing in a table; one that is not there or damaged is not empty."""
+    if not (storage.is_remote(table.path) or Path(table.path).exists()):
+        return False
+    if not table.size_in_bytes or table.size_in_bytes > _MOST_OF_NOTHING:
+        return not table.size_in_bytes
+    try:
+        with open_unzipped(table.path) as file:
+            start = file.read(_MOST_OF_NOTHING)
+    except (StoreError, ImageError, OSError, EOFError, zlib.error):
+        return False
+    return len(start) < _MOST_OF_NOTHING and not start.strip(_BLANK)
 
 
 def _why_neither(name: str) -> WhyPassedOver | None:

@@ -1,5 +1,6 @@
 """Tables as inputs: what each row is, and tables that come in many files."""
 
+import gzip
 import os
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pipeline.inputs.embedded import load_embedded
 from pipeline.inputs.find import identify, list_images, only_images, require_images
 from pipeline.inputs.folders import FOLDER, GLOB
 from pipeline.inputs.table_sets import FOLDER_OF_TABLES, GLOB_OF_TABLES
-from pipeline.records import PassedOver, Place, Reason
+from pipeline.records import PassedOver, Place, Reason, WhyPassedOver
 
 
 @pytest.fixture(autouse=True)
@@ -218,6 +219,18 @@ def test_one_of_many_tables_that_cannot_be_read_is_named(name, content, message)
     Path("parts", name).write_bytes(content)
     with pytest.raises(InputError, match=rf"^input parts: {Path.cwd()}/parts{message}"):
         here("parts")
+
+
+def test_tables_with_nothing_in_them_are_counted():
+    write("parts/a.parquet", ["1.jpg"])
+    blank = {"b.csv": b"\xef\xbb\xbf\r\n", "c.csv.gz": gzip.compress(b""), "d.jsonl": b"\n"}
+    for name, content in blank.items():
+        Path("parts", name).write_bytes(content)
+    Path("parts/e.csv").write_text("image\n")  # no row, but the names of the columns
+    found = list(list_images(identify("parts")))
+    passed = {one.name: one.reason for one in found if isinstance(one, PassedOver)}
+    assert passed == {f"{Path.cwd()}/parts/{name}": WhyPassedOver.EMPTY_TABLE for name in blank}
+    assert len(found) == 1 + len(blank)
 
 
 def test_a_link_to_a_table_that_is_gone_is_not_an_empty_table():

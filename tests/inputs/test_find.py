@@ -276,6 +276,15 @@ def test_a_single_file_of_any_suffix(tmp_path, name):
     assert found((tmp_path / name).as_uri()) == [name]
 
 
+@pytest.mark.parametrize("name", ["coco.json", "train.TSV", "list.txt.gz", "t.xlsx", "shard-0.tar"])
+def test_a_list_or_archive_that_is_not_read_is_no_image(tmp_path, name):
+    make(tmp_path, name)
+    with pytest.raises(
+        InputError, match=r"is no image, and \.\w+ files are not read; write a list"
+    ):
+        understand(name)
+
+
 def test_an_http_uri_is_not_asked_for(tmp_path):
     uri = unused_url("/photo.jpg?size=list.txt")
     assert understand(uri) == Input(IMAGE, uri, uri)

@@ -129,63 +129,6 @@ class Reason(str, Enum):
     )
 
 
-class WhyPassedOver(str, Enum):
-    """Why a name that was listed is not taken for an image. A closed set.
-
-    Attributes:
-      one: what to call such a name, for people.
-      many: what to call several of them.
-    """
-
-    _value_: str
-    one: str
-    many: str
-
-    def __new__(cls, *facts: Any) -> WhyPassedOver:
-        """Make the string that goes into a summary, with the words as attributes."""
-        reason = str.__new__(cls, facts[0])
-        reason._value_, reason.one, reason.many = facts
-        return reason
-
-    HIDDEN = "hidden", "hidden file", "hidden files"
-    OTHER_SUFFIX = "other_suffix", "with another suffix", "with other suffixes"
-    UNSUPPORTED_FORMAT = (
-        "unsupported_format",
-        "camera raw file to convert to JPEG first",
-        "camera raw files to convert to JPEG first",
-    )
-    OTHER_CASE = (
-        "other_case",
-        "that the pattern would match in another case",
-        "that the pattern would match in another case",
-    )
-    FOLDER = (
-        "folder",
-        "folder that the pattern does not enter",
-        "folders that the pattern does not enter",
-    )
-    EMPTY_TABLE = "empty_table", "empty table", "empty tables"
-    EXCLUDED = "excluded", "excluded", "excluded"
-    OUTPUT = "own_output", "file of the run's own output", "files of the run's own output"
-    ALREADY_LISTED = (
-        "already_listed",
-        "link to a folder that is listed already",
-        "links to folders that are listed already",
-    )
-    NO_CLASS_FOLDER = "no_class_folder", "outside of class folders", "outside of class folders"
-
-
-class PassedOver(NamedTuple):
-    """Something that an input lists and that is not taken for an image.
-
-    ``name``: its absolute path or URI. ``times``: how many there are, if it stands for several.
-    """
-
-    reason: WhyPassedOver
-    name: str
-    times: int = 1
-
-
 class Place(NamedTuple):
     """Where an image is that is no file of its own.
 

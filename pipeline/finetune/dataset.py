@@ -16,8 +16,9 @@ from pipeline.formats.schema import as_text
 from pipeline.inputs import columns, find
 from pipeline.inputs.folders import FOLDER
 from pipeline.inputs.kinds import Input
+from pipeline.inputs.passed_over import PassedOver, WhyPassedOver
 from pipeline.inputs.single import IMAGE
-from pipeline.records import ImageRef, PassedOver, WhyPassedOver
+from pipeline.records import ImageRef
 from pipeline.redaction import Naming, name_of
 
 # Of a hundred images, on average; the others train.

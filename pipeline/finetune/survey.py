@@ -17,9 +17,9 @@ from pipeline.finetune.splits import PARTS, TRAIN
 from pipeline.inputs import find
 from pipeline.inputs.folders import FOLDER
 from pipeline.inputs.kinds import Input
-from pipeline.inputs.passed_over import PassedOverTally
+from pipeline.inputs.passed_over import PassedOver, PassedOverTally, WhyPassedOver
 from pipeline.inputs.passed_over import in_words as passed_over_in_words
-from pipeline.records import ImageRef, PassedOver, WhyPassedOver
+from pipeline.records import ImageRef
 from pipeline.redaction import name_of
 
 # With fewer images of a class, one of the three parts would hardly ever have one.

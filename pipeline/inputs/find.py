@@ -25,13 +25,13 @@ from pipeline.inputs.columns import TABLE
 from pipeline.inputs.folders import FOLDER, GLOB
 from pipeline.inputs.kinds import Input, InputKind, refuse_pipe
 from pipeline.inputs.lists import LIST
-from pipeline.inputs.passed_over import PassedOverTally
+from pipeline.inputs.passed_over import PassedOver, PassedOverTally
 from pipeline.inputs.passed_over import in_words as passed_over_in_words
 from pipeline.inputs.queries import QUERY
 from pipeline.inputs.single import IMAGE
 from pipeline.inputs.table_sets import FOLDER_OF_TABLES, GLOB_OF_TABLES
 from pipeline.inputs.tfrecords import TFRECORD, list_records
-from pipeline.records import ImageRef, PassedOver
+from pipeline.records import ImageRef
 from pipeline.redaction import Naming, identity_of
 
 # All kinds of inputs, in the order in which they are tried.

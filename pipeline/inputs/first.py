@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.inputs.find import identity, list_images
 from pipeline.inputs.kinds import Input, InputKind
-from pipeline.records import ImageRef, PassedOver
+from pipeline.inputs.passed_over import PassedOver
+from pipeline.records import ImageRef
 from pipeline.redaction import name_of
 
 # How long images are counted that are not taken.

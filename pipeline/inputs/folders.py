@@ -13,9 +13,10 @@ from pipeline.images.registry import RAW_SUFFIXES, SUFFIXES
 from pipeline.inputs import truth
 from pipeline.inputs.globs import WILDCARDS, Exclusions, Glob
 from pipeline.inputs.kinds import Input, InputKind, is_folder
+from pipeline.inputs.passed_over import PassedOver, WhyPassedOver
 from pipeline.inputs.tfrecords import is_tfrecord
 from pipeline.inputs.walk import Judge, Listed, Rules, list_matches
-from pipeline.records import ImageRef, PassedOver, WhyPassedOver
+from pipeline.records import ImageRef
 
 _TAKEN = frozenset(SUFFIXES)
 

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.records import ImageRef, PassedOver
+from pipeline.inputs.passed_over import PassedOver
+from pipeline.records import ImageRef
 from pipeline.redaction import Naming
 
 

@@ -23,9 +23,10 @@ from pipeline.images.registry import SUFFIXES
 from pipeline.inputs.columns import images_in_table
 from pipeline.inputs.folders import FOLDER, GLOB, files_in_folder, files_of_glob
 from pipeline.inputs.kinds import Input, InputKind
+from pipeline.inputs.passed_over import PassedOver, WhyPassedOver
 from pipeline.inputs.tfrecords import is_tfrecord
 from pipeline.inputs.walk import Judge, Listed
-from pipeline.records import ImageRef, PassedOver, WhyPassedOver
+from pipeline.records import ImageRef
 
 # Lists the files of an input, but for those that are excluded; see ``files_in_folder``.
 _List = Callable[[Input, Judge, tuple[str, ...]], Iterator[Listed]]

@@ -11,7 +11,7 @@ from apache_beam.io.filesystem import FileMetadata
 
 from pipeline import storage
 from pipeline.inputs.globs import Exclusions, Glob, States
-from pipeline.records import PassedOver, WhyPassedOver
+from pipeline.inputs.passed_over import PassedOver, WhyPassedOver
 
 Listed = FileMetadata | PassedOver
 

@@ -20,7 +20,7 @@ from pipeline.images.loading import Decode, decode_or_fail, in_threads, meanwhil
 from pipeline.inputs.embedded import load_embedded
 from pipeline.inputs.find import list_images
 from pipeline.inputs.kinds import Input
-from pipeline.inputs.passed_over import PassedOverTally
+from pipeline.inputs.passed_over import PassedOver, PassedOverTally
 from pipeline.inputs.single import IMAGE
 from pipeline.label.build import build
 from pipeline.label.resume import rows_in
@@ -31,7 +31,7 @@ from pipeline.models.decoding import decoder_for
 from pipeline.models.devices import Execution
 from pipeline.models.handler import handler_for
 from pipeline.models.spec import ModelSpec
-from pipeline.records import DecodedImage, Failure, ImageRef, Labeled, PassedOver, StageSeconds
+from pipeline.records import DecodedImage, Failure, ImageRef, Labeled, StageSeconds
 from pipeline.redaction import name_of
 from pipeline.runner import new_pipeline, run_pipeline
 from pipeline.tally import hash_of

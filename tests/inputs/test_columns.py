@@ -14,8 +14,9 @@ from pipeline.inputs.columns import TABLE
 from pipeline.inputs.embedded import load_embedded
 from pipeline.inputs.find import identify, list_images, only_images, require_images
 from pipeline.inputs.folders import FOLDER, GLOB
+from pipeline.inputs.passed_over import PassedOver, WhyPassedOver
 from pipeline.inputs.table_sets import FOLDER_OF_TABLES, GLOB_OF_TABLES
-from pipeline.records import PassedOver, Place, Reason, WhyPassedOver
+from pipeline.records import Place, Reason
 
 
 @pytest.fixture(autouse=True)

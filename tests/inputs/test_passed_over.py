@@ -14,10 +14,12 @@ from pipeline.inputs.globs import Exclusions, Glob
 from pipeline.inputs.passed_over import (
     MOST_SUFFIXES,
     CountPassedOver,
+    PassedOver,
     PassedOverTally,
+    WhyPassedOver,
     in_words,
 )
-from pipeline.records import ImageRef, PassedOver, WhyPassedOver
+from pipeline.records import ImageRef
 
 
 def make(folder, *names):

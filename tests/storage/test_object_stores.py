@@ -14,7 +14,8 @@ from pipeline import storage
 from pipeline.errors import ImageError
 from pipeline.inputs.find import identify, list_images
 from pipeline.inputs.folders import list_folder
-from pipeline.records import ImageRef, PassedOver, Reason
+from pipeline.inputs.passed_over import PassedOver
+from pipeline.records import ImageRef, Reason
 from pipeline.storage import read
 
 PHOTO = bytes(range(256)) * 400

@@ -41,6 +41,9 @@ _MOST_LINES = 10_000
 # A cell of data where a column's name should be.
 _LIKE_A_PATH = re.compile(r"\.\w{2,5}$|[/\\]")
 
+# What a line inside of a quoted cell has in the images' column if it is a row.
+_A_FILE = re.compile(r"(\w+://)?[^\s\"]+\.\w{2,5}")
+
 
 def encode(row: Mapping[str, Any], schema: Schema) -> str:
     """Write a row as a line, without its end."""
@@ -142,6 +145,9 @@ def read_table(
                 f"{len(names)}",
                 row,
             )
+        elif image and source.has_rows_inside(delimiter, len(names), names.index(image)):
+            source.put_back(1)
+            yield BadRow(f"line {source.number} has a quote that takes in whole rows", {})
         else:
             yield row if columns is None else {name: row[name] for name in columns}
 
@@ -172,6 +178,21 @@ class _Lines:
     def begin_row(self) -> None:
         """Forget the lines of the row before."""
         self._of_row = []
+
+    def has_rows_inside(self, delimiter: str, cells: int, image: int) -> bool:
+        """Tell whether a line of the current row, but for the first, is a row of its own.
+
+        Two stray quotes take all that is between them for one cell, and the rows would be missing
+        without a word. In a text of many lines, hardly a line has as many cells, and a file's name
+        in the right one. With a single column, that would be a name of many lines.
+        """
+        if cells == 1:
+            return False
+        rows = (line.rstrip().split(delimiter) for line in self._of_row[1:])
+        return any(
+            len(row) == cells and _A_FILE.fullmatch(row[image].strip(' "')) is not None
+            for row in rows
+        )
 
     def put_back(self, kept: int) -> int:
         """Put the lines of the current row back, but for the first ones; return their number."""

@@ -147,6 +147,23 @@ def test_a_stray_quote_costs_no_row_but_its_own(tmp_path):
     assert len(rows) == 30_000
 
 
+def test_rows_between_two_stray_quotes_are_not_lost(tmp_path):
+    lines = [
+        'a.jpg,"x',
+        "b.jpg,y",
+        'http://h/c d.jpg,z"',
+        'd.jpg,"two',
+        'lines, of text"',
+        "e.jpg,x",
+    ]
+    rows = read(tmp_path, "t.csv", "\r\n".join(["image,id", *lines]).encode(), ("image", "id"))
+    assert isinstance(rows[0], BadRow)
+    assert rows[0].problem == "line 2 has a quote that takes in whole rows"
+    assert [row["image"] for row in rows[1:]] == ["b.jpg", "http://h/c d.jpg", "d.jpg", "e.jpg"]
+    assert rows[3]["id"] == "two\r\nlines, of text"
+    assert read(tmp_path, "t.csv", b'image\n"a\nb.jpg"\n') == [{"image": "a\nb.jpg"}]
+
+
 def test_text_in_parquet_that_is_not_utf8(tmp_path):
     text = pa.array([b"a.jpg", b"\xff.jpg", None], pa.binary()).view(pa.string())
     late = pa.array([1, 2, 2**55], pa.timestamp("ms"))

@@ -18,12 +18,16 @@ WILDCARDS = "*?["
 # Where a path has arrived in a glob: ways through it, and positions in these.
 States = frozenset[tuple[int, int]]
 
-# Folders of systems, which have no photographs, or smaller copies of those beside them; and files
-# that a glob might take. In any case of letters.
+# Folders of systems, which have no photographs, or copies of those beside them: smaller ones, or as
+# they were at another time. And files that a glob might take. In any case of letters.
 ALWAYS_EXCLUDED = (
     "@eaDir",
     "#recycle",
     "@Recycle",
+    "#snapshot",
+    "@Recently-Snapshot",
+    "~snapshot",
+    "@tmp",
     "$RECYCLE.BIN",
     "RECYCLER",
     "System Volume Information",

@@ -173,6 +173,7 @@ def test_what_systems_leave_in_folders_is_excluded(tmp_path, store):
     names = [
         *("a.jpg", "@eaDir/a.jpg/SYNOPHOTO_THUMB.jpg", "s/@eaDir/b.jpg", "$Recycle.Bin/c.jpg"),
         *("__MACOSX/d.jpg", "System Volume Information/e.jpg", "#recycle/f.jpg", "x.@eaDir.jpg"),
+        *("#snapshot/1/a.jpg", "@Recently-Snapshot/1/a.jpg", "~snapshot/a.jpg"),
     ]
     make(tmp_path / "p", *names)
     with memory_store({f"mem://b/p/{name}": b"" for name in names}):
@@ -180,7 +181,7 @@ def test_what_systems_leave_in_folders_is_excluded(tmp_path, store):
         for given in (root, f"{root}/**/*.jpg"):
             images, reasons, _ = listed(given)
             assert images == [f"{root}/a.jpg", f"{root}/x.@eaDir.jpg"]
-            assert reasons == {"excluded": 6}
+            assert reasons == {"excluded": 9}
         assert listed(f"{root}/s/@eaDir")[0] == [f"{root}/s/@eaDir/b.jpg"]
 
 

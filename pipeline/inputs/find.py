@@ -292,7 +292,7 @@ def identity(ref: ImageRef) -> Hashable:
 
 
 def _has_values(ref: ImageRef) -> bool:
-    return any(value is not None for value in ref.carried.values())
+    return any(value not in (None, "") for value in ref.carried.values())  # CSV's null is ""
 
 
 def _with_versions(

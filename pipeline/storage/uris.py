@@ -34,8 +34,11 @@ def local_path(uri: str) -> str:
     """
     as_uri = re.match(r"file:(?://(?:localhost)?)?(/.*)", uri, re.IGNORECASE | re.DOTALL)
     if as_uri:
-        return os.path.abspath(urllib.parse.unquote(as_uri[1], errors="surrogateescape"))
-    return os.path.abspath(os.path.expanduser(uri))
+        path = urllib.parse.unquote(as_uri[1], errors="surrogateescape")
+    else:
+        path = os.path.expanduser(uri)
+    # abspath leaves two slashes at the beginning, which would be another name of the same file.
+    return f"/{os.path.abspath(path).lstrip('/')}"
 
 
 def absolute(given: str) -> str:

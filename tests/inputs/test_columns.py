@@ -12,7 +12,7 @@ from helpers.stores import memory_store
 from pipeline.errors import InputError
 from pipeline.inputs.columns import TABLE
 from pipeline.inputs.embedded import load_embedded
-from pipeline.inputs.find import identify, list_images, only_images, require_images
+from pipeline.inputs.find import distinct, identify, list_images, only_images, require_images
 from pipeline.inputs.folders import FOLDER, GLOB
 from pipeline.inputs.passed_over import PassedOver, WhyPassedOver
 from pipeline.inputs.table_sets import FOLDER_OF_TABLES, GLOB_OF_TABLES
@@ -220,6 +220,12 @@ def test_one_of_many_tables_that_cannot_be_read_is_named(name, content, message)
     Path("parts", name).write_bytes(content)
     with pytest.raises(InputError, match=rf"^input parts: {Path.cwd()}/parts{message}"):
         here("parts")
+
+
+def test_an_image_carries_the_first_row_that_has_values():
+    Path("t.csv").write_text("image,id,price\na.jpg,,\na.jpg,1,\na.jpg,2,3\n")
+    (one,) = distinct(only_images(list_images(identify("t.csv", carry=("id", "price")))))
+    assert one.carried == {"id": "1", "price": ""}
 
 
 def test_tables_with_nothing_in_them_are_counted():

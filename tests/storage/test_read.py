@@ -79,6 +79,8 @@ def test_is_http_and_is_remote(uri, http, remote):
         ("/a/b", "/a/b"),
         ("/a/b/", "/a/b"),
         ("/a/./c/../b", "/a/b"),
+        ("//a//b", "/a/b"),
+        ("file:////a/b", "/a/b"),
         ("/a%20b", "/a%20b"),
         ("b", "/cwd/b"),
         ("~/b", "/home/ann/b"),

@@ -77,7 +77,8 @@ def _refused(host: str, why: str) -> StoreError:
 
 
 def _is_private(address: Address) -> bool:
-    return not address.is_global or address.is_multicast
+    is_site_local = isinstance(address, ipaddress.IPv6Address) and address.is_site_local
+    return not address.is_global or address.is_multicast or is_site_local
 
 
 def _unwrapped(address: Address) -> Address:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple, TypeVar
@@ -19,7 +20,7 @@ from pipeline.storage.addresses import GuardedAdapter
 from pipeline.storage.client_options import Client, client, host_of
 from pipeline.storage.errors import MappedFile, mapped, status_of
 from pipeline.storage.hosts import HOSTS, MAX_IN_FLIGHT, MAX_WAIT, obeying
-from pipeline.storage.object_stores import CONNECT_TIMEOUT, MAX_CONNECTIONS, Body
+from pipeline.storage.object_stores import CONNECT_TIMEOUT, MAX_CONNECTIONS, Body, unpack
 from pipeline.storage.threads import within
 
 # Seconds: to connect and to get an answer, and between two packets of a model.
@@ -33,6 +34,8 @@ _PLAIN = {"Accept-Encoding": "identity"}
 
 # What servers say that answer only GET; the last two are of signed URLs and of careless routers.
 _REFUSE_HEAD = (405, 501, 400, 403, 404)
+
+_FROM_START = re.compile(r"bytes 0-(\d+)/(\d+)")
 
 T = TypeVar("T")
 
@@ -61,10 +64,14 @@ def read_http(url: str, max_bytes: int, seconds: float, max_wait: float, is_give
 
     def take(response: requests.Response) -> Content:
         body = Body(max_bytes, seconds)
+        encoding = response.headers.get("Content-Encoding", "").strip().lower()
+        is_packed = encoding in ("gzip", "x-gzip")  # urllib3 would not notice an early end
         # Take whatever has arrived. iter_content waits for a whole chunk, however long that
         # takes, and the time must be checked in between.
-        while chunk := response.raw.read1(2**18, decode_content=True):
+        while chunk := response.raw.read1(2**18, decode_content=not is_packed):
             body.write(chunk)
+        if is_packed:
+            unpack(body, encoding)
         return Content(bytes(body.data), _version(response))
 
     return _ask("GET", url, _PLAIN, seconds, take, max_wait, is_given=is_given)
@@ -156,7 +163,9 @@ def _ask(
         if not isinstance(result, _Redirect):
             return result
         seconds = max(seconds - (time.monotonic() - started), 0.001)
-        if session.should_strip_auth(request.url or "", result.url):
+        with mapped():  # its port may be none
+            is_elsewhere = session.should_strip_auth(request.url or "", result.url)
+        if is_elsewhere:
             is_given, authorization = False, {}
         elif "Authorization" in request.headers:  # made of a user in the URL
             authorization = {"Authorization": str(request.headers["Authorization"])}
@@ -184,11 +193,30 @@ def _send(
         target = session.target_of(response)
         if target is not None:
             return _Redirect(urljoin(request.url or "", requote_uri(target)))
-        response.raise_for_status()
+        _check_status(request, response)
         result = take(response)
         if not close:
             stack.pop_all()
         return result
+
+
+def _check_status(request: requests.PreparedRequest, response: requests.Response) -> None:
+    """Check that an answer brings what was asked for, and all of it.
+
+    Raises:
+      requests.HTTPError: its status is none of success.
+      StoreError: it has a part of the file, and none was asked for.
+    """
+    response.raise_for_status()
+    status = response.status_code
+    if not 200 <= status < 300:  # redirects to nowhere, and statuses that no standard has
+        raise requests.HTTPError(
+            f"{status} {response.reason} for url: {response.url}", response=response
+        )
+    if status == 206 and request.method == "GET" and "Range" not in request.headers:
+        sent = _FROM_START.fullmatch(response.headers.get("Content-Range", ""))
+        if sent is None or int(sent[1]) + 1 != int(sent[2]):
+            raise StoreError(Reason.UNAVAILABLE, "the server sent only a part of the file (206)")
 
 
 def _version(response: requests.Response) -> str:

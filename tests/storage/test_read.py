@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import gzip
 import os
@@ -186,6 +187,9 @@ def test_reads_over_http():
         (503, Reason.UNAVAILABLE, 4),
         (504, Reason.TIMEOUT, 4),
         (522, Reason.UNAVAILABLE, 4),
+        (999, Reason.UNAVAILABLE, 4),
+        (301, Reason.UNREADABLE, 1),
+        (304, Reason.UNREADABLE, 1),
     ],
 )
 def test_http_statuses_have_reasons(status, reason, attempts):
@@ -289,14 +293,34 @@ def test_a_body_in_chunks():
         assert reason_of(server.url("/large"), 100) is Reason.TOO_LARGE
 
 
+def test_a_part_that_was_not_asked_for_is_not_taken_for_the_file():
+    def part(content_range):
+        return Answer(PHOTO, status=206, headers={"Content-Range": content_range})
+
+    size = len(PHOTO)
+    answers = {
+        "/whole": part(f"bytes 0-{size - 1}/{size}"),
+        "/head": part(f"bytes 0-{size - 1}/{size + 1}"),
+        "/tail": part(f"bytes 1-{size}/{size + 1}"),
+        "/any": part(f"bytes 0-{size - 1}/*"),
+    }
+    with HttpServer(answers) as server:
+        assert storage.read_bytes(server.url("/whole")) == PHOTO
+        for path in ("/head", "/tail", "/any"):
+            assert reason_of(server.url(path)) is Reason.UNAVAILABLE
+
+
 def test_a_body_that_is_packed_for_the_way_is_unpacked():
     def packed(data):
         return Answer(gzip.compress(data), headers={"Content-Encoding": "gzip"})
 
     answers = {"/photo.jpg": packed(PHOTO), "/bomb": packed(bytes(10**7)), "/empty": packed(b"")}
+    whole = answers["/photo.jpg"]
+    answers["/cut"] = dataclasses.replace(whole, body=whole.body[:-9])
     with HttpServer(answers) as server:
         assert storage.read_bytes(server.url("/photo.jpg")) == PHOTO
         assert storage.read_bytes(server.url("/empty")) == b""
+        assert reason_of(server.url("/cut")) is Reason.UNREADABLE
         assert reason_of(server.url("/bomb"), 10**6) is Reason.TOO_LARGE
 
 
@@ -320,6 +344,7 @@ def test_follows_redirects_to_http_only(tmp_path):
             "/gone": redirect("/absent"),
             "/loop": redirect("/loop"),
             "/nonsense": redirect("http://[nonsense/"),
+            "/port": redirect("http://127.0.0.1:99999/"),
         }
         with HttpServer(answers) as server:
             assert storage.read_bytes(server.url("/here")) == PHOTO
@@ -329,6 +354,7 @@ def test_follows_redirects_to_http_only(tmp_path):
             assert reason_of(server.url("/gone")) is Reason.NOT_FOUND
             assert reason_of(server.url("/loop")) is Reason.UNREADABLE
             assert reason_of(server.url("/nonsense")) is Reason.UNREADABLE
+            assert reason_of(server.url("/port")) is Reason.UNREADABLE
 
 
 @pytest.mark.parametrize(

@@ -42,24 +42,28 @@ _CREDENTIAL_PARTS = re.compile(
 )
 # As words of a name: q-sign-algorithm, authSig.
 _CREDENTIAL_WORDS = _words(
-    "auth cred creds csrf gda hdnea hdntl hdnts otp pass pin pw pwd resourcekey rlkey sas saml sid "
-    "sig sign signed signing xsrf"
+    "auth contrasena cred creds csrf gda hdnea hdntl hdnts mdp otp pas pass pin psw pswd pw pwd "
+    "resourcekey rlkey sas saml senha sid sig sign signed signing tkn tok wpnonce xsrf"
 )
-_CREDENTIAL_ENDINGS = ("sig", "sessid", "sid")
+_CREDENTIAL_ENDINGS = ("sig", "sessid", "sid", "loginpas", "pwd")
 _SUSPECT_WORDS = _words(
-    "challenge checksum code cookie digest hash key keys mac md5 salt security sess session sha "
-    "sha1 sha256 sha512 ticket verification verify"
+    "challenge checksum code cookie digest hash key keys mac md5 nonce salt security sess session "
+    "sha sha1 sha256 sha512 ticket verification verify"
 )
 _SUSPECT_ENDINGS = ("auth", "authcode", "hash", "key", "sign", "ticket")
 _EXPIRY_PARTS = re.compile("expir|valid_?(until|to|from)|deadline|not_?(before|after)|max_?age")
-_EXPIRY_WORDS = _words("e ex exp iat lifetime nbf nonce oe se ttl until valid")
+_EXPIRY_WORDS = _words("e ex exp iat lifetime nbf oe se ttl until valid")
 _TIME_WORDS = _words("created date is issued st start t time timestamp ts")
 _TIME_ENDINGS = ("date", "time", "timestamp")
 _IDENTITY_WORDS = _words(
     "album asset bucket dir doc document ean file filename folder guid id ids image img isbn item "
-    "media name no number obj object page path photo pic picture prefix sku slug source src title "
-    "uri url uuid version"
+    "media name no number obj object page pano path photo pic picture prefix product sku slug "
+    "source src title uri url uuid version"
 )
+# These end as session IDs do, or have a part of a credential's name: OneDrive's files, plurals, and
+# tokens of which each has an image.
+_IDENTITY_NAMES = re.compile(rf"(res|news|goods|({'|'.join(sorted(_IDENTITY_WORDS))})s)id")
+_NUMBERED_TOKEN = re.compile(r"token_?id")
 # Usual names of hashes, which may happen to have no letters, and of small numbers.
 _HASHES = _words("h hm k s")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+|\d+")
@@ -80,6 +84,10 @@ def kind_of(name: str) -> Kind:
     # CamelCase, and what is joined by something else; a digit belongs to the word before it.
     words = {word.lower() for word in _WORD.findall(urllib.parse.unquote(name))}
     words |= {*joined.split("_"), joined}
+    if _IDENTITY_NAMES.fullmatch(joined):
+        return Kind.IDENTITY
+    if _NUMBERED_TOKEN.fullmatch(joined):
+        return Kind.SUSPECT
     if (
         _CREDENTIAL_PARTS.search(joined)
         or not words.isdisjoint(_CREDENTIAL_WORDS)
@@ -114,7 +122,8 @@ _PART_OF_JSON = re.compile(r"""["']([\w.-]+)["']\s*:\s*["']""")
 _HARMLESS = re.compile(
     r"\d{1,4}|\w{0,3}"  # a page, a country
     r"|\d{4}-?\d\d-?\d\d(T[\d:]+(\.\d+)?(Z|[+-][\d:]+)?)?"
-    r"|[\w./@+ -]*\.(jpe?g|png|gif|webp|tiff?|bmp|avif|hei[cf]|svg)",
+    r"|[\w./@+ -]*\.(jpe?g|png|gif|webp|tiff?|bmp|avif|hei[cf]|svg)"
+    r"|tbn:[\w-]+",  # a thumbnail of Google's
     re.IGNORECASE,
 )
 

@@ -55,7 +55,8 @@ _TELEGRAM = re.compile(r"bot\d{5,}:[\w-]{20,}")
 _DIGEST = re.compile(r"[0-9a-f]{32,}", re.IGNORECASE)
 _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
 # Identifiers in a path hardly ever have letters of both cases; signatures in base64 do.
-_MIXED = re.compile(r"(?=[^A-Z]*[A-Z])(?=[^a-z]*[a-z])[\w+=~-]{20,}")
+# The hash of a content in IPFS is an exception.
+_MIXED = re.compile(r"(?!Qm[1-9A-HJ-NP-Za-km-z]{44}$)(?=[^A-Z]*[A-Z])(?=[^a-z]*[a-z])[\w+=~-]{20,}")
 
 
 class Naming(NamedTuple):

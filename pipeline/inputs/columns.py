@@ -95,6 +95,9 @@ def _image_of(
             version=f"{len(data)} sha256:{content}",
             place=Place(uri, number, source.uri_column, content),
         )
+    if isinstance(cell, Mapping) and isinstance(cell.get("bytes"), (str, list)):
+        problem = f"{source.uri_column!r} has 'bytes' of another type; give binary ones"
+        return with_problem(ref, problem, plain(cell))
     entry = _text(path)
     if not entry:
         return with_problem(ref, f"{source.uri_column!r} {_description(cell)}", plain(cell))

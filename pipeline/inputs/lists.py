@@ -31,6 +31,12 @@ _MARKS = {
 # So many bytes tell whether a list without one is UTF-16.
 _HEAD = 4096
 
+# An image as text in place of its URI; base64 begins with the signature of a usual format.
+_DATA_URI = re.compile(r"data:[\w/+.-]*[;,]", re.IGNORECASE)
+_BASE64 = re.compile(
+    r"([/_]9j[/_]|iVBORw0KGgo|R0lGOD|UklGR|Qk|SUkqA|TU0AK|AAAA)[\w+/\s-]{100,}={0,2}"
+)
+
 
 def _recognize(given: str) -> str | None:
     path = given.partition("?")[0] if storage.is_http(given) else given
@@ -95,8 +101,11 @@ def existing(text: str, list_uri: str) -> str:
     """Return what an entry means; one that is not UTF-8 may be the name of a file in Latin-1.
 
     Raises:
-      ValueError: it is a URL without a host, or with a host or port that cannot be.
+      ValueError: it is a URL without a host, or with a host or port that cannot be; or it is an
+        image as text.
     """
+    if _DATA_URI.match(text) or _BASE64.fullmatch(text):
+        raise ValueError("it is an image as text (base64); give bytes in a Parquet file")
     if storage.is_http(text):
         parts = urllib.parse.urlsplit(text)
         if not parts.hostname:

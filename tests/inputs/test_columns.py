@@ -49,6 +49,9 @@ def problem(value, type_=None):
     return ref.problem[1]
 
 
+AS_TEXT = "it is an image as text (base64); give bytes in a Parquet file"
+
+
 @pytest.mark.parametrize(
     ("value", "type_", "expected"),
     [
@@ -63,6 +66,10 @@ def problem(value, type_=None):
         ([1, 2], pa.list_(pa.uint8()), "is not text: [1, 2]"),
         ({"name": "a.jpg"}, None, "has neither bytes nor a path"),
         ({"bytes": None, "path": " "}, None, "has neither bytes nor a path"),
+        ({"bytes": [1, 2], "path": "a.jpg"}, None, "has 'bytes' of another type; give binary ones"),
+        ({"bytes": "/9j/", "path": "a.jpg"}, None, "has 'bytes' of another type; give binary ones"),
+        ("data:image/png;base64,iVBORw0KGgo", None, f"has a URI that cannot be used: {AS_TEXT}"),
+        ("/9j/4AAQSkZJRg" * 1000 + "==", None, f"has a URI that cannot be used: {AS_TEXT}"),
         ("x" * 1000, pa.dictionary(pa.int32(), pa.string()), None),
         ("http:///a.jpg", None, "has a URI that cannot be used: it has no host"),
         ("http://a b/c", None, "has a URI that cannot be used: its host has spaces"),
@@ -76,6 +83,11 @@ def test_cells_that_name_no_image(value, type_, expected):
         assert here("t.parquet") == [value]
     else:
         assert problem(value, type_) == f"'image' {expected}"
+
+
+def test_bytes_may_be_the_size_of_the_file():
+    write("t.parquet", [{"bytes": 34567, "path": "a.jpg"}])
+    assert here("t.parquet") == ["a.jpg"]
 
 
 def test_a_long_cell_is_cut():

@@ -16,8 +16,9 @@ from apache_beam.io.tfrecordio import _TFRecordUtil
 from google.protobuf.message import DecodeError
 
 from pipeline import storage
-from pipeline.errors import InputError, StoreError
+from pipeline.errors import ImageError, InputError, StoreError
 from pipeline.formats.registry import FORMATS
+from pipeline.formats.tables import open_unzipped
 from pipeline.inputs.kinds import Input, InputKind, file_at
 from pipeline.records import ImageRef, Place
 
@@ -25,6 +26,9 @@ _KEYS = FORMATS["tfrecord"].column_names
 
 # As TensorFlow, Beam and TFX name them and their shards.
 _TFRECORD = re.compile(r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?$", re.IGNORECASE)
+
+# What reading raises: ValueError for a damaged header or checksum, OSError for what is not gzipped.
+_DAMAGED = (StoreError, ImageError, ValueError, DecodeError, OSError, EOFError, zlib.error)
 
 
 def is_tfrecord(name: str) -> bool:
@@ -57,7 +61,7 @@ def list_records(ref: ImageRef, with_truth: bool = False) -> Iterator[ImageRef]:
 
 
 def _is_there(uri: str) -> bool:
-    if storage.is_http(uri):  # such a file is refused
+    if storage.is_http(uri):  # servers are asked for the file itself only
         return True
     return storage.exists(uri if storage.is_remote(uri) else storage.local_path(uri))
 
@@ -90,7 +94,7 @@ def read(uri: str) -> Iterator[Record]:
     from pipeline.models.tensorflow_import import tf  # TensorFlow takes seconds to import
 
     try:
-        with storage.open_file(uri, unpack=True) as file:
+        with open_unzipped(uri) as file:
             # What Beam's own ReadFromTFRecord calls, which does not report positions.
             for record in iter(lambda: _TFRecordUtil.read_record(file), None):
                 feature = tf.train.Example.FromString(record).features.feature
@@ -101,6 +105,5 @@ def read(uri: str) -> Iterator[Record]:
                 yield Record(
                     name.decode("utf-8", "replace"), truth.decode("utf-8", "replace"), data
                 )
-    # ValueError: a record's header or checksum is damaged.
-    except (StoreError, ValueError, DecodeError, EOFError, zlib.error) as error:
+    except _DAMAGED as error:
         raise InputError(f"the TFRecord file {uri} cannot be read: {error}") from error

@@ -88,20 +88,18 @@ def read_content(
         raise ImageError(error.reason, error.message) from error
 
 
-def open_file(uri: str, unpack: bool = False) -> BinaryIO:
+def open_file(uri: str) -> BinaryIO:
     """Open a file for reading in pieces, without a time limit.
 
     Args:
       uri: a path or URI, but not of a server.
-      unpack: whether to unpack files whose names end with .gz or the like.
 
     Raises:
       StoreError: it cannot be opened. Reading can raise it as well.
     """
-    how = CompressionTypes.AUTO if unpack else CompressionTypes.UNCOMPRESSED
     with mapped():
         path = uri if is_remote(uri) else local_path(uri)
-        file = FileSystems.open(path, compression_type=how)
+        file = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
     return io.BufferedReader(MappedFile(file))
 
 

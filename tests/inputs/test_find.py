@@ -1,4 +1,5 @@
 import os
+import zlib
 from pathlib import Path
 
 import apache_beam as beam
@@ -517,6 +518,19 @@ def test_a_tfrecord_file_without_records(tmp_path):
     (tmp_path / "p.tfrecord").touch()
     with pytest.raises(InputError, match=r"^input p\.tfrecord: there are no records in it$"):
         understand("p.tfrecord")
+
+
+def test_a_gzipped_tfrecord_file_that_ends_between_two_records(tmp_path):
+    record = Path(write_tfrecord(tmp_path / "a.tfrecord", [("a.jpg", b"1")])).read_bytes()
+    gzipped = zlib.compressobj(wbits=31)
+    first = gzipped.compress(record) + gzipped.flush(zlib.Z_FULL_FLUSH)
+    whole = first + gzipped.compress(record) + gzipped.flush()
+    for name, content in {"a": whole, "b": first, "c": b"x"}.items():
+        Path(f"{name}.tfrecord.gz").write_bytes(content)
+    assert len(list_uris(identify("a.tfrecord.gz"))) == 2
+    for name in ("b", "c"):
+        with pytest.raises(InputError, match=rf"{name}\.tfrecord\.gz cannot be read"):
+            list_uris(identify(f"{name}.tfrecord.gz"))
 
 
 def test_a_tfrecord_file_that_is_not_there_costs_no_others(tmp_path):

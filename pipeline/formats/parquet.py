@@ -185,9 +185,12 @@ def _batch_size(table: pq.ParquetFile, columns: Sequence[str] | None) -> int:
 
 
 def _has_bytes(type_: pa.DataType) -> bool:
-    if pa.types.is_struct(type_):
-        return any(_has_bytes(field.type) for field in type_)
-    return bool(pa.types.is_binary(type_) or pa.types.is_large_binary(type_))
+    """Tell whether a column may have images, in whatever way its writer stored bytes."""
+    if pa.types.is_dictionary(type_):
+        return _has_bytes(type_.value_type)
+    if pa.types.is_nested(type_):
+        return any(_has_bytes(type_.field(n).type) for n in range(type_.num_fields))
+    return "binary" in str(type_)  # binary, large_binary, binary_view, fixed_size_binary
 
 
 class _Unreadable(NamedTuple):

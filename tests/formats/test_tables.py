@@ -1,6 +1,7 @@
 import gzip
 import io
 import os
+import tracemalloc
 from datetime import datetime
 from decimal import Decimal
 
@@ -162,6 +163,20 @@ def test_rows_between_two_stray_quotes_are_not_lost(tmp_path):
     assert [row["image"] for row in rows[1:]] == ["b.jpg", "http://h/c d.jpg", "d.jpg", "e.jpg"]
     assert rows[3]["id"] == "two\r\nlines, of text"
     assert read(tmp_path, "t.csv", b'image\n"a\nb.jpg"\n') == [{"image": "a\nb.jpg"}]
+
+
+def test_a_dictionary_of_images_is_not_in_memory_for_each_of_its_rows(tmp_path):
+    images = pa.DictionaryArray.from_arrays(pa.array([0] * 200, pa.int32()), [b"x" * 2**20])
+    pq.write_table(pa.table({"image": images}), tmp_path / "t.parquet")
+    tracemalloc.start()
+    try:
+        rows = (
+            len(row["image"]) for row in read_table(f"{tmp_path}/t.parquet", ["image"], "image")
+        )
+        assert sum(rows) == 200 * 2**20
+        assert tracemalloc.get_traced_memory()[1] < 150 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_text_in_parquet_that_is_not_utf8(tmp_path):

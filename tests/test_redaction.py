@@ -1,3 +1,4 @@
+import base64
 import logging
 import os
 import random
@@ -202,6 +203,7 @@ def test_flags_that_are_keys_are_left_out():
         "https://h/x?newsid=12345&picsid=3",
         "https://h/x?resid=9F86D081884C7D65%21105",
         "https://h/nft?tokenId=5",
+        "https://h/x?u=aHR0cHM6Ly9nL2EuanBn&w=3",
         "https://encrypted-tbn0.gstatic.com/images?q=tbn:ANd9GcQkR3v9QzX7bLm2TpWq8Yn4Hc6abcd",
         "https://h/streetview?pano=kR3v9QzX7bLm2TpWq8Yn4H",
         "https://ipfs.io/ipfs/QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWKPBdG/5.png",
@@ -252,6 +254,10 @@ def test_secrets_of_a_url(secret):
     assert name == ("https://h/a.jpg;a=1" if ";a=1" in secret else "https://h/a.jpg")
 
 
+PACKED = base64.urlsafe_b64encode(b"https://u:pw@g/a?id=7&token=abc").decode().rstrip("=")
+CLEANED = base64.urlsafe_b64encode(b"https://g/a?id=7").decode().rstrip("=")
+
+
 @pytest.mark.parametrize(
     ("uri", "name"),
     [
@@ -270,6 +276,14 @@ def test_secrets_of_a_url(secret):
         ("https://h/a.jpg?id=7;token=abc", "https://h/a.jpg?id=7"),
         ("https://h/a.jpg%3Ftoken=abc", "https://h/a.jpg"),
         ("https://h/sig/abcdef1234567/a.jpg", "https://h/sig/a.jpg"),
+        ("https://h/a.jpg?token%3Dabc", "https://h/a.jpg"),
+        ("blob:https://user:pw@h/a.jpg?token=abc", "blob:https://h/a.jpg"),
+        (
+            "https://h/x?url=https%253A%252F%252Fg%252Fa.jpg%253Fid%253D7%2526token%253Dabc&w=3",
+            "https://h/x?url=https%253A%252F%252Fg%252Fa.jpg%253Fid%253D7&w=3",
+        ),
+        (f"https://h/x?u={PACKED}&w=3", f"https://h/x?u={CLEANED}&w=3"),
+        (f"https://h/fit/{PACKED}.jpg", f"https://h/fit/{CLEANED}.jpg"),
         (
             "https://h/x?a=1&url=https://u:p@g/y?b=2&token=c&d=3",
             "https://h/x?a=1&url=https://g/y?b=2&d=3",

@@ -8,6 +8,7 @@ Nothing is put in the place of what is removed, so a URI that is signed anew kee
 
 from __future__ import annotations
 
+import base64
 import re
 import urllib.parse
 from typing import NamedTuple
@@ -27,7 +28,8 @@ from pipeline.redaction.credentials import (
     parts_of,
 )
 
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+# Also blob:https:// and the like.
+_SCHEME = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 # User and password: everything before the last @ of an authority. It has no slash, so an @ in a
 # path is left alone; but a password may have one, if what is before it cannot be a port.
 _USERINFO = re.compile(
@@ -43,12 +45,16 @@ SEPARATOR = re.compile(
 )
 _DEEPEST = 5
 
+# A URI in base64, as proxies of images take it, and what may be after it.
+_BASE64_URI = re.compile(r"(aHR0c[\w+/-]+)(=*(?:\.\w+)?)")
+_ENCODED_TWICE = re.compile("%3a(%2f){2}", re.IGNORECASE)
+
 # A parameter without a name that is shorter is none.
 _SHORTEST_TOKEN = 16
 
 # A path without any of these has no secrets.
 _MAYBE_SECRET = re.compile(
-    r"[;=]|s--|/bot\d|%3|%40|%25|eyJ|AKIA|ASIA|/[^/]{20,}/|/(?:sig|token|secret|auth|hmac)\w*/"
+    r"[;=]|s--|/bot\d|/aHR0c|%3|%40|%25|eyJ|AKIA|ASIA|/[^/]{20,}/|/(?:sig|token|secret|auth|hmac)\w*/"
 )
 _CLOUDINARY = re.compile(r"s--[\w-]{6,}--")
 _TELEGRAM = re.compile(r"bot\d{5,}:[\w-]{20,}")
@@ -111,7 +117,7 @@ def _cleaned(uri: str, naming: Naming | None, only_known: bool, depth: int) -> s
     scheme = _SCHEME.match(uri)
     if scheme is None:
         return uri
-    is_url = scheme[0].lower() in ("http://", "https://")
+    is_url = scheme[0].lower().endswith(("http://", "https://"))
     count = int("@" in uri and not _CONTAINER.match(uri) and not (is_url and only_known))
     while count:
         uri, count = _USERINFO.subn(r"\1", uri)
@@ -165,7 +171,7 @@ def _is_secret(value: str, before: str, after: str, is_last: bool) -> bool:
     """
     if _CLOUDINARY.fullmatch(value) or _TELEGRAM.fullmatch(value) or _JWT.fullmatch(value):
         return True
-    if is_last:
+    if is_last or _BASE64_URI.fullmatch(value):
         return False
     if "=" in value and any(_is_pair(name, inner) for name, inner in parts_of(value)):
         return True
@@ -209,7 +215,8 @@ def _segment(segment: str, value: str, is_last: bool, depth: int) -> str:
             if not (equals and "%" not in name and (is_parameter or _is_pair(name, inner))):
                 kept += sign + piece
         segment = kept
-    if "%" in segment and (_is_uri(value) or "=" in value.partition("?")[2]):
+    is_nested = "%" in segment and (_is_uri(value) or "=" in value.partition("?")[2])
+    if is_nested or _BASE64_URI.fullmatch(value):
         return _nested(segment, None, False, depth)
     return segment
 
@@ -240,7 +247,7 @@ def _query(query: str, naming: Naming | None, only_known: bool, depth: int) -> s
     kept: list[_Parameter] = []
     is_signed = bool(known)
     for one in parameters:
-        is_short = one.name is NO_NAME and len(one.raw) < _SHORTEST_TOKEN
+        is_short = one.name is NO_NAME and len(one.raw) < _SHORTEST_TOKEN and "=" not in one.value
         if is_short or one.listed in keep:
             kept.append(one)
         elif one.listed in drop or one.listed in known:
@@ -292,7 +299,12 @@ def _parameters(query: str, only_known: bool) -> list[_Parameter]:
 
 def _is_uri(value: str) -> bool:
     """Tell whether a decoded value is a URI, with a host or without."""
-    return "://" in value or ("/" in value and "=" in value.partition("?")[2])
+    return (
+        "://" in value
+        or ("/" in value and "=" in value.partition("?")[2])
+        or _BASE64_URI.fullmatch(value) is not None
+        or _ENCODED_TWICE.search(value) is not None
+    )
 
 
 def _nested(encoded: str, naming: Naming | None, only_known: bool, depth: int) -> str:
@@ -301,7 +313,12 @@ def _nested(encoded: str, naming: Naming | None, only_known: bool, depth: int) -
         return ""
     value = urllib.parse.unquote(encoded)
     scheme = _SCHEME.search(value)
-    if scheme:
+    packed = _BASE64_URI.fullmatch(value)
+    if packed:
+        new = _packed(packed[1], naming, only_known, depth + 1) + packed[2]
+    elif not scheme and _ENCODED_TWICE.search(value):
+        new = _nested(value, naming, only_known, depth + 1)
+    elif scheme:
         before, address = value[: scheme.start()], value[scheme.start() :]
         new = before + _cleaned(address, naming, only_known, depth + 1)
     else:
@@ -313,6 +330,19 @@ def _nested(encoded: str, naming: Naming | None, only_known: bool, depth: int) -
     if value == encoded:
         return new
     return _encoded_like(encoded, new)
+
+
+def _packed(text: str, naming: Naming | None, only_known: bool, depth: int) -> str:
+    """Remove the secrets of a URI in base64 without padding."""
+    standard = text.replace("-", "+").replace("_", "/")
+    try:
+        uri = base64.b64decode(standard + "=" * (-len(text) % 4)).decode()
+    except ValueError:
+        return ""
+    cleaned = _cleaned(uri, naming, only_known, depth)
+    if cleaned == uri:
+        return text
+    return base64.urlsafe_b64encode(cleaned.encode()).decode().rstrip("=")
 
 
 def _encoded_like(example: str, text: str) -> str:

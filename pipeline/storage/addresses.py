@@ -90,6 +90,8 @@ def _unwrapped(address: Address) -> Address:
         inner = address.teredo[1]
     if inner is None and any(address in network for network in _TRANSLATED):
         inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    if inner is None and address.is_global and int(address) >> 32 & 0xFDFFFFFF == 0x5EFE:  # ISATAP
+        inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address if inner is None or int(address) == 0 else inner
 
 

@@ -47,7 +47,7 @@ KINDS: Sequence[InputKind] = (
     GLOB,
 )
 
-# What may be wrong with a glob that matches nothing, by what it contains.
+# What may be wrong with an input that names nothing, by what it contains.
 _HINTS = {"{": "repeat {input}, since braces are not expanded", "[": "write [[] for a [ in a name"}
 
 # Requests for versions at a time.
@@ -169,7 +169,8 @@ def identify(
                 )
     except StoreError as error:
         raise InputError(f"cannot be reached: {error}", subject="input", given=given) from error
-    raise InputError("there is no such file or folder", subject="input", given=given)
+    remedy = _HINTS["{"] if "{" in given else ""
+    raise InputError("there is no such file or folder", subject="input", given=given, remedy=remedy)
 
 
 def _from_here(globs: Sequence[str]) -> Iterator[str]:

@@ -92,6 +92,8 @@ def test_what_differs_in_case_is_counted_unless_another_input_takes_it(tmp_path)
     assert listed("p/*.jpg", beside=("p/*.jpg", "p/*.JPG"))[1] == {}
     with pytest.raises(InputError, match="this pattern; repeat input, since braces are not"):
         require_images(identify("p/*.{jpg,png}"))
+    with pytest.raises(InputError, match="no such file or folder; repeat input, since braces"):
+        identify("p/{a,b}.jpg")
     with pytest.raises(InputError, match=r"this pattern; write \[\[\] for a \[ in a name$"):
         require_images(identify("p [2024]/*.jpg"))
 

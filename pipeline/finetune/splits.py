@@ -16,7 +16,7 @@ COLUMN = "split"
 COLUMNS = (COLUMN, "Split", "SPLIT")
 
 _PART_OF = {
-    **dict.fromkeys(("train", "training", "trn"), TRAIN),
+    **dict.fromkeys(("train", "training", "trn", "trainval"), TRAIN),
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), VALIDATION),
     **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation"), TEST),
 }
@@ -31,10 +31,10 @@ def part_named(name: str) -> tuple[str, tuple[str, ...]] | None:
       The part, and the other words of the name; None if it stands for no part.
     """
     words = _WORD.findall(name.lower())
-    parts = [word for word in words if word in _PART_OF]
-    if len(parts) != 1:
+    parts = [_PART_OF[word] for word in words if word in _PART_OF]
+    if len(parts) != 1 and parts != [TRAIN, VALIDATION]:  # "train_val" is what does not test
         return None
-    return _PART_OF[parts[0]], tuple(word for word in words if word not in _PART_OF)
+    return parts[0], tuple(word for word in words if word not in _PART_OF)
 
 
 def plain_parts(names: Iterable[str]) -> dict[str, str]:

@@ -151,17 +151,17 @@ class _Seen:
         self._truths[image] = truth, part
         self.images[truth] += 1
         facts = (name, truth, ref.version, *map(str, ref.place or ()))
-        self.key ^= _digest(facts)
+        self.key = _sum(self.key, facts)
         if stands_for is not None:
             self.parts.setdefault(part, Counter())[truth] += 1
-            self.key_with_parts ^= _digest((*facts, stands_for[0]))
+            self.key_with_parts = _sum(self.key_with_parts, (*facts, stands_for[0]))
 
     def _add_unusable(self, row: str, ref: ImageRef) -> None:
         if row not in self.unusable:
             self.unusable[row] = ref.problem[1] if ref.problem is not None else ""
-            digest = _digest((row, ref.version))
-            self.key ^= digest
-            self.key_with_parts ^= digest
+            facts = (row, ref.version)
+            self.key = _sum(self.key, facts)
+            self.key_with_parts = _sum(self.key_with_parts, facts)
 
     def split(self, given: str) -> dict[str, str]:
         """The split that the images come with: parts by name; empty if they come with none.
@@ -194,8 +194,10 @@ class _Seen:
         return found
 
 
-def _digest(facts: tuple[str, ...]) -> int:
-    return int.from_bytes(hashlib.sha256("\0".join(facts).encode()).digest(), "big")
+def _sum(key: int, facts: tuple[str, ...]) -> int:
+    """Add the facts of one image to a checksum; a sum, unlike a XOR, counts equal ones twice."""
+    digest = hashlib.sha256("\0".join(facts).encode()).digest()
+    return (key + int.from_bytes(digest, "big")) % 2**256
 
 
 def _folders_of_parts(source: Input, passed_over: PassedOverTally) -> Iterator[Input]:
@@ -243,10 +245,15 @@ def _are_a_split(plain: Mapping[str, str]) -> bool:
 
 
 def _refuse_parts_as_classes(images: Mapping[str, int], given: str) -> None:
-    plain = splits.plain_parts(sorted(images))
-    if _are_a_split(plain):
+    # By the words that they share, as "seg" in seg_train, seg_test and seg_pred.
+    alike: dict[tuple[str, ...], dict[str, str]] = {}
+    for name in sorted(images):
+        if part := splits.part_named(name):
+            alike.setdefault(part[1], {})[name] = part[0]
+    names = next(filter(_are_a_split, alike.values()), None)
+    if names is not None:
         raise InputError(
-            f"the classes would be {_listed(sorted(images))}, but {_listed(plain)} look like the "
+            f"the classes would be {_listed(sorted(images))}, but {_listed(names)} look like the "
             "parts of a split",
             subject="input",
             given=given,

@@ -39,9 +39,13 @@ def found(*given, split=True):
     ("names", "part"),
     [
         (["train", "Training", "TRAIN", "training_set", "seg_train", "train2017"], TRAIN),
+        (["trainval", "train_val", "Train-Validation", "trainval2012"], TRAIN),
         (["val", "valid", "Validation", "dev", "val2017"], VALIDATION),
         (["test", "testing", "eval", "evaluation", "test_set"], TEST),
-        (["trainer", "latest", "value", "tests", "", "roses", "train-test", "2024"], None),
+        (
+            ["trainer", "latest", "value", "tests", "", "roses", "train-test", "val-train", "2024"],
+            None,
+        ),
     ],
 )
 def test_names_of_parts(names, part):
@@ -147,6 +151,10 @@ def test_what_is_no_split(tmp_path):
             [*images("train", "test"), *images("extra")],
             "the classes would be extra, test, train, but test, train look like the parts",
         ),
+        (
+            [*images("seg_train/seg_train", "seg_test/seg_test"), "seg_pred/seg_pred/1.jpg"],
+            "the classes would be seg_pred, seg_test, seg_train, but seg_test, seg_train look like",
+        ),
         (images("p", classes=("train", "val")), "look like the parts of a split"),
         (images("val", "test"), "all images are in test, val, and none are there to train with"),
         (
@@ -237,3 +245,16 @@ def test_too_little_says_what_was_passed_over(tmp_path):
     make(tmp_path, *(f"a/{n}.jpg" for n in range(5)), "b/1.CR2", "b/2.CR2")
     with pytest.raises(InputError, match=r"only the class 'a' found.*: 2 camera raw files.*cr2 2"):
         found(tmp_path)
+
+
+def test_the_key_counts_images_of_equal_facts(tmp_path):
+    """Only credentials tell them apart, so all else that is known of them is equal."""
+    rows = [f"http://x.org/{label}{n}.jpg,{label}" for label in "ab" for n in range(5)]
+    table = tmp_path / "photos.csv"
+
+    def key(*more):
+        table.write_text("\n".join(["image,label", *rows, *more]))
+        return found(table).key
+
+    one, other = (f"http://x.org/z.jpg?token={letter * 3},a" for letter in "xy")
+    assert len({key(), key(one), key(one, other)}) == 3

@@ -49,8 +49,7 @@ class Reason(str, Enum):
       sentence: what it means, for people.
       is_transient: whether it may pass within seconds, so the same run tries again.
       is_for_good: whether the file itself is the cause, so no run would label it until it changes;
-        or the row of the table.
-        Permissions, credentials and devices come and go while the file stays the same.
+        or the row of the table. Permissions, credentials and devices come and go while it stays.
       is_of_version: whether another version of this package or of its decoders may label it.
     """
 
@@ -362,6 +361,7 @@ def _column(name: str, hint: Any) -> Column:
 
 LABELED_COLUMNS = tuple(column.name for column in columns_of(Labeled))
 FAILURE_COLUMNS = tuple(column.name for column in columns_of(Failure))
+TRAINED_ON = "trained_on"  # one more, if the model lists the images that it was trained on
 
 
 def record_of(columns: Container[str]) -> type[Labeled] | type[Failure]:

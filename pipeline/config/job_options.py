@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.config import values
 from pipeline.config.client_flags import ClientConfig
 from pipeline.config.flags import BEAM_ARGS, Group, Rows, flag, flags_of
+from pipeline.errors import UsageError
 from pipeline.inputs.globs import ALWAYS_EXCLUDED
 from pipeline.limits import DEFAULT_LIMITS, Limits
 from pipeline.models.scaling import SCALES
@@ -240,6 +241,21 @@ class JobConfig(ClientConfig):
             return None
         words = "the images" if of_how_many is None else "the sample"
         return f"{ratio:.1%} of {words} failed, more than --max_failure_ratio {allowed} allows"
+
+    def __post_init__(self) -> None:
+        """Refuse flags that contradict each other.
+
+        Raises:
+          UsageError: they do.
+        """
+        both = set(map(in_lists, self.keep_parameters)) & set(map(in_lists, self.drop_parameters))
+        if both:
+            raise UsageError(
+                "is a part of names and is none",
+                subject="drop_parameters",
+                given=min(both),
+                remedy="leave it out here or in {keep_parameters}",
+            )
 
     @property
     def naming(self) -> Naming | None:

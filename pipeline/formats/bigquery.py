@@ -18,7 +18,7 @@ from pipeline.errors import OutputError, RunError
 from pipeline.formats.registry import in_one_format, suffix_of
 from pipeline.formats.schema import ColumnError, as_text, check_columns, plain
 from pipeline.formats.shards import read_rows
-from pipeline.records import Column, Labeled, Timestamp, columns_of
+from pipeline.records import TRAINED_ON, Column, Labeled, Timestamp, columns_of
 
 _QUERY = "bigquery:"
 
@@ -121,7 +121,7 @@ def check_table(table: str, carried: Sequence[str]) -> None:
       OutputError: the table cannot take these labels, or cannot be reached.
     """
     reference = parse_table(table)
-    taken = {column.name for column in columns_of(Labeled)}
+    taken = {column.name for column in columns_of(Labeled)} | {TRAINED_ON}
     for name in carried:
         if not _COLUMN_NAME.fullmatch(name) or name.casefold() in taken:
             raise _refusal(

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
-from pipeline.records import FAILURE_COLUMNS, LABELED_COLUMNS
+from pipeline.records import FAILURE_COLUMNS, LABELED_COLUMNS, TRAINED_ON
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -158,6 +158,5 @@ def is_taken(column: str) -> bool:
     """Tell whether rows have a column of this name already, in any format."""
     renamed = (name for row in FORMATS.values() for name in row.column_names.values())
     # In tf.Examples, the fields of the predictions are lists of their own.
-    return column in (*LABELED_COLUMNS, *FAILURE_COLUMNS, *renamed) or column.startswith(
-        "predictions/"
-    )
+    taken = (*LABELED_COLUMNS, *FAILURE_COLUMNS, TRAINED_ON, *renamed)
+    return column in taken or column.startswith("predictions/")

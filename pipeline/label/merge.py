@@ -21,9 +21,10 @@ from pipeline.formats.files import Write, row_writer
 from pipeline.formats.registry import FORMATS, in_one_format
 from pipeline.formats.schema import Schema
 from pipeline.formats.shards import read_rows
-from pipeline.label import notes
+from pipeline.label import lock, notes
 from pipeline.label.resume import DAMAGED
 from pipeline.label.runs import UNFINISHED
+from pipeline.models import trained_on
 from pipeline.outputs import layout
 from pipeline.records import Failure, Labeled, from_row
 from pipeline.runner import beam_options
@@ -54,7 +55,8 @@ def run(config: MergeConfig) -> int:
     try:
         runs = _whole_runs(folder)
         target = _prepare(config, folder)
-        counts, paths = _merge(runs, target, config)
+        with lock.held(target):
+            counts, paths = _merge(runs, target, config)
     except StoreError as error:
         raise OutputError(f"{config.folder} cannot be read or written: {error}") from error
     labeled, failed = counts[layout.LABELS], counts[layout.FAILURES]
@@ -64,14 +66,16 @@ def run(config: MergeConfig) -> int:
 
 
 def _whole_runs(folder: str) -> Mapping[str, Mapping[str, Any]]:
-    """Find the runs that have ended, by folder, the oldest first, with their summaries."""
+    """Find the runs that have ended, by folder, with their summaries, in the order they ended in.
+
+    A run that was killed and finished nights later has rows as of then.
+    """
     found = notes.read_all(folder, layout.SUMMARY)
     alone = notes.read(storage.join(folder, layout.SUMMARY))
     if alone is not None:
         found[folder] = alone
-    whole: Mapping[str, Mapping[str, Any]] = {
-        path: note for path, note in sorted(found.items()) if note is not None
-    }
+    noted = [(path, note) for path, note in found.items() if note is not None]
+    whole = dict(sorted(noted, key=lambda run: (notes.end_of(run[1]), run[0])))
     if not whole:
         raise OutputError(
             f"{folder} has no run that has ended", remedy="give the {output} of label"
@@ -146,6 +150,9 @@ def _divide(
                 try:
                     for row in map(from_row, read_rows(shard)):
                         columns |= dict.fromkeys(row.carried)
+                        if isinstance(row, Labeled):  # some formats have it as text
+                            seen = trained_on.kept_of(row.carried)
+                            row = row._replace(carried={**row.carried, **seen})
                         files[hash_of(row.image) % count].write(f"{row.to_json()}\n")
                 except DAMAGED as error:
                     raise RunError(

@@ -91,6 +91,11 @@ def read(path: str) -> dict[str, Any] | None:
     return note if "run_id" in note and isinstance(note.get("settings"), dict) else None
 
 
+def end_of(summary: Mapping[str, Any]) -> str:
+    """Return when a run ended, as ``TIME``, but not before it began, whatever the clock said."""
+    return str(max(summary["started_at"], summary.get("finished_at", "")))
+
+
 # What the versions did that had no such setting; of others, what is done now.
 _BEFORE = {"scale": "unit"}
 

@@ -31,12 +31,11 @@ from pipeline.formats.registry import fastest, in_one_format, suffix_of
 from pipeline.inputs.first import first
 from pipeline.inputs.kinds import Input
 from pipeline.label import notes
-from pipeline.models import trained_on
 from pipeline.models.answers import threshold_for
 from pipeline.models.devices import Execution
 from pipeline.models.spec import ModelSpec
 from pipeline.outputs import layout
-from pipeline.records import TIME, TIME_IN_NAMES
+from pipeline.records import TIME, TIME_IN_NAMES, TRAINED_ON
 from pipeline.runner import new_run_id, versions
 
 UNFINISHED = ".unfinished"
@@ -104,7 +103,7 @@ class Run:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that rows have beside their own."""
-        seen = (trained_on.COLUMN,) if self.spec.lists_images else ()
+        seen = (TRAINED_ON,) if self.spec.lists_images else ()
         return tuple(dict.fromkeys((*self.config.carry, *seen)))
 
     @property
@@ -331,12 +330,30 @@ def _increment(run: Run, given: LabelConfig) -> Plan:
             given=output,
             remedy="give the model and the flags of the earlier runs, or {relabel} to do that",
         )
+    first_second = _after(run.started, whole)
     for second in itertools.count():  # a run may have begun in the same second
-        started = run.started + timedelta(seconds=second)
+        started = first_second + timedelta(seconds=second)
         folder = storage.join(output, f"{_RUN_FOLDER}{started:{TIME_IN_NAMES}}")
         if not _is_there(folder):
             break
-    return _instead_of(dataclasses.replace(run, folder=folder), unwanted)
+    run = dataclasses.replace(run, folder=folder, started=started, run_id=new_run_id(started))
+    return _instead_of(run, unwanted)
+
+
+def _after(now: datetime, whole: Mapping[str, dict[str, Any] | None]) -> datetime:
+    """Return the time, or if the clock went back since a run has ended, a second after that one.
+
+    The order of runs is that of their names, so the latest run must have the last one.
+    """
+    ended = {notes.end_of(note): folder for folder, note in whole.items() if note is not None}
+    last = max(ended, default="")
+    if last <= f"{now:{TIME}}":
+        return now
+    console.say(
+        f"warning: {ended[last]} ended at {last}, but the clock says {now:{TIME}}; this run is "
+        "named as if it began after that one"
+    )
+    return datetime.strptime(last, TIME).replace(tzinfo=timezone.utc) + timedelta(seconds=1)
 
 
 def _why_not(whole: Mapping[str, dict[str, Any] | None], settings: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from pipeline.models import trained_on
 from pipeline.models.spec import ModelSpec
 from pipeline.records import (
     TIME,
+    TRAINED_ON,
     Answer,
     Failure,
     ImageInfo,
@@ -73,7 +74,7 @@ def label_image(
     carried = info.carried
     if spec.lists_images:
         seen = trained_on.has_seen(spec.handle, spec.fingerprint, info.content)
-        carried = {**carried, trained_on.COLUMN: seen}
+        carried = {**carried, TRAINED_ON: seen}
     return Labeled(
         image=info.uri,
         label=best.label,

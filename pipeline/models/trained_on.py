@@ -15,11 +15,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.models import files
+from pipeline.records import TRAINED_ON
 
 NAME = "trained_on.bin"
-
-# The column of rows that says it of their images, for models that have the file.
-COLUMN = "trained_on"
 
 _NUMBER = np.dtype(">u8")
 _DIGITS = 2 * _NUMBER.itemsize
@@ -82,9 +80,9 @@ def said_in(row: Mapping[str, Any]) -> bool:
     Args:
       row: as any format has it; in some, the value is text.
     """
-    return row.get(COLUMN) in (True, "true")
+    return row.get(TRAINED_ON) in (True, "true")
 
 
 def kept_of(carried: Mapping[str, Any]) -> dict[str, bool]:
     """Return the column as a new row has it, from what is carried with an earlier one."""
-    return {COLUMN: said_in(carried)} if COLUMN in carried else {}
+    return {TRAINED_ON: said_in(carried)} if TRAINED_ON in carried else {}

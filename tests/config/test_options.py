@@ -367,3 +367,5 @@ def test_parameters_of_names():
     assert LABEL.parse(REQUIRED).naming is None
     with pytest.raises(UsageError, match="has an empty name"):
         LABEL.parse([*REQUIRED, "--drop_parameters=v,"])
+    with pytest.raises(UsageError, match="drop_parameters x_token: is a part of names and is none"):
+        LABEL.parse([*REQUIRED, "--keep_parameters=X-Token,id", "--drop_parameters=v,x_token"])

@@ -80,6 +80,7 @@ def test_the_command_line_counts_more_than_the_file(write):
         ({"precision": "half"}, "precision: invalid choice: 'half'"),
         ({"gzip": "yes"}, "gzip: is true or false, not 'yes'"),
         ({"carry": ["label"]}, "carry: the rows have a column label of their own"),
+        ({"carry": ["trained_on"]}, "carry: the rows have a column trained_on of their own"),
         ({"beam": "--project=p"}, "beam: is a list of arguments"),
     ],
 )
@@ -137,6 +138,7 @@ OTHERS = {
     "--output_table": ["p:d.t"],
     "--threshold": ["0.25"],
     "--max_failure_ratio": ["0.25"],
+    "--keep_parameters": ["id,token"],
     "--model_fingerprint": [f"sha256:{'0123456789abcdef' * 4}"],
 }
 

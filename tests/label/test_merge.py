@@ -11,6 +11,7 @@ from helpers.runs import nights, run, write_colors
 from pipeline.__main__ import main
 from pipeline.formats.shards import read_rows
 from pipeline.label import merge as job
+from pipeline.records import Labeled, Prediction
 
 
 def merge(folder, *argv):
@@ -83,6 +84,39 @@ def test_the_latest_row_of_each_image(tmp_path, color_model, capsys, monkeypatch
     capsys.readouterr()
     assert merge(flags["output"], f"--into={night}") == 2
     assert f"--into {night}: has a run of its own" in capsys.readouterr().err
+
+
+def test_a_run_that_was_finished_nights_later(tmp_path):
+    """Its rows are of then; and a column of no row's own has one type in a table."""
+    prediction = Prediction(0, "red", 1.0)
+    for day, finished, seen in ((1, 3, True), (2, 2, "true"), (3, 2, "false")):
+        folder = tmp_path / f"run=2026-01-0{day}T00-00-00Z"
+        folder.mkdir()
+        note = {"run_id": "r", "labeled": 1, "failed": 0, "settings": {}}
+        times = {"started_at": f"2026-01-0{day}T00:00:00Z"}
+        times["finished_at"] = f"2026-01-0{finished}T01:00:00Z"  # the clock went back on day 3
+        (folder / "summary.json").write_text(json.dumps(note | times))
+        row = Labeled(
+            image="2.png" if day == 3 else "1.png",
+            label="red",
+            class_id=0,
+            score=1.0,
+            predictions=(prediction,),
+            width=1,
+            height=1,
+            model="m",
+            model_fingerprint="f",
+            run_id=str(day),
+            labeled_at="2026-01-01T00:00:00Z",
+            carried={"trained_on": seen},
+        )
+        (folder / "labels-00000-of-00001.jsonl").write_text(row.to_json())
+    assert merge(tmp_path) == 0
+    found = read(tmp_path / "merged", "labels")
+    assert {name: (row["run_id"], row["trained_on"]) for name, row in found.items()} == {
+        "1.png": ("1", True),
+        "2.png": ("3", False),
+    }
 
 
 @pytest.mark.parametrize("content", [None, "{", json.dumps({"found": 1})])

@@ -439,3 +439,23 @@ def test_results_that_no_run_noted_are_refused(tmp_path, flags, capsys):
     (tmp_path / "out" / "labels-00000-of-00001.jsonl").write_text("{}\n")
     assert run(**flags) == 2
     assert "already has results of a run; give another folder" in capsys.readouterr().err
+
+
+def test_a_clock_that_goes_back(tmp_path, color_model, capsys):
+    """The latest run has the last name, so the next one goes by its rows."""
+    photos, output = tmp_path / "photos", tmp_path / "out"
+    write_colors(photos, 1)
+    flags = {"input": photos, "model": color_model, "output": output}
+    assert run("--incremental", **flags) == 0
+    (first,) = nights(output)
+    note = summary(first) | {"finished_at": "2999-01-01T00:00:00Z"}
+    (first / "summary.json").write_text(json.dumps(note))
+    capsys.readouterr()
+    (photos / "red-0.png").write_bytes(image_file("blue"))
+    assert run("--incremental", **flags) == 0
+    assert f"{first} ended at 2999-01-01T00:00:00Z, but the clock says 2" in capsys.readouterr().err
+    second = output / "run=2999-01-01T00-00-01Z"
+    assert [row["label"] for row in rows(second, "labels")] == ["blue"]
+    assert rows(second, "labels")[0]["run_id"].startswith("2999-01-01T00-00-01Z-")
+    assert run("--incremental", **flags) == 0
+    assert summary(nights(output)[-1])["skipped"] == 1

@@ -203,6 +203,10 @@ def test_flags_that_are_keys_are_left_out():
         "https://h/x?newsid=12345&picsid=3",
         "https://h/x?resid=9F86D081884C7D65%21105",
         "https://h/nft?tokenId=5",
+        "https://h/x?file=1600000000_my_holiday_photo_2020.jpg",
+        "https://h/x?key=1600000000_my_holiday_photo_2020.jpg",
+        "https://h/x?id=1600000000-3f2a5c6d7e8f90123f2a",
+        "https://h/plot.png?x_start_date=2020-01-01",
         "https://h/x?u=aHR0cHM6Ly9nL2EuanBn&w=3",
         "https://encrypted-tbn0.gstatic.com/images?q=tbn:ANd9GcQkR3v9QzX7bLm2TpWq8Yn4Hc6abcd",
         "https://h/streetview?pano=kR3v9QzX7bLm2TpWq8Yn4H",
@@ -311,6 +315,12 @@ def test_only_a_known_signature_does_not_tell_images_apart():
     assert is_same(f"https://h/x?{AZURE}", f"https://h/x?{AZURE.replace('ab%2Bc', 'cd%2Be')}")
     assert is_same("https://h/x?ex=6a1b2c3d&is=6a1b2c3c&hm=ab", "https://h/x?ex=7&is=7&hm=cd")
     assert not is_same("https://h/x?token=AAA", "https://h/x?token=BBB")
+    assert not is_same(
+        "https://h/x?v=1600000000-3f2a5c6d7e8f90", "https://h/x?v=1600000000-0123456789ab"
+    )
+    folder = "https://h/160000000{}-kR3v9QzX7bLm2TpWq8Yn4Hc6abcd/a.jpg"
+    assert not is_same(folder.format(0), folder.format(1))
+    assert not is_same("https://h/x?auth_key=AAA", "https://h/x?auth_key=BBB")
     assert not is_same("https://a:b@h/x", "https://c:d@h/x")
     assert not is_same("https://h/s--AbC123xY--/a.jpg", "https://h/s--AbC123xZ--/a.jpg")
 

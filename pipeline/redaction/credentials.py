@@ -286,10 +286,12 @@ _SIGNERS = frozenset().union(*(names for names, _ in _KNOWN))
 # The same with names that say it on their own.
 _KNOWN_NAMES = re.compile(
     r"x_(amz|goog)_.*"
-    r"|x_[a-z0-9]+_(algorithm|credential|date|expires|signed_?headers|additional_?headers|signature"
+    r"|x_[a-z0-9]+_(algorithm|credential|signed_?headers|additional_?headers|signature"
     r"|signature_version|security_token)"
-    r"|hdnea|hdnts|hdntl|__token__|__gda__|auth_key"
+    r"|hdnea|hdnts|hdntl|__token__|__gda__"
 )
+# Beside the signature of the first group, these are its times.
+_TIME_OF = re.compile(r"(x_[a-z0-9]+_)(date|expires)")
 # A value that is a signature with its time: 1767225600-0-0-3b5d…, exp=1767225600~hmac=3b5d….
 _SIGNED_VALUE = re.compile(
     r"\d{10}[-_.~](0x)?[\w+/=.-]{20,}|(.*[~;,&])?exp=\d{10}[~;,&].*hmac=\w+.*", re.DOTALL
@@ -308,6 +310,10 @@ def _is_known_name(name: str) -> bool:
     return _KNOWN_NAMES.fullmatch(name) is not None
 
 
+def _is_named_credential(name: str, value: str) -> bool:
+    return kind_of(name) in (Kind.CREDENTIAL, Kind.SUSPECT) and is_credential(name, value)
+
+
 def known_signing(parameters: Mapping[str, str]) -> Collection[str]:
     """Find the parameters that only sign, in a way that is known.
 
@@ -318,7 +324,12 @@ def known_signing(parameters: Mapping[str, str]) -> Collection[str]:
       Their names.
     """
     found = {
-        name for name, value in parameters.items() if _is_known_name(name) or is_signed_value(value)
+        name
+        for name, value in parameters.items()
+        if _is_known_name(name)
+        or ((time := _TIME_OF.fullmatch(name)) and f"{time[1]}signature" in parameters)
+        # A file's name may begin with a time as well.
+        or (is_signed_value(value) and _is_named_credential(name, value))
     }
     if _SIGNERS.isdisjoint(parameters):
         return found

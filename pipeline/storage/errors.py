@@ -33,6 +33,9 @@ from pipeline.redaction import redact
 # Schemes of Azure's storage. What Beam has for one of them needs packages that are not installed.
 _AZURE = re.compile(r"\b(azure|azfs|az|abfss?|adl|wasbs?)://", re.IGNORECASE)
 
+# With what urllib3 begins the message of a connection that failed, after the class of its own.
+_CONNECTION = re.compile(r"^\w+\(host='([^']*)', port=(\d+)\): ")
+
 _INSTEAD_OF_AZURE = (
     "give https URLs with a shared access signature, or mount the container with blobfuse2 and "
     "give its path"
@@ -97,7 +100,7 @@ def mapped() -> Iterator[None]:
     except _CLIENT_ERRORS as error:
         causes = list(_causes(error))
         wait = next(filter(None, map(_wait, causes)), None)
-        raise StoreError(_reason(causes), redact(_one_line(error)), wait) from error
+        raise StoreError(_reason(causes), redact(_one_line(error, causes)), wait) from error
 
 
 class MappedFile(io.RawIOBase):
@@ -255,7 +258,11 @@ def _time_in(text: str) -> datetime | None:
     return time_ if time_.tzinfo else time_.replace(tzinfo=timezone.utc)
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: BaseException, causes: list[BaseException]) -> str:
+    for cause in causes:
+        if isinstance(cause, urllib3.exceptions.NewConnectionError):
+            # Without its wrapping, which names classes of the client and repeats the URL.
+            return _CONNECTION.sub(r"\1:\2: ", " ".join(str(cause).split()))
     message = error.message if isinstance(error, S3ClientError) else error
     words = " ".join(str(message).split()) or type(error).__name__
     if "BlobServiceClient" in words:  # Beam's, without the packages that it needs

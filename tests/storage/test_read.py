@@ -388,6 +388,8 @@ def test_a_host_that_cannot_be_found(monkeypatch):
 
 def test_a_refused_connection_is_unavailable():
     assert reason_of(unused_url("/photo.jpg")) is Reason.UNAVAILABLE
+    with pytest.raises(ImageError, match=r"unavailable: 127\.0\.0\.1:\d+: .*refused"):
+        storage.read_bytes(unused_url("/photo.jpg"))
 
 
 def test_threads_share_one_session():

@@ -61,13 +61,14 @@ def identify_truth(
     source = Input(TABLE, uri, given, uri_column, (), truth_column, "truth", naming=naming)
     with _blaming(source):
         found = _recognize(given)
-        if found is None and not tables.is_table(given):
+        if found is None and tables.is_table(given):
+            raise source.error("there is no such file")
+        if found is None:
             raise source.error(
                 f"is neither a {table_suffixes()} file, or a folder or glob of them, nor "
                 f"{truth.PARENT!r}, for the folders that the images are in"
             )
-        if found is not None:
-            source = dataclasses.replace(source, kind=found[0], uri=found[1])
+        source = dataclasses.replace(source, kind=found[0], uri=found[1])
         names = _names(source)
         image = column_names.choose(uri_column, column_names.IMAGES, names)
         others = [name for name in names if name != image]
@@ -120,7 +121,9 @@ def _blaming(source: Input) -> Iterator[None]:
     try:
         yield
     except ColumnError as error:
-        raise source.error(str(error), columns.remedy(source)) from error
+        # The input has the same uri_column, so another one may not do.
+        remedy = f"{columns.remedy(source)}, or call the images' column 'file'"
+        raise source.error(str(error), remedy) from error
     except (StoreError, *bigquery.ERRORS) as error:
         raise source.error(f"cannot be listed: {bigquery.first_line(error)}") from error
     except re.error as error:

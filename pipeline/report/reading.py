@@ -15,7 +15,7 @@ from pipeline.formats.registry import in_one_format
 from pipeline.formats.shards import read_rows
 from pipeline.models import trained_on
 from pipeline.outputs.layout import FAILURES, LABELS, RUN_FOLDER, SUMMARY, find_shards
-from pipeline.records import Prediction
+from pipeline.records import Prediction, Reason
 from pipeline.report.aggregates import Aggregates, Failed, Picture
 from pipeline.report.histogram import SCORE_BINS
 from pipeline.report.sampling import Least
@@ -178,7 +178,12 @@ def read_summary(folder: str) -> dict[str, Any]:
     except ValueError as error:
         raise OutputError(f"{path} is not a summary: {error}") from error
     except StoreError as error:
-        raise OutputError(f"{folder} is not the folder of a whole run: {error}") from error
+        problem = "it has no summary.json" if error.reason is Reason.NOT_FOUND else str(error)
+        raise OutputError(
+            f"{folder} is not the folder of a whole run: {problem}",
+            remedy="give the {output} of a run that has ended, or, with {incremental}, one of the "
+            "folders in it",
+        ) from error
     counts = ("found", "labeled", "failed", "skipped")
     is_one = (
         isinstance(summary, dict)

@@ -51,7 +51,11 @@ def test_the_columns_of_the_input_are_not_those_of_the_truth(tmp_path):
             "has no column 'image', but several like it: file, path; name the",
         ),
         ("image,class,target", "has no column 'label', but several like it: class, target"),
-        ("key,label", "has no column 'image'; its columns are key, label; name the right columns"),
+        (
+            "key,label",
+            "has no column 'image'; its columns are key, label; name the right columns with "
+            "uri_column and truth_column, or call the images' column 'file'$",
+        ),
         ("image,kind", "has no column 'label'; its columns are image, kind"),
         ("", "it is empty"),
     ],
@@ -129,7 +133,7 @@ def test_several_tables_are_one(tmp_path, monkeypatch, given):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("none.csv", "^truth none.csv: cannot be listed: "),
+        ("none.csv", "^truth none.csv: there is no such file$"),
         ("none", "is neither a .csv, .jsonl or .parquet file, or a folder or glob of them, nor"),
         ("none/*.csv", "there are no rows in tables that match this pattern"),
     ],

@@ -145,7 +145,7 @@ def test_columns_of_a_list_are_carried_into_the_rows(tmp_path, color_model):
             "--truth many.csv: has no column 'label', but several like it: class, Category; name "
             "the right columns with --uri_column and --truth_column",
         ),
-        ({"uri_column": "file", "truth": "no.csv"}, "--truth no.csv: cannot be listed: "),
+        ({"uri_column": "file", "truth": "no.csv"}, "--truth no.csv: there is no such file"),
     ],
 )
 def test_columns_that_are_not_there(tmp_path, color_model, capsys, monkeypatch, flags, message):

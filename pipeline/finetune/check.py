@@ -44,7 +44,7 @@ def run(config: FinetuneConfig) -> int:
     checked = check(config, keep_output=False)
     spec, images = checked.spec, sum(checked.survey.images.values())
     print(f"model    {spec.height}×{spec.width} pixels, {spec.outputs} features")
-    print(f"output   {console.printable(checked.output)}: would begin")
+    print(f"output   {console.printable(checked.output)}: would begin a new run")
     print(f"inputs   {images:,} images of {len(checked.survey.labels)} classes")
     sample = _sample(checked.survey.inputs)
     decode = functools.partial(

@@ -90,7 +90,7 @@ def write_results(
     curves = draw_curves(trained.history.steps, trained.history.epochs)
     grid, confusion = draw_grid(examples), draw_confusion(evaluation)
     difference = verifier.compare(trained.classifier, pixels)
-    console.say(f"export: reloaded in another process, greatest difference {difference}")
+    console.say(f"export: reloaded in another process; scores differ by at most {difference}")
     pictures = {"curves": curves, "predictions": grid, "confusion": confusion}
     for name, picture in pictures.items():
         (folder / f"{name}.png").write_bytes(picture)

@@ -194,8 +194,8 @@ class Phase:
         for variable, best in zip(self._network.state, self._best, strict=True):
             variable.assign(best)
         console.say(
-            f"{self._name}: ends after {progress.epoch - 1} epochs with epoch "
-            f"{progress.best_epoch}, validation loss {progress.best_loss:.3f}"
+            f"{self._name}: ends after {progress.epoch - 1} epochs and keeps epoch "
+            f"{progress.best_epoch}, with a validation loss of {progress.best_loss:.3f}"
         )
 
     @property
@@ -272,8 +272,8 @@ class Phase:
             self._said_epoch = time.monotonic()
             console.say(
                 f"{self._name}: epoch {progress.epoch}: loss {record.loss:.3f}, accuracy "
-                f"{record.accuracy:.3f}; validation {validation_loss:.3f}, "
-                f"{validation_accuracy:.3f}"
+                f"{record.accuracy:.3f}; validation loss {validation_loss:.3f}, "
+                f"accuracy {validation_accuracy:.3f}"
             )
         if validation_loss < progress.best_loss:
             progress.best_loss, progress.best_epoch = validation_loss, progress.epoch

@@ -110,7 +110,7 @@ def _standing(plan: Plan, is_known: bool) -> str:
     if plan.note is not None:
         words += f"go on with the run of {plan.note['started_at']}"
     else:
-        words += "begin"
+        words += "begin a new run"
     if plan.unwanted:
         words += f", once the results in {', '.join(plan.unwanted)} are deleted"
     if not is_known:
@@ -152,10 +152,10 @@ def describe(
     if not counted.files:
         return
     reasons = Counter(failure.reason for failure in sampled.failed).most_common()
-    words = "".join(f", {count:,} {reason}" for reason, count in reasons)
+    words = ", ".join(f"{count:,} {reason}" for reason, count in reasons)
     yield (
         f"sample   {len(counted.sample)} images: {len(sampled.labeled)} labeled, "
-        f"{len(sampled.failed)} failed{words}"
+        f"{len(sampled.failed)} failed{words and f' ({words})'}"
     )
     for failure in sampled.failed[:_NAMES]:
         yield console.printable(f"         {failure.image}: {failure.reason}: {failure.message}")
@@ -221,8 +221,8 @@ def seconds_each(read: float, overlapped: float) -> tuple[float, str]:
     if read / at_a_time > overlapped:
         return read / at_a_time, f"if reading, {at_a_time} at a time, takes the longest, as here"
     return overlapped, (
-        "if decoding and predicting at once take the longest, as here; "
-        f"{at_a_time} images are read meanwhile"
+        "if decoding and predicting together take the longest, as here; "
+        f"{at_a_time} images are read at a time"
     )
 
 

@@ -323,9 +323,11 @@ def _increment(run: Run, given: LabelConfig) -> Plan:
                 "or if_exists=overwrite to delete what is unfinished"
             )
     if others and not counts and not run.config.relabel:
-        runs = "the earlier run does" if len(others) == 1 else f"all {len(others)} earlier runs do"
+        runs = "the earlier run does not count"
+        if len(others) > 1:
+            runs = f"none of the {len(others)} earlier runs counts"
         raise OutputError(
-            f"{runs} not count ({why}), so every image would be labeled again",
+            f"{runs} ({why}), so every image would be labeled again",
             subject="output",
             given=output,
             remedy="give the model and the flags of the earlier runs, or {relabel} to do that",

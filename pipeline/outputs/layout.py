@@ -90,7 +90,7 @@ def refuse_results(output: str) -> None:
             "already has results of a run",
             subject="output",
             given=output,
-            remedy="give another folder, or {if_exists}=overwrite to replace those of a training",
+            remedy="give another folder, or {if_exists}=overwrite to replace an earlier training",
         )
 
 

@@ -47,7 +47,7 @@ def test_what_it_says(tmp_path, photos, color_model, capsys):
     assert re.fullmatch(
         r"model    32×32 pixels, 3 classes\n"
         r"         takes 0 to 1, RGB \(read from its graph\), and returns logits\n"
-        rf"output   {tmp_path}/a/b: would begin\n"
+        rf"output   {tmp_path}/a/b: would begin a new run\n"
         rf"inputs   3 images, {size} bytes\n"
         r"         passed over: 1 hidden file\n"
         r"sample   3 images: 3 labeled, 0 failed\n"
@@ -77,7 +77,7 @@ def test_bad_files_are_named(tmp_path, photos, color_model, capsys):
     flags = {"input": photos, "model": color_model, "output": tmp_path / "out"}
     assert run(**flags, max_failure_ratio=0.25) == 0
     said = capsys.readouterr()
-    assert "sample   4 images: 3 labeled, 1 failed, 1 not_an_image\n" in said.out
+    assert "sample   4 images: 3 labeled, 1 failed (1 not_an_image)\n" in said.out
     assert f"         {photos}/bad\\x1b.jpg: not_an_image: " in said.out
     assert run(**flags, max_failure_ratio=0.2) == 1
     assert capsys.readouterr().err == (
@@ -94,7 +94,7 @@ def test_of_many_bad_files_some_are_named(tmp_path, color_model, capsys):
     assert run(input=photos, model=color_model, output=tmp_path / "out") == 1
     said = capsys.readouterr().out
     assert (
-        "inputs   100 images, 0 bytes\nsample   64 images: 0 labeled, 64 failed, 64 empty" in said
+        "inputs   100 images, 0 bytes\nsample   64 images: 0 labeled, 64 failed (64 empty)" in said
     )
     assert said.count(": empty: ") == 10
     assert said.endswith("         and 54 more\n")
@@ -171,7 +171,7 @@ def test_an_output_with_results(tmp_path, photos, color_model, capsys):
     assert "already has results of another command (top_k was 5, is 2)" in said.err
     assert said.err.count("\n") == 1
     assert run(**flags, top_k=2, if_exists="overwrite") == 0
-    expected = f"would begin, once the results in {tmp_path}/out are deleted\n"
+    expected = f"would begin a new run, once the results in {tmp_path}/out are deleted\n"
     assert expected in capsys.readouterr().out
     assert run(**flags, if_exists="fail") == 2
     assert run("--incremental", **flags) == 2
@@ -201,7 +201,7 @@ def test_incremental_runs(tmp_path, photos, color_model, capsys):
     before = tree(tmp_path)
     assert run("--incremental", **flags) == 0
     said = capsys.readouterr().out
-    assert re.search(r"out/run=\S+: would begin\n", said)
+    assert re.search(r"out/run=\S+: would begin a new run\n", said)
     assert said.endswith("inputs   0 new images, 0 bytes\n         3 more have been done before\n")
     assert tree(tmp_path) == before
     for n in range(3, 6):

@@ -83,7 +83,7 @@ def test_a_new_model_labels_all_again(tmp_path, flags, color_model, capsys):
     capsys.readouterr()
     assert run_night(flags, model=other) == 2
     assert capsys.readouterr().err == (
-        f"error: --output {flags['output']}: all 2 earlier runs do not count (model has changed, "
+        f"error: --output {flags['output']}: none of the 2 earlier runs counts (model has changed, "
         "labels_file has changed), so every image would be labeled again; give the model and the "
         "flags of the earlier runs, or --relabel to do that\n"
     )

@@ -31,6 +31,9 @@ _MARKS = {
 # So many bytes tell whether a list without one is UTF-16.
 _HEAD = 4096
 
+# A URL that lacks something, or has something before it: blob:https://h/a, https:/h/a, //h.org/a.
+_LIKE_URL = re.compile(r"([a-z][a-z0-9+.-]*:)?https?:[/\\]|//[^/\s]+\.[a-z]+/", re.IGNORECASE)
+
 # An image as text in place of its URI; base64 begins with the signature of a usual format.
 _DATA_URI = re.compile(r"data:[\w/+.-]*[;,]", re.IGNORECASE)
 _BASE64 = re.compile(
@@ -101,8 +104,8 @@ def existing(text: str, list_uri: str) -> str:
     """Return what an entry means; one that is not UTF-8 may be the name of a file in Latin-1.
 
     Raises:
-      ValueError: it is a URL without a host, or with a host or port that cannot be; or it is an
-        image as text.
+      ValueError: it is a URL without a host, or with a host or port that cannot be; or it is only
+        like one; or it is an image as text.
     """
     if _DATA_URI.match(text) or _BASE64.fullmatch(text):
         raise ValueError("it is an image as text (base64); give bytes in a Parquet file")
@@ -114,6 +117,8 @@ def existing(text: str, list_uri: str) -> str:
         if re.search(r"\s", parts.netloc):
             raise ValueError("its host has spaces")
     entry = entry_uri(text, list_uri)
+    if _LIKE_URL.match(text) and not storage.is_remote(entry) and not os.path.lexists(entry):
+        raise ValueError("it does not begin with http:// or https://")
     try:
         text.encode()
     except UnicodeEncodeError:

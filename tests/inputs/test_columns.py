@@ -49,6 +49,7 @@ def problem(value, type_=None):
     return ref.problem[1]
 
 
+UNLIKE_URL = "it does not begin with http:// or https://"
 AS_TEXT = "it is an image as text (base64); give bytes in a Parquet file"
 
 
@@ -74,6 +75,9 @@ AS_TEXT = "it is an image as text (base64); give bytes in a Parquet file"
         ("http:///a.jpg", None, "has a URI that cannot be used: it has no host"),
         ("http://a b/c", None, "has a URI that cannot be used: its host has spaces"),
         ("http://a:99999/c", None, "has a URI that cannot be used: Port out of range 0-65535"),
+        ("https:/u:pw@h/a.jpg", None, f"has a URI that cannot be used: {UNLIKE_URL}"),
+        ("blob:https://u:pw@h/a.jpg", None, f"has a URI that cannot be used: {UNLIKE_URL}"),
+        ("//cdn.example.com/a.jpg?sig=abc", None, f"has a URI that cannot be used: {UNLIKE_URL}"),
         ("https://[::1/a.jpg", None, "has a URI that cannot be used: Invalid IPv6 URL"),
     ],
 )
@@ -88,6 +92,15 @@ def test_cells_that_name_no_image(value, type_, expected):
 def test_bytes_may_be_the_size_of_the_file():
     write("t.parquet", [{"bytes": 34567, "path": "a.jpg"}])
     assert here("t.parquet") == ["a.jpg"]
+
+
+def test_a_file_may_be_called_like_a_url():
+    for name in ("https:/h/a.jpg", f"/{Path.cwd()}/c.d/a.jpg"):
+        Path(name).parent.mkdir(parents=True)
+        Path(name).touch()
+        write("t.parquet", [name])
+        (found,) = refs("t.parquet")
+        assert found.problem is None
 
 
 def test_a_long_cell_is_cut():

@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from pipeline.finetune.survey import Survey
 from pipeline.finetune.training import History, Part, Phase, adam, class_weights, softmax
 from pipeline.finetune.unfrozen import Unfrozen, outcome_of
 from pipeline.finetune.validation import Run, check
+from pipeline.models import files, trained_on
 from pipeline.models.loading import load_probed
 from pipeline.models.signatures import as_unit_function
 from pipeline.models.tensorflow_import import tf
@@ -109,6 +110,8 @@ def train(run: Run) -> Trained:
     measured, seen = records, _seen(records, parts)
     for line in assigned.in_words():
         console.say(line)
+    tested = [records.contents[index] for index in parts[TEST].indices]
+    warn_of_seen(spec.handle, spec.fingerprint, tested)
     head, history = Head(spec.outputs, len(labels)), History()
     weights = class_weights(parts[TRAIN].classes, len(labels))
     tensorboard = _tensorboard(run)
@@ -278,6 +281,24 @@ def _seen(records: features.Records, parts: dict[str, Part]) -> frozenset[str]:
     return frozenset(
         records.contents[index] for name in (TRAIN, VALIDATION) for index in parts[name].indices
     )
+
+
+def warn_of_seen(handle: str, fingerprint: str, tested: Sequence[str]) -> None:
+    """Say so if the base model is an export that was trained on images that test now.
+
+    Args:
+      handle: of the base model.
+      fingerprint: likewise.
+      tested: of each image that tests the SHA-256 of its file, in hexadecimal.
+    """
+    if not trained_on.exists(files.resolve(handle)):
+        return
+    seen = sum(trained_on.has_seen(handle, fingerprint, content) for content in tested)
+    if seen:
+        console.say(
+            f"warning: the model was trained on {seen:,} of the {len(tested):,} images that test; "
+            "the test accuracy will be too high"
+        )
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:

@@ -21,6 +21,7 @@ from pipeline.__main__ import main
 from pipeline.finetune import export, features, job, results
 from pipeline.finetune.dataset import split_of
 from pipeline.finetune.unfrozen import Outcome, Unfrozen
+from pipeline.models import trained_on
 from pipeline.models.probing import probe_classifier
 from pipeline.models.spec import Stated, Takes
 from pipeline.models.tensorflow_import import tf
@@ -124,6 +125,18 @@ def test_images_that_a_model_was_trained_on_do_not_count(tmp_path, photos, extra
     nothing = evaluated(tmp_path / "old", "--input", tmp_path / "old.txt", model=exported(out))
     assert nothing == {"images": 0, "trained_on": seen, "trained_on_accuracy": 1.0}
     assert "accuracy is not measured: no image is new to the model; 1" in capsys.readouterr().out
+
+
+def test_a_base_that_was_trained_on_the_test_images(tmp_path, capsys):
+    contents = [f"{n:016x}{'0' * 48}" for n in range(5)]
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    job.warn_of_seen(str(tmp_path), "", contents)
+    assert capsys.readouterr().err == ""
+    trained_on.write(tmp_path, contents[:3], tmp_path)
+    job.warn_of_seen(str(tmp_path), "", contents[2:])
+    assert "the model was trained on 1 of the 3 images that test" in capsys.readouterr().err
+    job.warn_of_seen(str(tmp_path), "", contents[3:])
+    assert capsys.readouterr().err == ""
 
 
 def evaluated(output, *argv, **flags):

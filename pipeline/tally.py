@@ -26,6 +26,7 @@ class Tally:
       checksum: sum of the 64-bit hashes of their URIs, modulo 2^64. Unlike the count, it shows if
         one image was lost and another one doubled.
       reasons: failures by reason.
+      examples: for each reason the first image by name, and the message of its failure.
       labels: labeled images by label; one with several labels counts for each of them.
       below_threshold: labeled images without a label.
       seconds: what the labeled images cost, by stage.
@@ -34,6 +35,7 @@ class Tally:
     images: int = 0
     checksum: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, tuple[str, str]] = field(default_factory=dict)
     labels: Counter[str] = field(default_factory=Counter)
     below_threshold: int = 0
     seconds: StageSeconds = field(default_factory=StageSeconds)
@@ -49,6 +51,7 @@ class Tally:
         self.checksum = (self.checksum + hash_of(_uri(record))) % 2**64
         if isinstance(record, Failure):
             self.reasons[record.reason] += 1
+            self._keep(record.reason, (record.image, record.message))
         elif isinstance(record, Labeled):
             if record.label is None:
                 self.below_threshold += 1
@@ -68,10 +71,15 @@ class Tally:
         self.images += other.images
         self.checksum = (self.checksum + other.checksum) % 2**64
         self.reasons += other.reasons
+        for reason, example in other.examples.items():
+            self._keep(reason, example)
         self.labels += other.labels
         self.below_threshold += other.below_threshold
         self.seconds = _sum(self.seconds, other.seconds)
         return self
+
+    def _keep(self, reason: str, example: tuple[str, str]) -> None:
+        self.examples[reason] = min(example, self.examples.get(reason, example))
 
 
 class CountRecords(beam.CombineFn):

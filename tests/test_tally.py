@@ -27,6 +27,7 @@ def test_counts_by_label_and_by_reason():
     assert counted.images == 5
     assert counted.labels == {"dog": 2, "cat": 1}
     assert counted.reasons == {"empty": 2}
+    assert counted.examples == {"empty": ("d", "no bytes")}
     assert counted.seconds == StageSeconds(3, 6, 9)
 
 

@@ -313,6 +313,10 @@ def summarize(
         "taken_over": taken_over,
         "below_threshold": all_labeled.below_threshold,
         "failure_reasons": _by_count(all_failed.reasons),
+        "failure_examples": {
+            reason: {"image": image, "message": message}
+            for reason, (image, message) in sorted(all_failed.examples.items())
+        },
         "labels": _by_count(all_labeled.labels),
         "started_at": f"{run.started:{TIME}}",
         **_measures(run, started, labeled, failed),

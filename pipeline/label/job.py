@@ -78,6 +78,8 @@ def run(config: LabelConfig) -> int:
     print(describe(summary, run.folder, run.finished), *lines, sep="\n")
     too_many = too_many_failed(summary, config)
     if too_many is not None:
+        for reason, example in summary.get("failure_examples", {}).items():
+            console.say(f"{reason}, such as {example['image']}: {example['message']}")
         console.say(f"error: {too_many}")
         return 1
     return 0

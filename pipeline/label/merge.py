@@ -94,7 +94,8 @@ def _prepare(config: MergeConfig, folder: str) -> str:
     """Make the folder for the table, which must not be that of a run."""
     given = storage.join(folder, MERGED) if config.into is None else config.into
     target = layout.prepare(given, argument="into")
-    if storage.find(target, layout.SUMMARY, f"{UNFINISHED}/*"):
+    of_runs = (layout.SUMMARY, f"{UNFINISHED}/*", f"{layout.RUN_FOLDER}*/{layout.SUMMARY}")
+    if storage.find(target, *of_runs):  # among runs, the next one would take it for another's rows
         raise OutputError(
             "has a run of its own", subject="into", given=given, remedy="give another folder"
         )

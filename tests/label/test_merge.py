@@ -82,8 +82,9 @@ def test_the_latest_row_of_each_image(tmp_path, color_model, capsys, monkeypatch
     assert merge(night, f"--into={tmp_path}/one") == 0  # one run, in another format
     assert len(read(tmp_path / "one", "labels")) == 4
     capsys.readouterr()
-    assert merge(flags["output"], f"--into={night}") == 2
-    assert f"--into {night}: has a run of its own" in capsys.readouterr().err
+    for into in (night, flags["output"]):
+        assert merge(flags["output"], f"--into={into}") == 2
+        assert f"--into {into}: has a run of its own" in capsys.readouterr().err
 
 
 def test_a_run_that_was_finished_nights_later(tmp_path):

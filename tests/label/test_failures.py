@@ -94,8 +94,9 @@ def test_too_many_failures(tmp_path, color_model, capsys):
     assert capsys.readouterr().err.count("error") == 0
     assert run(**flags, output=tmp_path / "b", max_failure_ratio=0.09) == 1
     bad = tmp_path / "p" / "bad.jpg"
+    message = summary(tmp_path / "b")["failure_examples"]["empty"]["message"]
     assert capsys.readouterr().err.endswith(
-        f"\nempty, such as {bad}: {summary(tmp_path / 'b')['failure_examples']['empty']['message']}\n"
+        f"\nempty, such as {bad}: {message}\n"
         "error: 10.0% of the images failed, more than --max_failure_ratio 0.09 allows; "
         "the results are kept\n"
     )

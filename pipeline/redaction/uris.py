@@ -313,7 +313,7 @@ def _nested(encoded: str, naming: Naming | None, only_known: bool, depth: int) -
     if depth >= _DEEPEST:
         return ""
     value = urllib.parse.unquote(encoded)
-    scheme = _SCHEME.search(value)
+    scheme = _SCHEME.search(value) if "://" in value else None  # a search takes time
     packed = _BASE64_URI.fullmatch(value)
     if packed:
         new = _packed(packed[1], naming, only_known, depth + 1) + packed[2]

@@ -211,8 +211,13 @@ def _no_images():
     yield "mp4", "jpg", b"\0\0\0\x18ftypmp42" + bytes(200), "not_an_image"
     yield "riff-of-sound", "webp", b"RIFF\x24\0\0\0WAVEfmt " + bytes(24), None
     yield "postscript", "jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not_an_image"
-    yield "ppm", "jpg", b"P6 2 2 255 " + bytes(12), "not_an_image"
-    yield "tga", "png", bytes([0, 0, 2, *[0] * 9, 2, 0, 2, 0, 24, 0, *[0] * 12]), "not_an_image"
+    yield "ppm", "jpg", b"P6 2 2 255 " + bytes(12), "unsupported_format"
+    yield (
+        "tga",
+        "png",
+        bytes([0, 0, 2, *[0] * 9, 2, 0, 2, 0, 24, 0, *[0] * 12]),
+        "unsupported_format",
+    )
     foreign = {
         "pdf": b"%PDF-1.7\n" + bytes(100),
         "svg": b'<svg xmlns="http://www.w3.org/2000/svg"/>',

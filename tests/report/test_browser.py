@@ -71,9 +71,9 @@ def measure(tmp_path, page, width, *flags):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, color_model):
-    """The page of a run with odd names, failures, and a previous run to be compared with."""
+    """The page of a run with odd names, failures, a truth, and an earlier run to compare with."""
     folder = tmp_path_factory.mktemp("browser")
-    photos = Path(write_colors(folder / "photos", 9))
+    photos = Path(write_colors(folder / "red", 9))
     flags = {"input": photos, "model": color_model, "output": folder / "out"}
     assert run("--incremental", **flags) == 0
     for name in ("a" * 200, "<b>bold", "two  words", "تصوير", "blue\u202egpj"):
@@ -112,7 +112,7 @@ def test_all_parts_are_there_and_fit(tmp_path, report, width):
         *("Failures", "The run"),
     ]
     assert found["background"] == "rgb(255, 255, 255)"
-    assert found["reachable"] == 12
+    assert found["reachable"] == 13
     assert found["requests"] == []
     assert "CONSOLE" not in log
 

@@ -174,7 +174,7 @@ def test_results_are_replaced_and_their_report_is_made_again(tmp_path, photos, e
     assert (out / "report.html").read_text() == page
     assert capsys.readouterr().out.endswith(f" images\n{out}/report.html\n")
     assert finetune(**flags) == 2
-    assert "or --if_exists=overwrite to replace those of a training" in capsys.readouterr().err
+    assert "or --if_exists=overwrite to replace an earlier training" in capsys.readouterr().err
     assert finetune(**flags, if_exists="overwrite") == 0
     assert exported(out) != first
     assert sum(read_summary(out)["images"].values()) == 120

@@ -91,5 +91,5 @@ def test_check_counts_rows_without_an_image(tables, tmp_path, color_model, capsy
     assert main(["check", *tables, *flags]) == 0
     out = capsys.readouterr().out
     assert "inputs   18 images" in out
-    assert "18 images: 10 labeled, 8 failed, 7 no_uri, 1 not_an_image" in out
+    assert "18 images: 10 labeled, 8 failed (7 no_uri, 1 not_an_image)" in out
     assert "photos.csv#row=2: no_uri: 'image' is empty" in out

@@ -480,7 +480,9 @@ def test_messages_have_no_secrets(tmp_path):
     url = unused_url("/photo.jpg?id=7&token=abc")
     with pytest.raises(ImageError) as caught:
         storage.read_bytes(url)
-    assert "/photo.jpg?id=7 (Caused" in caught.value.message
+    assert caught.value.message.startswith("127.0.0.1:")
+    assert "Connection refused" in caught.value.message
+    assert "abc" not in caught.value.message
     with pytest.raises(ImageError) as caught:
         storage.read_bytes(f"{tmp_path}/?token=abc")
     assert "abc" not in caught.value.message

@@ -61,13 +61,16 @@ what it takes, and inside. Each export labels {images} images by `label`'s own c
 are compared with those of TensorFlow's own call of it, behind Keras' own `preprocess_input`.
 
 Of {exports} exports, {read} were read without a flag, {flag} need `--scale` and say so,
-{refused} are refused until it is given, and {wrong} are wrong in silence.
+{refused} are refused until it is given, {unstable} cannot be compared, and {wrong} are wrong in
+silence.
 
 A cell has the scale that the model takes and the largest difference of a score, at most
 {tolerance:.0e}. **Read**: the scale was read from the graph. **Flag**: the run begins with a
 warning that the scale is only assumed, and is right with `--scale`. **Refused**: the first images
 speak so clearly against what is assumed that the run is refused, in a line that names `--scale`; it
-is right with it. EfficientNet's preprocessing is always inside.
+is right with it. EfficientNet's preprocessing is always inside. **Unstable**: with these random
+weights, values that are rounded otherwise in their last bit change the scores by more than that in
+TensorFlow's own calls, so nothing can be said.
 
 """
 
@@ -129,6 +132,7 @@ class Result:
       said: what was printed.
       difference: the largest of a score without a flag; infinite if it was refused.
       stated: the same with the right scale stated.
+      rounding: the same between two of TensorFlow's own calls, if each value is rounded otherwise.
     """
 
     architecture: str
@@ -140,12 +144,13 @@ class Result:
     said: str
     difference: float
     stated: float
+    rounding: float = 0.0
 
     @property
     def outcome(self) -> str:
-        """One of "read", "flag", "refused" and "wrong"."""
+        """One of "read", "flag", "refused", "unstable" and "wrong"."""
         if self.stated > TOLERANCE:
-            return "wrong"
+            return "unstable" if self.rounding > TOLERANCE else "wrong"
         if self.difference <= TOLERANCE:
             return "read" if self.source == "read from its graph" else "wrong"
         if "--scale" not in self.said:
@@ -244,7 +249,9 @@ def try_out(architecture: Architecture, keras_name: str, place: str) -> Result:
         model = Path(folder) / "model"
         with contextlib.redirect_stdout(io.StringIO()):
             network.export(str(model))
-        direct = call(model, values_for(keras, architecture, place, pixels))
+        values = values_for(keras, architecture, place, pixels)
+        direct = call(model, values)
+        rounded = call(model, np.nextafter(values, np.float32(np.inf)))
         labels = Path(folder) / "labels.txt"
         labels.write_text("".join(f"class {number}\n" for number in range(CLASSES)))
         taken, source, difference = "", "", np.inf
@@ -270,6 +277,7 @@ def try_out(architecture: Architecture, keras_name: str, place: str) -> Result:
         said=said.getvalue().replace(str(model), "MODEL"),
         difference=float(difference),
         stated=float(stated),
+        rounding=float(np.abs(rounded - direct).max()),
     )
     effect = min(np.abs(np.nan_to_num(other, nan=1e9) - direct).max() for other in others)
     if effect < LEAST_EFFECT:
@@ -296,7 +304,9 @@ def table(results: list[Result]) -> str:
         images=TRIED_IMAGES,
         tolerance=TOLERANCE,
         exports=len(tried) * len(columns),
-        **{outcome: counts[outcome] for outcome in ("read", "flag", "refused", "wrong")},
+        **{
+            outcome: counts[outcome] for outcome in ("read", "flag", "refused", "unstable", "wrong")
+        },
     )
     lines = [
         head + "| | side | " + " | ".join(f"{name}, {place}" for name, place in columns) + " |",

@@ -150,7 +150,8 @@ class Result:
     def outcome(self) -> str:
         """One of "read", "flag", "refused", "unstable" and "wrong"."""
         if self.stated > TOLERANCE:
-            return "unstable" if self.rounding > TOLERANCE else "wrong"
+            is_told = self.source or "--scale" in self.said
+            return "unstable" if is_told and self.rounding > TOLERANCE else "wrong"
         if self.difference <= TOLERANCE:
             return "read" if self.source == "read from its graph" else "wrong"
         if "--scale" not in self.said:

@@ -1,5 +1,7 @@
 """Models of keras.applications: labeled as Keras itself labels, or said to be assumed."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -33,8 +35,13 @@ def test_a_wrong_scale_in_silence_is_counted_as_such():
         Result("MobileNet", "tf_keras", "inside", "byte", "", "", warned, np.inf, 1e-6),
     ]
     assert [it.outcome for it in others] == ["read", "flag", "refused"]
+    unstable = Result("MobileNet", "keras", "outside", "torch", "unit", "", warned, 0.5, 0.1, 0.2)
+    assert unstable.outcome == "unstable"
+    assert dataclasses.replace(unstable, said="").outcome == "wrong"
+    assert dataclasses.replace(unstable, rounding=1e-6).outcome == "wrong"
     page = table([result, *others, Result("VGG16", "keras", "inside", "byte", "", "", "", 0, 0)])
     assert "Of 4 exports, 1 were read without a flag, 1 need `--scale` and say so" in page
-    assert "1 are refused until it is given, and 1 are wrong in silence" in page.replace("\n", " ")
+    counts = "1 are refused until it is given, 0 cannot be compared, and 1 are wrong in silence"
+    assert counts in page.replace("\n", " ")
     assert "| MobileNet | 32 | wrong: `symmetric`, 1e-06 | read: `byte`, 0e+00 |" in page
     assert "VGG16" not in page

@@ -10,6 +10,7 @@ from pipeline.config import values
 from pipeline.config.client_flags import ClientConfig
 from pipeline.config.flags import BEAM_ARGS, Group, Rows, flag, flags_of
 from pipeline.errors import UsageError
+from pipeline.formats.registry import FORMATS
 from pipeline.inputs.globs import ALWAYS_EXCLUDED
 from pipeline.limits import DEFAULT_LIMITS, Limits
 from pipeline.models.scaling import SCALES
@@ -83,6 +84,28 @@ def limit_flag(help: str) -> Any:
         rows=Rows.OTHER_IMAGES,
         help=help,
         unset="all images",
+    )
+
+
+def output_format_flag() -> Any:
+    """Define ``--output_format``."""
+    return flag(
+        ("jsonl",),
+        type=values.formats,
+        metavar="FORMAT,FORMAT",
+        group=Group.WRITING,
+        rows=Rows.SAME,
+        help=f"format of the rows: one or several of {', '.join(FORMATS)}",
+    )
+
+
+def gzip_flag() -> Any:
+    """Define ``--gzip``."""
+    return flag(
+        False,
+        group=Group.WRITING,
+        rows=Rows.SAME,
+        help="compress the rows (Parquet always is)",
     )
 
 

@@ -10,13 +10,15 @@ from pipeline.config import values
 from pipeline.config.flags import Group, Rows, flag
 from pipeline.config.job_options import (
     JobConfig,
+    gzip_flag,
     input_flag,
     limit_flag,
     model_flag,
+    output_format_flag,
     truth_column_flag,
     uri_column_flag,
 )
-from pipeline.formats.registry import FORMATS, table_suffixes
+from pipeline.formats.registry import table_suffixes
 from pipeline.models.devices import PRECISIONS
 from pipeline.models.spec import RETURNS, Stated
 
@@ -96,26 +98,14 @@ class LabelConfig(JobConfig):
         type=values.ratio,
         metavar="R",
         group=Group.LABELING,
-        # An attempt applies its own to the rows of earlier ones; see also runs._settings.
+        # An attempt applies its own to the rows of earlier ones; see also notes.settings.
         rows=Rows.SAME,
         help="an image whose best score is lower gets predictions, but no label; a model that "
         "gives an image several labels gives it those whose own score is not lower",
         unset="0, or 0.5 for a model that gives an image several labels",
     )
-    output_format: tuple[str, ...] = flag(
-        ("jsonl",),
-        type=values.formats,
-        metavar="FORMAT,FORMAT",
-        group=Group.WRITING,
-        rows=Rows.SAME,
-        help=f"format of the rows: one or several of {', '.join(FORMATS)}",
-    )
-    gzip: bool = flag(
-        False,
-        group=Group.WRITING,
-        rows=Rows.SAME,
-        help="compress the rows (Parquet always is)",
-    )
+    output_format: tuple[str, ...] = output_format_flag()
+    gzip: bool = gzip_flag()
     output_table: str | None = flag(
         None,
         type=values.not_empty,

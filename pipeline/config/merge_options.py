@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from pipeline.config import values
 from pipeline.config.flags import Group, Rows, flag
+from pipeline.config.job_options import gzip_flag, output_format_flag
 from pipeline.config.report_options import ReportConfig
-from pipeline.formats.registry import FORMATS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,17 +23,5 @@ class MergeConfig(ReportConfig):
         help="folder or bucket path for the table",
         unset="merged, in that folder",
     )
-    output_format: tuple[str, ...] = flag(
-        ("jsonl",),
-        type=values.formats,
-        metavar="FORMAT,FORMAT",
-        group=Group.WRITING,
-        rows=Rows.SAME,
-        help=f"format of the rows: one or several of {', '.join(FORMATS)}",
-    )
-    gzip: bool = flag(
-        False,
-        group=Group.WRITING,
-        rows=Rows.SAME,
-        help="compress the rows (Parquet always is)",
-    )
+    output_format: tuple[str, ...] = output_format_flag()
+    gzip: bool = gzip_flag()

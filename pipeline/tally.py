@@ -82,7 +82,23 @@ class Tally:
         self.examples[reason] = min(example, self.examples.get(reason, example))
 
 
-class CountRecords(beam.CombineFn):
+class CombineTallies(beam.CombineFn):
+    """The part of a ``CombineFn`` that is the same for all tallies, which have ``merge``.
+
+    A subclass makes a tally, and adds to it.
+    """
+
+    def merge_accumulators(self, tallies: Iterable[Any]) -> Any:  # noqa: D102
+        merged = self.create_accumulator()
+        for tally in tallies:
+            merged.merge(tally)
+        return merged
+
+    def extract_output(self, tally: Any) -> Any:  # noqa: D102
+        return tally
+
+
+class CountRecords(CombineTallies):
     """``ImageRef``, ``Labeled`` or ``Failure`` records → one ``Tally``.
 
     Args:
@@ -98,15 +114,6 @@ class CountRecords(beam.CombineFn):
 
     def add_input(self, tally: Tally, record: ImageRef | Labeled | Failure) -> Tally:  # noqa: D102
         return tally.add(record, self._multi_label)
-
-    def merge_accumulators(self, tallies: Iterable[Tally]) -> Tally:  # noqa: D102
-        merged = Tally()
-        for tally in tallies:
-            merged.merge(tally)
-        return merged
-
-    def extract_output(self, tally: Tally) -> Tally:  # noqa: D102
-        return tally
 
 
 class CombineTogether(beam.PTransform):

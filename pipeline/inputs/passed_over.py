@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
-import apache_beam as beam
-
 from pipeline.console import printable
 from pipeline.redaction import name_of
+from pipeline.tally import CombineTallies
 
 # Bounds of what is kept, however much is passed over: different suffixes, and names per reason.
 MOST_SUFFIXES = 100
@@ -153,7 +152,7 @@ class PassedOverTally:
         self.examples[reason] = sorted(kept)[:MOST_EXAMPLES]
 
 
-class CountPassedOver(beam.CombineFn):
+class CountPassedOver(CombineTallies):
     """``PassedOver`` records → one ``PassedOverTally``."""
 
     def create_accumulator(self) -> PassedOverTally:  # noqa: D102
@@ -161,17 +160,6 @@ class CountPassedOver(beam.CombineFn):
 
     def add_input(self, tally: PassedOverTally, one: PassedOver) -> PassedOverTally:  # noqa: D102
         return tally.add(one)
-
-    def merge_accumulators(  # noqa: D102
-        self, tallies: Iterable[PassedOverTally]
-    ) -> PassedOverTally:
-        merged = PassedOverTally()
-        for tally in tallies:
-            merged.merge(tally)
-        return merged
-
-    def extract_output(self, tally: PassedOverTally) -> PassedOverTally:  # noqa: D102
-        return tally
 
 
 def in_words(summary: Mapping[str, Any]) -> str:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
-import apache_beam as beam
-
 from pipeline.models import trained_on
 from pipeline.records import Labeled
 from pipeline.report.multi_label import MultiLabelCounts
 from pipeline.report.truth import Judged
+from pipeline.tally import CombineTallies
 
 Counts = Judged | MultiLabelCounts
 
 
-class EvaluateLabels(beam.CombineFn):
+class EvaluateLabels(CombineTallies):
     """``Labeled``s → one ``Judged``; a ``MultiLabelCounts`` if an image may have several labels.
 
     In the second case the rows must have all their predictions.
@@ -44,13 +40,4 @@ class EvaluateLabels(beam.CombineFn):
             counts.add(row.truth, row.predictions, trained_on.said_in(row.carried))
         else:
             counts.add(row.truth, row.predictions)
-        return counts
-
-    def merge_accumulators(self, some: Iterable[Any]) -> Counts:  # noqa: D102
-        merged: Any = self.create_accumulator()
-        for counts in some:
-            merged.merge(counts)
-        return merged
-
-    def extract_output(self, counts: Counts) -> Counts:  # noqa: D102
         return counts

@@ -15,6 +15,7 @@ from pipeline.errors import InputError
 from pipeline.evaluation import classes_in
 from pipeline.models.class_lookup import ClassLookup, lookup_of
 from pipeline.records import ImageRef
+from pipeline.tally import CombineTallies
 
 # So many different names are told apart, of those that are no class of the model.
 _MOST_NAMES = 1000
@@ -98,7 +99,7 @@ class ClassCounts:
         return ", ".join(words) + (", …" if len(self.unknown) > len(some) else "")
 
 
-class CountClasses(beam.CombineFn):
+class CountClasses(CombineTallies):
     """``ImageRef``s → one ``ClassCounts``.
 
     Args:
@@ -116,15 +117,6 @@ class CountClasses(beam.CombineFn):
 
     def add_input(self, counts: ClassCounts, ref: ImageRef) -> ClassCounts:  # noqa: D102
         return counts.add_image(ref, self._labels, self._multi_label)
-
-    def merge_accumulators(self, some: Iterable[ClassCounts]) -> ClassCounts:  # noqa: D102
-        merged = ClassCounts()
-        for counts in some:
-            merged.merge(counts)
-        return merged
-
-    def extract_output(self, counts: ClassCounts) -> ClassCounts:  # noqa: D102
-        return counts
 
 
 class NameClasses(beam.PTransform):

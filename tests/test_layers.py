@@ -32,7 +32,7 @@ ROOMS = (
     "inputs",
     "outputs",
     "config",
-    "runner",
+    "runners",
     "transforms",
     "report",
     "label",

@@ -11,7 +11,7 @@ from pipeline.errors import StoreError
 from pipeline.label import lock
 from pipeline.outputs import rows
 from pipeline.records import Reason
-from pipeline.runner import cancel
+from pipeline.runners.running import cancel
 from pipeline.shutdown import Step, at
 
 

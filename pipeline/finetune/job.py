@@ -31,7 +31,8 @@ from pipeline.models.signatures import as_unit_function
 from pipeline.models.tensorflow_import import tf
 from pipeline.outputs import disk
 from pipeline.records import Reason
-from pipeline.runner import new_pipeline, run_pipeline
+from pipeline.runners.options import new_pipeline
+from pipeline.runners.running import run_pipeline
 from pipeline.storage import cache
 
 # Failures of reading that another run may not meet.

@@ -11,7 +11,7 @@ from pipeline.errors import OutputError, StoreError
 from pipeline.finetune.report import PICTURES, page_of
 from pipeline.outputs import layout
 from pipeline.report import job as label_report
-from pipeline.runner import beam_options
+from pipeline.runners.options import beam_options
 
 
 def run(config: ReportConfig) -> int:

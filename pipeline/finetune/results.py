@@ -29,7 +29,7 @@ from pipeline.finetune.validation import Run
 from pipeline.outputs import layout
 from pipeline.records import TIME, ImageRef
 from pipeline.redaction import name_of, redact_all
-from pipeline.runner import versions
+from pipeline.runners.identity import versions
 
 
 @dataclasses.dataclass(frozen=True)

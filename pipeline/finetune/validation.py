@@ -18,7 +18,8 @@ from pipeline.models.probing import probe_extractor
 from pipeline.models.scale_trial import say_assumed
 from pipeline.models.spec import ExtractorSpec
 from pipeline.outputs import layout
-from pipeline.runner import beam_options, new_pipeline, new_run_id
+from pipeline.runners.identity import new_run_id
+from pipeline.runners.options import beam_options, new_pipeline
 
 
 @dataclasses.dataclass(frozen=True)

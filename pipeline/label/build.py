@@ -35,11 +35,8 @@ from pipeline.outputs.mistakes import WriteMistakes
 from pipeline.outputs.rows import KeepRows, WriteRows
 from pipeline.records import TIME
 from pipeline.redaction import name_of
-from pipeline.runner import (
-    is_only_described,
-    runs_in_one_process,
-    versions,
-)
+from pipeline.runners.identity import versions
+from pipeline.runners.options import is_only_described, runs_in_one_process
 from pipeline.tally import CombineTogether, CountRecords, Tally, reconcile
 from pipeline.transforms import LabelImages
 

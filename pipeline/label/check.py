@@ -31,7 +31,7 @@ from pipeline.models.scale_trial import settle_scale
 from pipeline.models.spec import ModelSpec
 from pipeline.outputs import disk
 from pipeline.progress import in_words
-from pipeline.runner import new_pipeline, runs_here, runs_in_one_process
+from pipeline.runners.options import new_pipeline, runs_here, runs_in_one_process
 
 # Beam's local runner keeps all names and rows until the end, in several stages: 10,000 images took
 # 57 MB more than 1,000, with rows of 660 bytes.

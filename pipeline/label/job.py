@@ -21,11 +21,8 @@ from pipeline.models.probing import probe_classifier
 from pipeline.models.scale_trial import say_assumed, settle_scale
 from pipeline.outputs import disk, layout
 from pipeline.report import job as report
-from pipeline.runner import (
-    new_pipeline,
-    run_pipeline,
-    runs_here,
-)
+from pipeline.runners.options import new_pipeline, runs_here
+from pipeline.runners.running import run_pipeline
 from pipeline.tally import headline
 
 

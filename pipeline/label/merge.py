@@ -27,7 +27,7 @@ from pipeline.label.runs import UNFINISHED
 from pipeline.models import trained_on
 from pipeline.outputs import layout
 from pipeline.records import Failure, Labeled, from_row
-from pipeline.runner import beam_options
+from pipeline.runners.options import beam_options
 from pipeline.tally import hash_of
 
 # The name of the table's folder, beside the runs.

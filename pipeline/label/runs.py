@@ -36,7 +36,7 @@ from pipeline.models.devices import Execution
 from pipeline.models.spec import ModelSpec
 from pipeline.outputs import layout
 from pipeline.records import TIME, TIME_IN_NAMES, TRAINED_ON
-from pipeline.runner import new_run_id, versions
+from pipeline.runners.identity import new_run_id, versions
 
 UNFINISHED = ".unfinished"
 _RUN = "run.json"

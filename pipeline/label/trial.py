@@ -33,7 +33,8 @@ from pipeline.models.handler import handler_for
 from pipeline.models.spec import ModelSpec
 from pipeline.records import DecodedImage, Failure, ImageRef, Labeled, StageSeconds
 from pipeline.redaction import name_of
-from pipeline.runner import new_pipeline, run_pipeline
+from pipeline.runners.options import new_pipeline
+from pipeline.runners.running import run_pipeline
 from pipeline.tally import hash_of
 
 SAMPLE_SIZE = 64

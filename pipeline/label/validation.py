@@ -28,10 +28,7 @@ from pipeline.models.scaling import TRIED_IMAGES
 from pipeline.models.spec import ModelSpec
 from pipeline.outputs import layout
 from pipeline.records import DecodedImage
-from pipeline.runner import (
-    beam_options,
-    runs_here,
-)
+from pipeline.runners.options import beam_options, runs_here
 
 # For the first images of a store; a server that is slower has enough of them in the run.
 _SECONDS_TO_DECODE = 5.0

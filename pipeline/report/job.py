@@ -41,7 +41,7 @@ def run(config: ReportConfig) -> int:
     Raises:
       UsageError: the folder does not hold a complete run, or cannot be read or written.
     """
-    from pipeline.runner import beam_options
+    from pipeline.runners.options import beam_options
 
     storage.configure(beam_options(config.all_beam_args))
     try:

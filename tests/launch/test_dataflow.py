@@ -22,7 +22,8 @@ from pipeline.label import runs
 from pipeline.label.build import build
 from pipeline.label.validation import validate
 from pipeline.models.probing import probe_classifier
-from pipeline.runner import new_pipeline, run_pipeline
+from pipeline.runners.options import new_pipeline
+from pipeline.runners.running import run_pipeline
 
 sys.path.insert(0, str(ROOT / "launch"))
 import flex_main

@@ -1,0 +1,1 @@
+"""Running pipelines: Beam's options, and jobs on this machine or elsewhere."""

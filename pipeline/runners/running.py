@@ -1,0 +1,83 @@
+"""Runs a pipeline to its end, and cancels its job if this process ends before."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import apache_beam as beam
+from apache_beam.runners.dataflow.dataflow_runner import (
+    DataflowPipelineResult,
+    DataflowRuntimeException,
+)
+from apache_beam.runners.dataflow.internal.apiclient import DataflowJobAlreadyExistsError
+
+from pipeline import progress
+from pipeline.errors import LabelingError, RunError
+from pipeline.runners import dataflow
+from pipeline.runners.options import is_only_described
+from pipeline.shutdown import Step, at
+
+# Errors whose message is enough, by their names in a runner's traceback: ours and the system's.
+_IN_ONE_LINE = r"pipeline\.errors\.\w+|OSError|PermissionError|FileNotFoundError"
+
+# The job elsewhere that this process waits for.
+_job: dataflow.Job | None = None
+
+
+def run_pipeline(pipeline: beam.Pipeline) -> bool:
+    """Run a pipeline to its end, with its progress on the console.
+
+    Returns:
+      False if the pipeline has only been described, for Beam's ``template_location``.
+
+    Raises:
+      UsageError: a job of this name is running on Dataflow.
+      RunError: a step failed with an error of this package, or of the system, such as a full disk.
+      RuntimeError: a step failed with another error.
+      DataflowRuntimeException: a step failed with another error, on Dataflow.
+    """
+    global _job
+    logging.getLogger("apache_beam.runners.common").addFilter(_is_not_ours)
+    try:
+        with progress.shown():
+            result = pipeline.run()
+            if is_only_described(pipeline):
+                return False
+            if isinstance(result, DataflowPipelineResult):
+                _job = dataflow.begun(result, pipeline.options)
+            result.wait_until_finish()
+            return True
+    except DataflowJobAlreadyExistsError as error:
+        raise dataflow.name_in_use(error, pipeline.options) from error
+    except (LabelingError, RuntimeError, DataflowRuntimeException) as error:
+        # Runners wrap any other error in their own.
+        raise _run_error(error) from error
+    except OSError as error:
+        raise RunError(f"the run failed: {error}") from error
+    finally:
+        _job = None
+
+
+@at(Step.CANCEL_JOB)
+def cancel() -> None:
+    """Cancel the job that this process waits for, as nobody else knows about it."""
+    if _job is not None:
+        _job.cancel()
+
+
+def _run_error(error: LabelingError | RuntimeError | DataflowRuntimeException) -> Exception:
+    """Find this package's own error behind a runner's; if there is none, return the runner's.
+
+    Runners re-raise a worker's error with the step's name added, or pass it on as text: a traceback
+    that ends with the error itself.
+    """
+    last = (str(error).strip().splitlines() or [""])[-1]
+    prefix = "" if isinstance(error, LabelingError) else rf"({_IN_ONE_LINE}): "
+    own = re.match(rf"{prefix}(?P<message>.*?)( \[while running .*)?$", last)
+    return RunError(f"the run failed: {own['message']}") if own else error
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    """Tell whether a log record reports an error that is not printed as one line at the end."""
+    return not (record.exc_info and isinstance(record.exc_info[1], (LabelingError, OSError)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -13,6 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 CALIBRATION_BINS = 15
+
+# How often images are shuffled to see what chance alone does, and NumPy's limit on their number.
+_SHUFFLES = 200
+_MOST_SHUFFLED = 10**9
 
 # Separates the names of several classes in a truth that is not a list.
 CLASS_DELIMITER = "|"
@@ -154,6 +158,66 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
     low, high = share + shift - margin, share + shift + margin
     # Rounding alone can take 1 beyond 1.
     return low / (1 + 2 * shift), min(1.0, high / (1 + 2 * shift))
+
+
+class Drift(NamedTuple):
+    """How far two class mixes are from each other.
+
+    ``distance``: their Jensen-Shannon distance in [0, 1]. ``by_chance``: what the distance exceeds
+    once in a hundred times if all images are shuffled between the two.
+    """
+
+    distance: float
+    by_chance: float
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether chance alone hardly explains it."""
+        return self.distance > self.by_chance
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert to a dict of numbers, with the measure's name."""
+        return {"measure": "Jensen-Shannon distance", **self._asdict()}
+
+
+def class_drift(now: Mapping[str, int], before: Mapping[str, int]) -> Drift | None:
+    """Compare two class mixes; None if one of them has no images.
+
+    Args:
+      now: numbers of images by class.
+      before: likewise.
+    """
+    classes = sorted({*now, *before})
+    counts = np.array([[mix.get(name, 0) for name in classes] for mix in (now, before)], np.int64)
+    images = counts.sum(1)
+    if not images.all():
+        return None
+    both = counts.sum(0)
+    distance = jensen_shannon_distance(*counts)
+    if images.sum() >= _MOST_SHUFFLED:
+        return Drift(distance, 0.0)
+    # Small mixes of many classes are always far from each other, whatever they were drawn from.
+    rng = np.random.default_rng(0)
+    drawn = rng.multivariate_hypergeometric(both, images[0], _SHUFFLES, method="marginals")
+    distances = [jensen_shannon_distance(some, both - some) for some in drawn]
+    return Drift(distance, float(np.quantile(distances, 0.99)))
+
+
+def jensen_shannon_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Compute the square root of the Jensen-Shannon divergence, with logarithms to base 2.
+
+    It is 0 if the two mixes are the same, 1 if they have no class in common, and a metric: Lin
+    1991, doi:10.1109/18.61115; Endres and Schindelin 2003, doi:10.1109/TIT.2003.813506.
+
+    Args:
+      first: numbers of images by class, ``[C]``, with a sum above 0.
+      second: likewise.
+    """
+    shares = np.stack([first / first.sum(), second / second.sum()])
+    middle = np.broadcast_to(shares.mean(0), shares.shape)
+    there = shares > 0
+    bits = (shares[there] * np.log2(shares[there] / middle[there])).sum()
+    return math.sqrt(min(max(float(bits) / 2, 0.0), 1.0))  # rounding alone can leave [0, 1]
 
 
 def calibration_bin(confidence: float) -> int:

@@ -1,9 +1,10 @@
 import json
+import math
 
 import numpy as np
 import pytest
 
-from pipeline.evaluation import ClassScores, evaluate, wilson_interval
+from pipeline.evaluation import ClassScores, class_drift, evaluate, wilson_interval
 
 
 def certain(*answers, classes):
@@ -168,3 +169,29 @@ def test_wilson_interval_stays_in_the_unit_interval(total):
         assert 0 <= low <= successes / total <= high + 1e-15
         mirrored = wilson_interval(total - successes, total)
         assert (1 - high, 1 - low) == pytest.approx(mirrored)
+
+
+def test_the_distance_of_class_mixes():
+    def distance(*mixes):
+        return class_drift(*mixes).distance
+
+    assert distance({"a": 3, "b": 1}, {"a": 300, "b": 100}) == 0
+    assert distance({"a": 5}, {"b": 7}) == 1
+    # By hand: half the sum of both divergences from the mean mix (3/4, 1/4).
+    half = 0.5 * (math.log2(4 / 3)) + 0.5 * (0.5 * math.log2(2 / 3) + 0.5 * math.log2(2))
+    assert distance({"a": 9}, {"a": 2, "b": 2}) == pytest.approx(math.sqrt(half))
+    assert distance({"a": 1, "b": 3}, {"a": 3, "b": 1}) == distance(
+        {"a": 3, "b": 1}, {"a": 1, "b": 3}
+    )
+    assert class_drift({}, {"a": 1}) is None
+
+
+def test_chance_alone_moves_small_mixes_of_many_classes():
+    rng = np.random.default_rng(1)
+    draws = rng.multinomial(60, [1 / 50] * 50, 200)
+    mixes = [{str(n): int(count) for n, count in enumerate(draw)} for draw in draws]
+    drifts = [class_drift(*pair) for pair in zip(mixes[::2], mixes[1::2], strict=True)]
+    assert min(drift.distance for drift in drifts) > 0.3
+    assert sum(drift.stands_out for drift in drifts) <= 5
+    assert class_drift({"a": 500, "b": 500}, {"a": 600, "b": 400}).stands_out
+    assert not class_drift({"a": 5, "b": 5}, {"a": 6, "b": 4}).stands_out

@@ -28,14 +28,6 @@ class Picture(NamedTuple):
     truth: str | None = None
 
 
-class Thumbnail(NamedTuple):
-    """A small picture. ``uri``: a ``data:`` URI of a JPEG. ``width``, ``height``: in pixels."""
-
-    uri: str
-    width: int
-    height: int
-
-
 class Failed(NamedTuple):
     """An image that failed."""
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import html
+from pipeline.html import texts
+from pipeline.html.figures import Thumbnail
 from pipeline.outputs import layout
-from pipeline.report import calibration, histogram, texts
-from pipeline.report.aggregates import Aggregates, Picture, Thumbnail
+from pipeline.report import calibration, histogram
+from pipeline.report.aggregates import Aggregates, Picture
 from pipeline.report.mix import Mix
 from pipeline.report.multi_label import worst_classes
 from pipeline.report.truth import CLASSES_IN_TABLE, Quality

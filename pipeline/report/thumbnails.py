@@ -12,9 +12,10 @@ from PIL import Image
 from pipeline import storage
 from pipeline.errors import ImageError
 from pipeline.html import data_uri
+from pipeline.html.figures import Thumbnail
 from pipeline.images.decode import decode
 from pipeline.limits import DEFAULT_LIMITS
-from pipeline.report.aggregates import Picture, Thumbnail
+from pipeline.report.aggregates import Picture
 
 SIDE = 160
 BUDGET_SECONDS = 20.0

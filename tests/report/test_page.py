@@ -22,8 +22,9 @@ from PIL import Image
 from pipeline import storage
 from pipeline.__main__ import main
 from pipeline.errors import OutputError
+from pipeline.html import texts
 from pipeline.outputs import layout
-from pipeline.report import histogram, job, texts, thumbnails
+from pipeline.report import histogram, job, thumbnails
 from pipeline.report.aggregates import Picture
 from pipeline.report.mix import class_mix
 from pipeline.report.reading import (

@@ -1,9 +1,14 @@
-"""Formats what the page shows: names cut to size, reasons, times, numbers."""
+"""Formats what pages show: names cut to size, reasons, times, numbers."""
 
 from __future__ import annotations
 
+import bisect
+import itertools
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.console import printable
 from pipeline.records import TIME, Reason
@@ -11,6 +16,49 @@ from pipeline.records import TIME, Reason
 NAME_CHARACTERS = 120
 LABEL_CHARACTERS = 60
 MESSAGE_CHARACTERS = 240
+
+# What fits under a thumbnail, in columns as a terminal counts them.
+FILE_NAME_COLUMNS = 20
+
+# Separates the synonyms of ImageNet's classes.
+_SYNONYMS = ", "
+
+
+class Name(NamedTuple):
+    """A label's name: what shows, and all of it if that is more."""
+
+    short: str
+    full: str
+
+    @property
+    def rest(self) -> bool:
+        """Whether there is more than what shows."""
+        return self.short != self.full
+
+
+class Names:
+    """Short names of a page's labels: the first synonym, where no other label begins like that.
+
+    ImageNet has two classes ``crane``, and ``cardigan`` is a dog as well.
+
+    Args:
+      labels: all that the page names.
+    """
+
+    def __init__(self, labels: Iterable[str]):
+        firsts = Counter(_first(given) for given in set(labels))
+        self._ambiguous = {first for first, count in firsts.items() if count > 1}
+
+    def __getitem__(self, given: str | None) -> Name:
+        """Return the name of a label; None is "no label"."""
+        full = label(given)
+        if given is None or _first(given) in self._ambiguous:
+            return Name(full, full)
+        return Name(label(_first(given)), text(given) or full)
+
+
+def _first(given: str) -> str:
+    return given.partition(_SYNONYMS)[0].strip() or given
 
 
 def meaning(reason: str) -> str:
@@ -36,6 +84,27 @@ def name(image: str) -> str:
 def base_name(image: str) -> str:
     """Show the last part of an image's name."""
     return name(image.rstrip("/").rpartition("/")[2] or image)
+
+
+def file_name(image: str) -> str:
+    """Show the last part of an image's name; a long one is cut in its middle."""
+    shown = base_name(image)
+    if sum(map(_columns, shown)) <= FILE_NAME_COLUMNS:
+        return shown
+    # The end of a name tells more than its beginning.
+    end = 3 * FILE_NAME_COLUMNS // 5
+    begin = _fitting(shown, FILE_NAME_COLUMNS - 1 - end)
+    return f"{begin}…{_fitting(shown[::-1], end)[::-1]}"
+
+
+def _columns(character: str) -> int:
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _fitting(shown: str, columns: int) -> str:
+    """The beginning of a text that takes at most so many columns."""
+    taken = list(itertools.accumulate(map(_columns, shown)))
+    return shown[: bisect.bisect_right(taken, columns)]
 
 
 def label(given: str | None) -> str:

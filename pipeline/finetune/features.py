@@ -161,8 +161,7 @@ def build(
     refs = pipeline | "Find" >> FindImagesWithTruth(survey.inputs, survey.split)
     decoded, failures = (
         refs
-        | "Spread" >> beam.Reshuffle()
-        | "Load" >> LoadEmbedded()
+        | "Load" >> LoadEmbedded()  # which spreads them
         | "Decode" >> DecodeImages(decode, run_id="")
     )
     examples = decoded | "Hash" >> beam.Map(_with_looks) | "Compute" >> compute

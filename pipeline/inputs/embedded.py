@@ -2,6 +2,8 @@
 
 The files are read twice: once for the names, and again for the images to label. So only names are
 shuffled, and a worker holds the bytes of a few images at a time.
+
+An input whose images are all files of their own needs none of this, see ``InputKind``.
 """
 
 from __future__ import annotations
@@ -26,31 +28,29 @@ _ROWS = 10_000
 
 
 class LoadEmbedded(beam.PTransform):
-    """Expects ``ImageRef``s, outputs them with ``data`` if they are inside of other files."""
+    """Expects ``ImageRef``s, outputs them with ``data`` if they are inside of other files.
+
+    The shuffle also spreads the images over the workers.
+    """
 
     def expand(self, refs: beam.PCollection[ImageRef]) -> beam.PCollection[ImageRef]:
         """Read each file, or part of a table, once.
 
-        The Flatten comes before the bytes, since Beam's local runner holds all that goes through.
+        All images go one way. If those in files of their own went past the shuffle, a runner would
+        run all that follows in two stages, and load the model in both.
         """
-        alone, inside = refs | "Inside" >> beam.Partition(_is_inside, 2)  # type: ignore[arg-type]
-        grouped = (
-            inside
+        return (
+            refs
             | "ByFile" >> beam.Map(_by_file)
             | beam.GroupByKey()
-            | "Group" >> beam.MapTuple(lambda _, refs: list(refs)).with_output_types(list[ImageRef])
+            | "Read" >> beam.FlatMapTuple(lambda _, refs: load_embedded(refs))
         )
-        each = alone | "Each" >> beam.Map(lambda ref: [ref]).with_output_types(list[ImageRef])
-        return (each, grouped) | beam.Flatten() | "Read" >> beam.FlatMap(load_embedded)
-
-
-def _is_inside(ref: ImageRef, partitions: int) -> int:
-    return int(ref.place is not None)
 
 
 def _by_file(ref: ImageRef) -> tuple[tuple[str, int], ImageRef]:
-    file, position, column, _ = ref.place or ("", 0, "", "")
-    return (file, position // _ROWS if column else 0), ref
+    if ref.place is None:
+        return (ref.uri, 0), ref
+    return (ref.place.file, ref.place.position // _ROWS if ref.place.column else 0), ref
 
 
 def load_embedded(refs: Iterable[ImageRef]) -> Iterator[ImageRef]:

@@ -213,6 +213,11 @@ def require_listing(inputs: Iterable[Input], exclude: Sequence[str]) -> None:
         )
 
 
+def have_only_files(inputs: Iterable[Input]) -> bool:
+    """Tell whether no image can be inside of another file, before anything is listed."""
+    return all(source.kind.has_only_files(source) for source in inputs)
+
+
 def only_images(found: Iterable[ImageRef | PassedOver]) -> Iterator[ImageRef]:
     """Yield the images among what ``list_images`` has found."""
     return (one for one in found if isinstance(one, ImageRef))

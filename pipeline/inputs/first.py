@@ -8,7 +8,7 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 
-from pipeline.inputs.find import identity, list_images
+from pipeline.inputs.find import have_only_files, identity, list_images
 from pipeline.inputs.kinds import Input, InputKind
 from pipeline.inputs.passed_over import PassedOver
 from pipeline.records import ImageRef
@@ -33,7 +33,12 @@ def first(inputs: Sequence[Input], limit: int | None) -> list[Input]:
         return list(inputs)
     in_order = tuple(dataclasses.replace(source, in_order=True) for source in inputs)
     listed = functools.partial(_first, in_order, limit)
-    kind = InputKind(recognize=_never, images=listed, lists_versions=True)
+    kind = InputKind(
+        recognize=_never,
+        images=listed,
+        lists_versions=True,
+        has_only_files=functools.partial(_have_only_files, in_order),
+    )
     return [dataclasses.replace(in_order[0], kind=kind)]
 
 
@@ -61,6 +66,10 @@ def describe(inputs: Sequence[Input], limit: int, seconds: float = _SECONDS_TO_C
 
 def _never(given: str) -> str | None:
     return None
+
+
+def _have_only_files(inputs: Sequence[Input], _: Input) -> bool:
+    return have_only_files(inputs)
 
 
 def _first(inputs: Sequence[Input], limit: int, _: Input) -> Iterator[ImageRef | PassedOver]:

@@ -12,7 +12,7 @@ from pipeline.formats.tables import is_table
 from pipeline.images.registry import RAW_SUFFIXES, SUFFIXES
 from pipeline.inputs import truth
 from pipeline.inputs.globs import WILDCARDS, Exclusions, Glob
-from pipeline.inputs.kinds import Input, InputKind, is_folder
+from pipeline.inputs.kinds import Input, InputKind, is_folder, only_files
 from pipeline.inputs.passed_over import PassedOver, WhyPassedOver
 from pipeline.inputs.tfrecords import is_tfrecord
 from pipeline.inputs.walk import Judge, Listed, Rules, list_matches
@@ -163,12 +163,21 @@ def _why_not_taken(name: str) -> WhyPassedOver | None:
 
 def _why_no_image(name: str) -> WhyPassedOver | None:
     """Tell by its name why a file in a folder is not taken for an image; None if it is."""
-    suffix = posixpath.splitext(name)[1].lower()
-    if suffix in _TAKEN:
+    if _is_taken(name):
         return None
-    if suffix in RAW_SUFFIXES:
+    if posixpath.splitext(name)[1].lower() in RAW_SUFFIXES:
         return WhyPassedOver.UNSUPPORTED_FORMAT
     return WhyPassedOver.OTHER_SUFFIX
+
+
+def _names_images(glob: Input) -> bool:
+    """Tell whether all files that a glob matches have the suffix of an image."""
+    return _is_taken(glob.uri)
+
+
+def _is_taken(name: str) -> bool:
+    """Tell whether a name has the suffix of an image."""
+    return posixpath.splitext(name)[1].lower() in _TAKEN
 
 
 FOLDER = InputKind(
@@ -179,6 +188,7 @@ FOLDER = InputKind(
         "give a glob to take files of other names"
     ),
     lists_versions=True,
+    has_only_files=only_files,
 )
 
 GLOB = InputKind(
@@ -186,4 +196,5 @@ GLOB = InputKind(
     images=_images_of_glob,
     empty="nothing found that matches this pattern",
     lists_versions=True,
+    has_only_files=_names_images,
 )

@@ -21,6 +21,16 @@ from pipeline.records import ImageRef
 from pipeline.redaction import Naming
 
 
+def only_files(source: Input) -> bool:
+    """Say of an input that all its images are files of their own; for ``has_only_files``."""
+    return True
+
+
+def may_have_others(source: Input) -> bool:
+    """Say of an input that some of its images may be inside of other files."""
+    return False
+
+
 class InputKind(NamedTuple):
     """A way to name images.
 
@@ -34,6 +44,8 @@ class InputKind(NamedTuple):
     ``has_columns``: whether ``uri_column``, ``carry`` and ``truth_column`` name columns of it.
     ``lists_versions``: whether the listing includes the images' versions.
     ``check``: finds mistakes, if listing the first image would cost too much.
+    ``has_only_files``: tells of an input that each of its images is a file of its own, so that none
+    is inside of a TFRecord file or a table.
     """
 
     recognize: Callable[[str], str | None]
@@ -42,6 +54,7 @@ class InputKind(NamedTuple):
     has_columns: bool = False
     lists_versions: bool = False
     check: Callable[[Input], None] | None = None
+    has_only_files: Callable[[Input], bool] = may_have_others
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pipeline import storage
 from pipeline.formats.registry import table_suffixes
 from pipeline.inputs import truth
-from pipeline.inputs.kinds import Input, InputKind, file_at
+from pipeline.inputs.kinds import Input, InputKind, file_at, only_files
 from pipeline.records import ImageRef
 
 # Of files that name images or hold many, in formats that are not read. As an image, such a file
@@ -29,4 +29,4 @@ def _images(source: Input) -> Iterator[ImageRef]:
     yield ImageRef(source.uri, truth.parent(source.uri) if wanted else None)
 
 
-IMAGE = InputKind(recognize=file_at, images=_images)
+IMAGE = InputKind(recognize=file_at, images=_images, has_only_files=only_files)

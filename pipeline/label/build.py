@@ -80,8 +80,9 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
     predictions, every = _predictions(run), config.checkpoint_every
     if predictions > config.top_k:
         every = min(every, MOST_PREDICTIONS // predictions)
-    loaded = new | "Load" >> LoadEmbedded()
-    labeled, failures = loaded | "LabelImages" >> LabelImages(
+    if not find.have_only_files(run.listed):
+        new |= "Load" >> LoadEmbedded()
+    labeled, failures = new | "LabelImages" >> LabelImages(
         run.spec,
         top_k=predictions,
         batch_size=config.batch_size,

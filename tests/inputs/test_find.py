@@ -13,7 +13,15 @@ from helpers.tfrecords import write_tfrecord
 from pipeline import storage
 from pipeline.errors import ImageError, InputError
 from pipeline.inputs.embedded import load_embedded
-from pipeline.inputs.find import FindImages, identify, list_images, only_images, require_images
+from pipeline.inputs.find import (
+    FindImages,
+    have_only_files,
+    identify,
+    list_images,
+    only_images,
+    require_images,
+)
+from pipeline.inputs.first import first
 from pipeline.inputs.folders import FOLDER, GLOB
 from pipeline.inputs.kinds import Input
 from pipeline.inputs.lists import LIST
@@ -512,6 +520,28 @@ def test_a_tfrecord_file_is_listed_record_by_record(tmp_path):
             ("a.jpg", b"1"),
             ("c.jpg", b"3"),
         ]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["p"], True),
+        (["p/a.jpg"], True),
+        (["p/*.JPG", "p/**/*.jpg"], True),
+        (["p", "list.txt"], False),
+        (["table.csv"], False),
+        (["p/a.tfrecord"], False),
+        (["p/*"], False),
+        (["p/a.*"], False),
+        (["p/*.jp[g]"], False),
+    ],
+)
+def test_which_inputs_have_no_images_inside_of_others(tmp_path, monkeypatch, given, expected):
+    make(tmp_path, "p/a.jpg", "p/A.JPG", "p/a.tfrecord", "list.txt", "table.csv")
+    monkeypatch.chdir(tmp_path)
+    inputs = [identify(one) for one in given]
+    assert have_only_files(inputs) is expected
+    assert have_only_files(first(inputs, 1)) is expected
 
 
 def test_a_tfrecord_file_without_records(tmp_path):

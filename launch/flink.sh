@@ -351,7 +351,7 @@ show_status() {
 
 # The process and what it started, if they are not gone yet.
 group_lives() {
-    kill -0 -- "-$1" 2>/dev/null
+    kill -0 "-$1" 2>/dev/null
 }
 
 stop() {
@@ -364,14 +364,14 @@ stop() {
         fi
     done
     for group in $groups; do
-        kill -TERM -- "-$group" 2>/dev/null || true
+        kill -TERM "-$group" 2>/dev/null || true
     done
     deadline=$(($(date +%s) + 10))
     for group in $groups; do
         while group_lives "$group" && [ "$(date +%s)" -lt "$deadline" ]; do
             sleep 0.2
         done
-        kill -KILL -- "-$group" 2>/dev/null || true
+        kill -KILL "-$group" 2>/dev/null || true
     done
     rm -f "$CLUSTER"/*.pid "$CLUSTER/settings"
     rm -rf "$CLUSTER/tmp" "$CLUSTER/artifacts"

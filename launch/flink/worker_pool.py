@@ -1,8 +1,8 @@
 """Beam's worker pool, on one address.
 
-``apache_beam.runners.worker.worker_pool_main`` listens on all of the machine's addresses, and starts
-whatever code it is told to. On a machine with several TaskManagers, each needs a pool of its own at the
-same port, and none of them should be reachable from outside.
+``apache_beam.runners.worker.worker_pool_main`` listens on all addresses of the machine, and starts
+whatever code it is told to. On a machine with several TaskManagers, each needs a pool of its own at
+the same port, and none of them should be reachable from outside.
 
 Usage: ``python worker_pool.py 127.0.0.1:50000``
 """

@@ -1,12 +1,10 @@
-"""Reads the rows of a BigQuery query, and writes labels into a BigQuery table."""
+"""Reads the rows of a BigQuery query, and defines and checks a table of labels."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import requests
@@ -14,10 +12,8 @@ from google.api_core.exceptions import GoogleAPIError, NotFound
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery
 
-from pipeline.errors import OutputError, RunError
-from pipeline.formats.registry import in_one_format, suffix_of
-from pipeline.formats.schema import ColumnError, as_text, check_columns, plain
-from pipeline.formats.shards import read_rows
+from pipeline.errors import OutputError
+from pipeline.formats.schema import ColumnError, check_columns, plain
 from pipeline.records import TRAINED_ON, Column, Labeled, Timestamp, columns_of
 
 _QUERY = "bigquery:"
@@ -30,9 +26,6 @@ _TABLE_NAME = re.compile(r"[\w -]+")
 _COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
 
 _TYPES = {str: "STRING", int: "INTEGER", float: "FLOAT", Timestamp: "TIMESTAMP"}
-
-# The most files that BigQuery takes at a time.
-_MOST_FILES = 10_000
 
 
 def query_in(given: str) -> str | None:
@@ -192,86 +185,3 @@ def parse_table(given: str) -> bigquery.TableReference:
     if not project or not dataset or not _TABLE_NAME.fullmatch(table):
         raise _refusal(given, "is not of the form project:dataset.table")
     return bigquery.DatasetReference(project, dataset).table(table)
-
-
-def load(
-    table: str,
-    shards: Sequence[str],
-    carried: Sequence[str],
-    run_ids: Iterable[str],
-) -> None:
-    """Put a run's labels into a table, and replace those of the same run.
-
-    A table that does not exist is created, with one partition per day of ``labeled_at``, clustered
-    by ``label``. BigQuery reads Parquet files in a Google Cloud Storage bucket itself; other files
-    are sent to it.
-
-    Args:
-      table: as ``parse_table`` takes it.
-      shards: paths of the rows' files, in all formats that were written.
-      carried: names of the columns that are carried with the images.
-      run_ids: the runs whose rows are deleted first.
-
-    Raises:
-      RunError: that failed. The rows of those runs may then be gone from the table.
-    """
-    reference = parse_table(table)
-    try:
-        with contextlib.closing(bigquery.Client(reference.project)) as client:
-            _delete(client, reference, run_ids)
-            _append(client, reference, shards, carried)
-    except ERRORS as error:
-        raise RunError(
-            f"the rows cannot be put into {table}: {first_line(error)}; run the same command "
-            "again to retry only that"
-        ) from error
-
-
-def _delete(
-    client: bigquery.Client, table: bigquery.TableReference, run_ids: Iterable[str]
-) -> None:
-    ids = sorted(run_ids)
-    parameters = [
-        bigquery.ArrayQueryParameter("run_ids", "STRING", ids),
-        # Run ids begin with the day, so that only partitions from the first day on are scanned.
-        bigquery.ScalarQueryParameter("since", "TIMESTAMP", f"{ids[0][:10]}T00:00:00Z"),
-    ]
-    query = f"DELETE FROM `{table}` WHERE labeled_at >= @since AND run_id IN UNNEST(@run_ids)"
-    with contextlib.suppress(NotFound):  # of a table that is created
-        client.query(query, bigquery.QueryJobConfig(query_parameters=parameters)).result()
-
-
-def _append(
-    client: bigquery.Client,
-    table: bigquery.TableReference,
-    shards: Sequence[str],
-    carried: Sequence[str],
-) -> None:
-    config = bigquery.LoadJobConfig(
-        schema=table_schema(carried),
-        write_disposition=bigquery.WriteDisposition.WRITE_APPEND,
-        schema_update_options=[bigquery.SchemaUpdateOption.ALLOW_FIELD_ADDITION],
-    )
-    try:
-        client.get_table(table)
-    except NotFound:  # an existing one keeps its own, and would refuse another
-        config.time_partitioning = bigquery.TimePartitioning(field="labeled_at")
-        config.clustering_fields = ["label"]
-    parquet = [path for path in shards if suffix_of(path) == ".parquet"]
-    if parquet and all(path.startswith("gs://") for path in parquet):
-        config.source_format = bigquery.SourceFormat.PARQUET
-        options = bigquery.ParquetOptions()
-        options.enable_list_inference = True
-        config.parquet_options = options
-        for at in range(0, len(parquet), _MOST_FILES):
-            some = parquet[at : at + _MOST_FILES]
-            client.load_table_from_uri(some, table, job_config=config).result()
-        return
-    config.source_format = bigquery.SourceFormat.NEWLINE_DELIMITED_JSON
-    with tempfile.TemporaryFile() as file:
-        for path in in_one_format(shards):
-            for row in read_rows(path):
-                texts = {name: as_text(row.get(name)) for name in carried}
-                file.write(json.dumps(row | texts).encode() + b"\n")
-        if file.tell():
-            client.load_table_from_file(file, table, rewind=True, job_config=config).result()

@@ -16,7 +16,7 @@ from pipeline.config import yaml_file
 from pipeline.config.job_options import written
 from pipeline.config.label_options import LabelConfig
 from pipeline.errors import RunError
-from pipeline.formats import bigquery
+from pipeline.formats import bigquery_load
 from pipeline.inputs import find
 from pipeline.inputs.embedded import LoadEmbedded
 from pipeline.inputs.passed_over import CountPassedOver, PassedOverTally
@@ -230,11 +230,13 @@ def finish(
         summary |= {"copied": copied.get(True, 0), "not_copied": copied.get(False, 0)}
     if run.config.output_table is not None:
         labels = [path for path in files if path.startswith(f"{run.folder}/{layout.LABELS}-")]
-        bigquery.load(
+        bigquery_load.load(
             run.config.output_table,
             labels,
             run.columns,
             [run.run_id, *run.replaced],
+            started,
+            summary["labeled"],
         )
     content = json.dumps(summary, indent=2).encode() + b"\n"
     storage.write_file(storage.join(run.folder, layout.SUMMARY), content)

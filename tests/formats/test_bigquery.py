@@ -1,27 +1,40 @@
-"""Tables of BigQuery, by Google's client; what it says to the service is recorded.
+"""Tables of BigQuery, by Google's client; its counterpart has the tables in DuckDB.
 
 That the service would take it is not shown here: nothing but the service itself could.
 """
 
 import dataclasses
+import threading
+import time
+from datetime import datetime, timezone
 
 import pytest
 from google.auth.credentials import AnonymousCredentials
+from google.auth.transport.requests import AuthorizedSession
 from google.cloud.bigquery import SchemaField
-from helpers.bigquery_server import PROJECT, bigquery_server, table
+from helpers.bigquery_server import PROJECT, bigquery_server
 from helpers.models import image_file, save_model
 from helpers.runs import rows, run, summary, write_colors
 from PIL import Image
 
 from pipeline.errors import InputError, OutputError, RunError
-from pipeline.formats import bigquery
+from pipeline.formats import bigquery, bigquery_load
+from pipeline.formats.files import row_writer
+from pipeline.formats.schema import Schema
 from pipeline.inputs import find
 from pipeline.inputs.queries import QUERY as QUERY_KIND
 from pipeline.inputs.truth_table import identify_truth, read_truth
 from pipeline.models.tensorflow_import import tf
-from pipeline.records import Reason
+from pipeline.records import Labeled, Prediction, Reason
 
 TABLE = f"{PROJECT}:dataset.labels"
+RUN = "2026-11-24T02-00-00Z-1"
+STARTED = datetime(2026, 11, 24, 2, tzinfo=timezone.utc)
+LATER = datetime(2026, 11, 24, 3, tzinfo=timezone.utc)
+
+
+def by_image(some):
+    return sorted(some, key=lambda row: row["image"])
 
 
 @pytest.fixture
@@ -73,18 +86,15 @@ def test_a_run_puts_its_labels_into_a_table(tmp_path, color_model, service, caps
     flags = {"input": write_colors(tmp_path / "p"), "model": color_model, "output_table": TABLE}
     assert run(**flags, output=tmp_path / "out") == 0
     assert f"\n{TABLE}\n" in capsys.readouterr().out
-    [configuration] = service.jobs  # there was no table to delete from
-    load = configuration["load"]
-    assert load["sourceFormat"] == "NEWLINE_DELIMITED_JSON"
-    assert load["writeDisposition"] == "WRITE_APPEND"
-    assert load["timePartitioning"] == {"type": "DAY", "field": "labeled_at"}
-    assert load["clustering"] == {"fields": ["label"]}
-    assert load["destinationTable"] == {
-        "projectId": PROJECT,
-        "datasetId": "dataset",
-        "tableId": "labels",
-    }
-    assert service.loaded["labels"] == rows(tmp_path / "out", "labels")
+    load, merge = service.jobs
+    assert load["load"]["sourceFormat"] == "NEWLINE_DELIMITED_JSON"
+    assert load["load"]["destinationTable"]["tableId"].startswith("loading-")
+    assert merge["query"]["query"].startswith(f"MERGE INTO `{PROJECT}.dataset.labels` AS")
+    [(name, created)] = service.tables.items()  # what was loaded into is gone
+    assert name == "labels"
+    assert created["timePartitioning"] == {"type": "DAY", "field": "labeled_at"}
+    assert created["clustering"] == {"fields": ["label"]}
+    assert service.rows("labels") == by_image(rows(tmp_path / "out", "labels"))
 
 
 def test_an_image_has_any_number_of_labels(tmp_path, service):
@@ -96,9 +106,9 @@ def test_an_image_has_any_number_of_labels(tmp_path, service):
     Image.new("RGB", (9, 9), (255, 255, 255)).save(tmp_path / "p" / "white.png")
     flags = {"input": tmp_path / "p", "model": model, "output_table": TABLE}
     assert run(**flags, output=tmp_path / "out") == 0
-    loaded = service.loaded["labels"]
+    loaded = service.rows("labels")
     assert sorted(len(row["predictions"]) for row in loaded) == [0, 1, 3]
-    assert loaded == rows(tmp_path / "out", "labels")
+    assert loaded == by_image(rows(tmp_path / "out", "labels"))
 
 
 def test_the_same_run_again_replaces_its_rows_and_no_others(tmp_path, color_model, service):
@@ -106,19 +116,12 @@ def test_the_same_run_again_replaces_its_rows_and_no_others(tmp_path, color_mode
     assert run(**flags, output=tmp_path / "other") == 0
     assert run(**flags, output=tmp_path / "out") == 0
     assert run(**flags, output=tmp_path / "out") == 0
-    loaded = service.loaded["labels"]
+    loaded = service.rows("labels")
     assert len(loaded) == 6
     ids = {summary(tmp_path / name)["run_id"] for name in ("other", "out")}
     assert {row["run_id"] for row in loaded} == ids
-    delete = service.jobs[-2]["query"]
-    assert delete["query"] == (
-        f"DELETE FROM `{PROJECT}.dataset.labels` "
-        "WHERE labeled_at >= @since AND run_id IN UNNEST(@run_ids)"
-    )
-    since = delete["queryParameters"][1]["parameterValue"]["value"]
-    assert since.startswith(summary(tmp_path / "out")["run_id"][:10])
     assert run(**flags, output=tmp_path / "out", if_exists="overwrite") == 0
-    loaded = service.loaded["labels"]
+    loaded = service.rows("labels")
     assert {row["run_id"] for row in loaded} == {
         summary(tmp_path / name)["run_id"] for name in ("other", "out")
     }
@@ -133,9 +136,9 @@ def test_a_night_whose_rows_the_table_refused(tmp_path, color_model, service, ca
     assert f"the rows cannot be put into {TABLE}: 400" in capsys.readouterr().err
     assert run("--incremental", **flags) == 0
     assert "3 of them by earlier attempts" in capsys.readouterr().out
-    assert len(service.loaded["labels"]) == 3
+    assert len(service.rows("labels")) == 3
     assert run("--incremental", **flags) == 0  # nothing is new
-    assert len(service.loaded["labels"]) == 3
+    assert len(service.rows("labels")) == 3
 
 
 def test_what_is_carried_is_text_in_a_table(tmp_path, color_model, service):
@@ -145,20 +148,197 @@ def test_what_is_carried_is_text_in_a_table(tmp_path, color_model, service):
     )
     flags = {"input": tmp_path / "list.jsonl", "model": color_model, "output_table": TABLE}
     assert run(**flags, output=tmp_path / "out", carry="id", output_format="csv") == 0
-    assert {row["label"]: row["id"] or None for row in service.loaded["labels"]} == {
+    assert {row["label"]: row["id"] or None for row in service.rows("labels")} == {
         "red": "7",
         "green": None,
     }
 
 
-def test_parquet_in_a_bucket_is_read_by_the_service(service):
-    paths = ["gs://b/labels-00000-of-00001.parquet", "gs://b/labels-00000-of-00001.jsonl"]
-    bigquery.load(TABLE, paths, [], ["2026-11-24T02-00-00Z-1"])
-    [configuration] = service.jobs
-    load = configuration["load"]
-    assert load["sourceUris"] == paths[:1]
-    assert load["sourceFormat"] == "PARQUET"
-    assert load["parquetOptions"] == {"enableListInference": True}
+def labeled(n, run_id=RUN, **carried):
+    predictions = (Prediction(1, 'a "b",\nc', 0.75), Prediction(0, "ä", 0.25))
+    label = None if n == 1 else predictions[0].label
+    return Labeled(
+        f"gs://b/{n}.jpg",
+        label,
+        None if n == 1 else 1,
+        0.75,
+        predictions,
+        640,
+        480,
+        "model",
+        "sha256:0",
+        run_id,
+        "2026-11-24T02:00:00Z",
+        carried=carried,
+    )
+
+
+def put(service, folder, some, format_="parquet", gzipped=False, shards=2):
+    """Put rows into the files of a run in a bucket; return their URIs and the rows."""
+    suffix = f".{format_}" + (".gz" if gzipped else "")
+    columns = tuple(some[0].carried)
+    uris = []
+    for n in range(shards):
+        path = folder / f"labels-{n:05}-of-{shards:05}{suffix}"
+        with row_writer(path, format_, gzipped, Schema(Labeled, columns)) as write:
+            for row in some[n::shards]:
+                write(row.to_row())
+        uris.append(f"gs://b/{path.name}")
+        service.objects[uris[-1]] = path.read_bytes()
+    return uris
+
+
+def load(uris, rows=3, carried=(), run_ids=(RUN,), started=STARTED):
+    bigquery_load.load(TABLE, uris, carried, run_ids, started, rows)
+
+
+CARRIED = [{"sku": 7, "tags": "null"}, {"sku": None, "tags": ["a"]}, {"sku": True, "tags": 0.5}]
+
+
+@pytest.mark.parametrize(
+    ("format_", "gzipped"),
+    [("jsonl", False), ("jsonl", True), ("parquet", False), ("csv", False), ("csv", True)],
+)
+def test_rows_in_a_bucket_are_read_by_the_service(service, tmp_path, format_, gzipped):
+    some = [labeled(n, **CARRIED[n]) for n in range(3)]
+    uris = put(service, tmp_path, some, format_, gzipped)
+    load([*uris, "gs://b/labels-00000-of-00001.tfrecord"], carried=["sku", "tags"])
+    assert service.jobs[0]["load"]["sourceUris"] == uris
+    texts = [("7", "null"), ("" if format_ == "csv" else None, '["a"]'), ("true", "0.5")]
+    assert service.rows("labels") == [
+        row.to_row() | dict(zip(("sku", "tags"), text, strict=True))
+        for row, text in zip(some, texts, strict=True)
+    ]
+
+
+def test_more_files_than_a_load_takes(service, tmp_path, monkeypatch):
+    monkeypatch.setattr(bigquery_load, "MOST_FILES", 2)
+    load(put(service, tmp_path, [labeled(n) for n in range(3)], shards=3))
+    assert [len(job["load"]["sourceUris"]) for job in service.jobs[:-1]] == [2, 1]
+    assert len(service.rows("labels")) == 3
+
+
+class Killed(BaseException):
+    """Ends a client."""
+
+
+def test_a_run_that_is_killed_between_any_two_requests(tmp_path, monkeypatch):
+    """Whatever was done before, and whether the job that was started ends before or after."""
+    request = AuthorizedSession.request
+    left = float("inf")
+
+    def counting(*args, **kwargs):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+        answer = request(*args, **kwargs)
+        if left == 0:
+            raise Killed
+        return answer
+
+    monkeypatch.setattr(AuthorizedSession, "request", counting)
+    for killed_after in range(1, 100):
+        with bigquery_server() as service:
+            service.add_table("labels", [])
+            uris = put(service, tmp_path, [labeled(n) for n in range(3)])
+            left = killed_after
+            try:
+                load(uris)
+            except Killed:
+                done = False
+            else:
+                done = True
+            left = float("inf")
+            load(uris)  # the step is tried again
+            assert len(service.rows("labels")) == 3
+            load(uris)  # and once more
+            load(put(service, tmp_path, [labeled(n) for n in range(2)]), rows=2, started=LATER)
+            assert service.seen == [{RUN: 3}, {RUN: 2}]  # at no time none or more
+            assert list(service.tables) == ["labels"]
+        if done:
+            break
+    assert 10 < killed_after < 99
+
+
+def test_overlapping_processes_load_once(service, tmp_path):
+    service.seconds = 0.5
+    uris = put(service, tmp_path, [labeled(n) for n in range(3)])
+    errors = []
+
+    def one(started, delay):
+        time.sleep(delay)
+        try:
+            load(uris, started=started)
+        except RunError as error:
+            errors.append(error)
+
+    delays = [(STARTED, 0), (STARTED, 0), (STARTED, 0.7), (LATER, 0.2), (STARTED, 1.2)]
+    threads = [threading.Thread(target=one, args=args) for args in delays]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert service.seen == [{RUN: 3}, {RUN: 3}]  # one for each attempt
+    assert list(service.tables) == ["labels"]
+
+
+def test_a_run_that_replaces_one_whose_job_is_still_running(service, tmp_path, monkeypatch):
+    other = "2026-11-24T03-00-00Z-2"
+    uris = put(service, tmp_path, [labeled(n) for n in range(3)])
+    wait = bigquery_load._ended_well
+
+    def killed_at_the_end(job, must=False):
+        if job.job_type == "query":
+            raise Killed
+        return wait(job, must)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        service.seconds = 0.8
+        patch.setattr(bigquery_load, "_ended_well", killed_at_the_end)
+        load(uris)
+    service.seconds = 0.0
+    load(put(service, tmp_path, [labeled(n, other) for n in range(3)]), run_ids=[other, RUN])
+    assert service.seen == [{RUN: 3}, {other: 3}]
+
+
+def test_a_load_that_fails(service, tmp_path):
+    uris = put(service, tmp_path, [labeled(n) for n in range(3)])
+    content = service.objects.pop(uris[1])
+    with pytest.raises(RunError, match=r"labels-00001-of-00002.* run the same command again"):
+        load(uris)
+    assert service.rows("labels") == []
+    service.objects[uris[1]] = content
+    load(uris)
+    assert len(service.rows("labels")) == 3
+    for service.refusals, service.problems in (["Access Denied"], []), ([], ["Access Denied"]):
+        with pytest.raises(RunError, match=r"Access Denied.* run the same command again"):
+            load(uris, started=LATER)
+        assert len(service.rows("labels")) == 3
+    load(uris, started=LATER)
+    assert service.seen == [{RUN: 3}, {RUN: 3}]
+
+
+def test_what_was_loaded_has_expired_before_it_was_merged(service, tmp_path):
+    uris = put(service, tmp_path, [labeled(n) for n in range(3)])
+    with pytest.raises(RunError, match="3 rows were loaded instead of 4"):
+        load(uris, rows=4)
+    [own] = [table for name, table in service.tables.items() if name != "labels"]
+    assert 0.9 < int(own["expirationTime"]) / 1000 / 86400 - time.time() / 86400 < 1.1
+    own["expirationTime"] = "1"
+    load(uris)
+    assert len(service.rows("labels")) == 3
+
+
+def test_a_table_that_is_there_keeps_its_partitions_and_columns(service, tmp_path):
+    fields = [field.to_api_repr() for field in bigquery.table_schema(["mine"])]
+    service.add_table("labels", [fields[-1], *fields[:3]])
+    load(put(service, tmp_path, [labeled(n, sku="A") for n in range(3)]), carried=["sku"])
+    assert "timePartitioning" not in service.tables["labels"]
+    names = [field["name"] for field in service.tables["labels"]["schema"]["fields"]]
+    assert names[:4] == ["mine", "image", "label", "class_id"]
+    assert [(row["mine"], row["sku"]) for row in service.rows("labels")] == [(None, "A")] * 3
 
 
 @pytest.mark.parametrize(
@@ -171,7 +351,7 @@ def test_parquet_in_a_bucket_is_read_by_the_service(service):
 )
 def test_a_table_that_cannot_be_used(tmp_path, color_model, service, capsys, given, message):
     field = {"name": "score", "type": "STRING", "mode": "NULLABLE"}
-    service.tables["strange"] = table("strange", [field])
+    service.add_table("strange", [field])
     flags = {"input": write_colors(tmp_path / "p"), "model": color_model, "output_table": given}
     assert run(**flags, output=tmp_path / "out") == 2
     assert f"error: --output_table {given}: {message}" in capsys.readouterr().err
@@ -235,21 +415,6 @@ def test_the_truth_of_a_query(service):
         identify_truth(f"bigquery:{QUERY}", "uri", "label")
 
 
-def test_a_load_that_fails(service):
-    service.refusals = ["Access Denied"]
-    with pytest.raises(RunError, match=r"Access Denied.* run the same command again"):
-        bigquery.load(TABLE, [], [], ["2026-11-24T02-00-00Z-1"])
-
-
-def test_a_table_that_is_there_keeps_its_partitions(service):
-    service.tables["labels"] = table("labels", [])
-    service.loaded["labels"] = []
-    bigquery.load(TABLE, ["gs://b/labels-00000-of-00001.parquet"], [], ["2026-11-24T02-00-00Z-1"])
-    load = service.jobs[-1]["load"]
-    assert "timePartitioning" not in load
-    assert "clustering" not in load
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -265,7 +430,8 @@ def test_a_table_that_is_there_keeps_its_partitions(service):
     ],
 )
 def test_tables_that_labels_do_not_fit_into(service, changes, message):
-    service.tables["labels"] = table("labels", []) | changes
+    service.add_table("labels", [])
+    service.tables["labels"] |= changes
     with pytest.raises(OutputError, match=message):
         bigquery.check_table(TABLE, [])
 

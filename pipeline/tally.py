@@ -121,7 +121,7 @@ class CombineTogether(beam.PTransform):
 
     Each bundle is combined where it is made, and only the accumulators are sent on, together. One
     ``CombineGlobally`` for each would be ten steps each for the runner; and a ``Flatten`` of the
-    elements would send them all.
+    elements would send them all. At least one of the PCollections must have an element.
 
     Args:
       combine_fns: by name, the same names.
@@ -139,7 +139,9 @@ class CombineTogether(beam.PTransform):
             collections[name] | f"Combine_{name}" >> beam.ParDo(_CombineBundle(name, combine_fn))
             for name, combine_fn in self._combine_fns.items()
         ]
-        return partial | beam.Flatten() | beam.CombineGlobally(_CombineByName(self._combine_fns))
+        # Default values would be two stages more.
+        combine = beam.CombineGlobally(_CombineByName(self._combine_fns)).without_defaults()
+        return partial | beam.Flatten() | combine
 
 
 class _CombineBundle(beam.DoFn):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -10,21 +11,17 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-import apache_beam as beam
-from apache_beam.io.textio import WriteToText
-
 from pipeline.formats.schema import (
     BadRow,
     ColumnError,
     Schema,
+    Write,
     as_text,
     check_columns,
     require_rows,
 )
 from pipeline.formats.text import lines
 from pipeline.records import Timestamp, columns_of, record_of
-
-ELEMENT = str
 
 # The largest cell; Python's own limit is 128 KB.
 csv.field_size_limit(2**31 - 1)
@@ -55,14 +52,19 @@ def encode(row: Mapping[str, Any], schema: Schema) -> str:
     return line.getvalue().removesuffix("\r\n")
 
 
-def sink(prefix: str, suffix: str, schema: Schema, skip_if_empty: bool) -> beam.PTransform:
-    """Make the transform that writes a header and lines; Beam gzips them if the suffix says so."""
-    header = encode({name: name for name in schema.names}, schema)
-    return WriteToText(prefix, suffix, header=header, skip_if_empty=skip_if_empty)
+@contextlib.contextmanager
+def writer(file: BinaryIO, schema: Schema) -> Iterator[Write]:
+    """Write a header, then lines."""
+
+    def write(row: Mapping[str, Any]) -> None:
+        file.write(f"{encode(row, schema)}\n".encode())
+
+    write({name: name for name in schema.names})
+    yield write
 
 
 def read_rows(file: BinaryIO) -> Iterator[dict[str, Any]]:
-    """Read the rows that ``sink`` wrote.
+    """Read the rows that ``writer`` wrote.
 
     Raises:
       ValueError: the file holds something else.

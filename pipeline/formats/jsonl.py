@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-import apache_beam as beam
-from apache_beam.io.textio import WriteToText
-
-from pipeline.formats.schema import BadRow, Schema, check_columns, plain, require_rows
+from pipeline.formats.schema import BadRow, Schema, Write, check_columns, plain, require_rows
 from pipeline.formats.text import is_unicode, lines
-
-ELEMENT = str
 
 # Rows without the image's column that are held until one has it, so that a mistake in its name is
 # found before the first of them is used.
@@ -24,13 +20,14 @@ def encode(row: Mapping[str, Any], schema: Schema) -> str:
     return json.dumps(row)
 
 
-def sink(prefix: str, suffix: str, schema: Schema, skip_if_empty: bool) -> beam.PTransform:
-    """Make the transform that writes lines; Beam gzips them if the suffix says so."""
-    return WriteToText(prefix, suffix, skip_if_empty=skip_if_empty)
+@contextlib.contextmanager
+def writer(file: BinaryIO, schema: Schema) -> Iterator[Write]:
+    """Write lines."""
+    yield lambda row: file.write(f"{encode(row, schema)}\n".encode())
 
 
 def read_rows(file: BinaryIO) -> Iterator[dict[str, Any]]:
-    """Read the rows that ``sink`` wrote.
+    """Read the rows that ``writer`` wrote.
 
     Raises:
       ValueError: the file holds something else.

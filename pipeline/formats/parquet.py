@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, BinaryIO, NamedTuple
 
-import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.parquetio import WriteToParquet
 
 from pipeline.formats.schema import (
     BadRow,
     Schema,
+    Write,
     as_text,
     check_columns,
     plain,
@@ -23,14 +22,15 @@ from pipeline.formats.schema import (
 )
 from pipeline.records import TIME, Column, Timestamp, columns_of, record_of
 
-ELEMENT = dict
-
 _TYPES = {
     str: pa.string(),
     int: pa.int64(),
     float: pa.float64(),
     Timestamp: pa.timestamp("ms", tz="UTC"),
 }
+
+# Rows that are written as a group, and are in memory until then.
+_GROUP = 10_000
 
 # Rows of a file in memory at a time, by their number and by their size in the file.
 _MOST_ROWS = 1000
@@ -66,19 +66,30 @@ def encode(row: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
     return values
 
 
-def sink(prefix: str, suffix: str, schema: Schema, skip_if_empty: bool) -> beam.PTransform:
-    """Make the transform that writes Parquet files; they have bytes even without rows."""
-    return WriteToParquet(
-        prefix,
-        arrow_schema(schema),
-        codec="snappy",
-        use_compliant_nested_type=True,
-        file_name_suffix=suffix,
-    )
+@contextlib.contextmanager
+def writer(file: BinaryIO, schema: Schema) -> Iterator[Write]:
+    """Write groups of rows."""
+    columns = arrow_schema(schema)
+    group: list[dict[str, Any]] = []
+    with pq.ParquetWriter(
+        file, columns, compression="snappy", use_compliant_nested_type=True
+    ) as to:
+
+        def flush() -> None:
+            to.write_table(pa.Table.from_pylist(group, columns))
+            group.clear()
+
+        def write(row: Mapping[str, Any]) -> None:
+            group.append(encode(row, schema))
+            if len(group) == _GROUP:
+                flush()
+
+        yield write
+        flush()
 
 
 def read_rows(file: BinaryIO) -> Iterator[dict[str, Any]]:
-    """Read the rows that ``sink`` wrote.
+    """Read the rows that ``writer`` wrote.
 
     Raises:
       ValueError or KeyError: the file holds something else.

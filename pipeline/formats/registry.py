@@ -14,36 +14,24 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 from pipeline.records import FAILURE_COLUMNS, LABELED_COLUMNS, TRAINED_ON
 
 if TYPE_CHECKING:
-    import apache_beam as beam
+    from contextlib import AbstractContextManager
 
-    from pipeline.formats.schema import BadRow, Schema
+    from pipeline.formats.schema import BadRow, Schema, Write
 
 
 class Implementation(Protocol):
-    """What the module of a format defines.
+    """What the module of a format defines."""
 
-    ``ELEMENT``: the type that ``encode`` returns.
-    """
-
-    ELEMENT: type
-
-    def encode(self, row: Mapping[str, Any], schema: Schema) -> Any:
-        """Turn a row, as JSON has it, into what ``sink`` writes."""
-
-    def sink(
-        self, prefix: str, suffix: str, schema: Schema, skip_if_empty: bool
-    ) -> beam.PTransform:
-        """Make the transform that writes elements to shards, and outputs the shards' paths.
+    def writer(self, file: BinaryIO, schema: Schema) -> AbstractContextManager[Write]:
+        """Yield the function that writes a row, as JSON has it; the file is whole after that.
 
         Args:
-          prefix: what the shards' paths begin with.
-          suffix: what they end with; ``.gz`` at its end means that they are gzipped.
+          file: open for writing; it is not closed.
           schema: of the rows.
-          skip_if_empty: whether to write no file instead of one without bytes.
         """
 
     def read_rows(self, file: BinaryIO) -> Iterator[dict[str, Any]]:
-        """Read back what ``sink`` wrote: rows with JSON's types.
+        """Read back what ``writer`` wrote: rows with JSON's types.
 
         Args:
           file: the content, unzipped.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.records import columns_of
+
+# Writes a row, as JSON has it, to a file.
+Write = Callable[[Mapping[str, Any]], object]
 
 # Characters of a message about a table's columns: a file of another kind may be one long line.
 _MOST_SHOWN = 1000

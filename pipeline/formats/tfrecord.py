@@ -6,18 +6,16 @@ The fields of the predictions are lists: ``predictions/label``, ``predictions/cl
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-import apache_beam as beam
-from apache_beam.io.tfrecordio import WriteToTFRecord, _TFRecordUtil
+from apache_beam.io.tfrecordio import _TFRecordUtil
 from google.protobuf.message import DecodeError
 
 from pipeline.formats.registry import FORMATS
-from pipeline.formats.schema import Schema, as_text
+from pipeline.formats.schema import Schema, Write, as_text
 from pipeline.records import Prediction, columns_of, record_of
-
-ELEMENT = bytes
 
 _KEYS = FORMATS["tfrecord"].column_names
 
@@ -50,15 +48,14 @@ def encode(row: Mapping[str, Any], schema: Schema) -> bytes:
     return example.SerializeToString()
 
 
-def sink(prefix: str, suffix: str, schema: Schema, skip_if_empty: bool) -> beam.PTransform:
-    """Make the transform that writes records; Beam gzips them if the suffix says so."""
-    write = WriteToTFRecord(prefix, file_name_suffix=suffix)
-    write._sink.skip_if_empty = skip_if_empty  # it has no such argument
-    return write
+@contextlib.contextmanager
+def writer(file: BinaryIO, schema: Schema) -> Iterator[Write]:
+    """Write records, as Beam's own ``WriteToTFRecord`` does."""
+    yield lambda row: _TFRecordUtil.write_record(file, encode(row, schema))
 
 
 def read_rows(file: BinaryIO) -> Iterator[dict[str, Any]]:
-    """Read the rows that ``sink`` wrote.
+    """Read the rows that ``writer`` wrote.
 
     Raises:
       ValueError or KeyError: the file holds something else.

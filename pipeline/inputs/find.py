@@ -57,9 +57,11 @@ _ASKING_THREADS = 64
 class FoundImages(NamedTuple):
     """What ``FindImages`` outputs.
 
-    ``refs``: each image, duplicates included. ``passed_over``: what is not taken for an image.
+    ``inputs``: the inputs. ``refs``: each image, duplicates included. ``passed_over``: what is not
+    taken for an image.
     """
 
+    inputs: beam.PCollection[tuple[int, Input]]
     refs: beam.PCollection[ImageRef]
     passed_over: beam.PCollection[PassedOver]
 
@@ -87,18 +89,14 @@ class FindImages(beam.PTransform):
 
     def expand(self, begin: beam.pvalue.PBegin) -> FoundImages:
         """List every input."""
-        listed = (
-            begin
-            | "Inputs" >> beam.Create(list(enumerate(self._inputs)))
-            | "List"
-            >> beam.FlatMap(_list_tagged, self._ask_for_versions).with_outputs(
-                "passed_over", main="refs"
-            )
+        inputs = begin | "Inputs" >> beam.Create(list(enumerate(self._inputs)))
+        listed = inputs | "List" >> beam.FlatMap(_list_tagged, self._ask_for_versions).with_outputs(
+            "passed_over", main="refs"
         )
         refs = listed.refs | "Count" >> beam.Map(_count)
         if self._folder_is_truth:
             refs |= "Truth" >> beam.Map(_with_parent_as_truth)
-        return FoundImages(refs, listed.passed_over)
+        return FoundImages(inputs, refs, listed.passed_over)
 
 
 def _list_tagged(numbered: tuple[int, Input], ask_for_versions: bool) -> Iterator[Any]:

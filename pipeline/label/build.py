@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 
 from pipeline import storage
 from pipeline.config import yaml_file
@@ -17,6 +16,7 @@ from pipeline.config.job_options import written
 from pipeline.config.label_options import LabelConfig
 from pipeline.errors import RunError
 from pipeline.formats import bigquery_load
+from pipeline.formats.schema import Schema
 from pipeline.inputs import find
 from pipeline.inputs.embedded import LoadEmbedded
 from pipeline.inputs.passed_over import CountPassedOver, PassedOverTally
@@ -26,14 +26,15 @@ from pipeline.label.costs import bottleneck, per_million
 from pipeline.label.evaluate import EvaluateLabels
 from pipeline.label.resume import SetAsideDone, TakeFirst
 from pipeline.label.runs import Run
-from pipeline.label.truth import JoinTruth, TruthCounts
+from pipeline.label.truth import JoinTruth, MergeTruthCounts, TruthCounts
 from pipeline.label.truth_classes import NameClasses
 from pipeline.models.answers import decide
 from pipeline.outputs import layout
 from pipeline.outputs.copies import CopyByLabel
-from pipeline.outputs.mistakes import WriteMistakes
+from pipeline.outputs.mistakes import WriteMistakes, join_mistakes
+from pipeline.outputs.parts import Shards, name_shards
 from pipeline.outputs.rows import KeepRows, WriteRows
-from pipeline.records import TIME
+from pipeline.records import TIME, Failure, Labeled
 from pipeline.redaction import name_of
 from pipeline.runners.identity import versions
 from pipeline.runners.options import is_only_described, runs_in_one_process
@@ -56,16 +57,14 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
       started: start of this attempt, UTC.
     """
     config = run.config
-    refs, passed_over = pipeline | "Find" >> find.FindImages(
+    inputs, refs, passed_over = pipeline | "Find" >> find.FindImages(
         run.listed,
         ask_for_versions=config.incremental,
         folder_is_truth=config.truth == PARENT,
     )
-    truth: Any = None
     if run.truth is not None:
         join = JoinTruth(run.truth, run.spec.labels, run.spec.is_multi_label)
-        refs, truth_counts = refs | "Truth" >> join
-        truth = AsSingleton(truth_counts)
+        refs, truth = refs | "Truth" >> join
     if config.truth is not None:
         refs |= "Classes" >> NameClasses(config.truth, run.spec.labels, run.spec.is_multi_label)
     found, new, skipped, labeled_before, failed_before, merged, gone, told_apart = (
@@ -92,12 +91,17 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         spread=False,
         keep=KeepRows(run.unfinished, every),
     )
+    sum_ = beam.CombineFn.from_callable(sum)
     counted: dict[str, tuple[beam.PCollection[Any], beam.CombineFn]] = {
+        # There are some, even if no image is found, so that there are counts.
+        "inputs": (inputs, beam.combiners.CountCombineFn()),
         "passed_over": (passed_over, CountPassedOver()),
-        "merged": (merged, beam.CombineFn.from_callable(sum)),
-        "gone": (gone, beam.CombineFn.from_callable(sum)),
-        "told_apart": (told_apart, beam.CombineFn.from_callable(sum)),
+        "merged": (merged, sum_),
+        "gone": (gone, sum_),
+        "told_apart": (told_apart, sum_),
     }
+    if run.truth is not None:
+        counted["truth"] = (truth, MergeTruthCounts())
     if config.truth is not None:
         evaluate = EvaluateLabels(
             run.spec.labels, run.threshold, config.top_k, run.spec.is_multi_label
@@ -120,38 +124,25 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
         "failed_before": (failed_before, count),
         **{name: (refs, count) for name, refs in limited.items()},
     }
-    counts = {name: rows for name, (rows, _) in counted.items()} | "Count" >> CombineTogether(
-        {name: combine_fn for name, (_, combine_fn) in counted.items()}
-    )
     if run.attempts:  # else there are none, and the rows need not be held until all are there
         labeled = (labeled, labeled_before) | "AllLabeled" >> beam.Flatten()
         failures = (failures, failed_before) | "AllFailures" >> beam.Flatten()
-    files = [
-        rows
-        | f"Write_{name}"
-        >> WriteRows(run.folder, name, config.output_format, config.gzip, run.columns)
-        for name, rows in ((layout.LABELS, labeled), (layout.FAILURES, failures))
-    ]
+    folder = layout.new_temporary_folder(run.folder)
+    for shards, rows in zip(_shards(run), (labeled, failures), strict=True):
+        parts = rows | f"Write_{shards.name}" >> WriteRows(folder, shards)
+        counted[f"{shards.name}_parts"] = (parts, beam.combiners.ToListCombineFn())
     if config.truth is not None:
-        mistakes = WriteMistakes(run.folder, run.spec.is_multi_label)
-        files.append(labeled | "WriteMistakes" >> mistakes)
-    copied: Any = {}
+        parts = labeled | "WriteMistakes" >> WriteMistakes(folder, run.spec.is_multi_label)
+        counted["mistakes_parts"] = (parts, beam.combiners.ToListCombineFn())
     if config.copy_to is not None:
         copies = labeled | CopyByLabel(storage.absolute(config.copy_to), config.limits)
-        copied = AsDict(copies | "CountCopies" >> beam.combiners.Count.PerElement())
-    # A side input is complete before its reader begins, so the summary comes after all rows.
+        counted["copied"] = (copies, sum_)
+        counted["to_copy"] = (copies, beam.combiners.CountCombineFn())
+    together = CombineTogether({name: combine_fn for name, (_, combine_fn) in counted.items()})
     summary = (
-        pipeline
-        | "Run" >> beam.Create([run])
-        | "Summarize"
-        >> beam.Map(
-            finish,
-            started,
-            AsIter(files | beam.Flatten()),
-            copied,
-            truth,
-            AsSingleton(counts),
-        )
+        {name: rows for name, (rows, _) in counted.items()}
+        | "Count" >> together
+        | "Summarize" >> beam.Map(finish, run, started)
     )
     if is_only_described(pipeline):
         # Then no process waits for the job and could say it. If this step is tried again, the
@@ -188,24 +179,28 @@ def too_many_failed(summary: Mapping[str, Any], config: LabelConfig) -> str | No
     return too_many and f"{too_many}; the results are kept"
 
 
-def finish(
-    run: Run,
-    started: datetime,
-    files: Iterable[str],
-    copied: Mapping[bool, int],
-    truth: TruthCounts | None,
-    counts: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Reconcile the counts, put the rows into a table, write ``summary.json``, and tidy up.
+def _shards(run: Run) -> tuple[Shards, Shards]:
+    """Return how the shards of the labels and of the failures are named."""
+    formats, gzipped = run.config.output_format, run.config.gzip
+    labels, failures = Schema(Labeled, run.columns), Schema(Failure, run.columns)
+    return (
+        Shards(run.folder, layout.LABELS, labels, formats, gzipped),
+        Shards(run.folder, layout.FAILURES, failures, formats, gzipped),
+    )
+
+
+def finish(counts: Mapping[str, Any], run: Run, started: datetime) -> dict[str, Any]:
+    """Name the shards, reconcile the counts, fill the table, write ``summary.json``, and tidy up.
+
+    If a runner calls this again, it goes on where it was.
 
     Args:
+      counts: as ``summarize`` takes them. Besides, the files with rows, "labels_parts" and
+        "failures_parts"; with a truth also "mistakes_parts", and what ``EvaluateLabels`` returned,
+        "evaluated" and "evaluated_before"; with a table of the truth its counts, "truth"; how many
+        images could be copied, "copied", of those that were "to_copy".
       run: the run.
       started: start of this attempt, UTC.
-      files: paths of the shards.
-      copied: number of images that could be copied (True) and that could not (False).
-      truth: what has become of the table of true classes; None if there is none.
-      counts: as ``summarize`` takes them; with a truth also what
-        ``EvaluateLabels`` returned for it, "evaluated" and "evaluated_before".
 
     Returns:
       The content of ``summary.json``.
@@ -214,9 +209,15 @@ def finish(
       ReconciliationError: what went in did not come out; no summary is written.
       RunError: the table does not take the rows; no summary is written.
     """
-    counts = dict(counts)
-    evaluated, evaluated_before = (
-        counts.pop(name, None) for name in ("evaluated", "evaluated_before")
+    counts = {name: count for name, count in counts.items() if name != "inputs"}
+    of_labels, of_failures = _shards(run)
+    labels = name_shards(of_labels, counts.pop("labels_parts"))
+    files = [*labels, *name_shards(of_failures, counts.pop("failures_parts"))]
+    if run.config.truth is not None:
+        files.append(join_mistakes(run.folder, counts.pop("mistakes_parts")))
+    evaluated, evaluated_before, truth, copied, to_copy = (
+        counts.pop(name, None)
+        for name in ("evaluated", "evaluated_before", "truth", "copied", "to_copy")
     )
     summary = summarize(run, started, **counts)
     if evaluated is not None and evaluated_before is not None:
@@ -226,10 +227,9 @@ def finish(
             summary["evaluation"] = notes.known_before(evaluation.to_json(), run.finished)
     if truth is not None:
         summary |= {"truth": _truth(run, truth)}
-    if run.config.copy_to is not None:
-        summary |= {"copied": copied.get(True, 0), "not_copied": copied.get(False, 0)}
+    if to_copy is not None:
+        summary |= {"copied": copied, "not_copied": to_copy - copied}
     if run.config.output_table is not None:
-        labels = [path for path in files if path.startswith(f"{run.folder}/{layout.LABELS}-")]
         bigquery_load.load(
             run.config.output_table,
             labels,

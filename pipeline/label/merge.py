@@ -17,9 +17,9 @@ from typing import Any
 from pipeline import console, storage
 from pipeline.config.merge_options import MergeConfig
 from pipeline.errors import OutputError, RunError, StoreError
-from pipeline.formats.files import Write, row_writer
+from pipeline.formats.files import row_writer
 from pipeline.formats.registry import FORMATS, in_one_format
-from pipeline.formats.schema import Schema
+from pipeline.formats.schema import Schema, Write
 from pipeline.formats.shards import read_rows
 from pipeline.label import lock, notes
 from pipeline.label.resume import DAMAGED
@@ -118,7 +118,8 @@ def _merge(
                 suffix = FORMATS[format_].suffix(config.gzip)
                 file = Path(temporary, f"{name}-00000-of-00001{suffix}")
                 files[storage.join(target, file.name)] = file
-                writer = row_writer(file, format_, config.gzip, schemas[name])
+                opened = stack.enter_context(file.open("wb"))
+                writer = row_writer(opened, format_, config.gzip, schemas[name])
                 writers[name].append(stack.enter_context(writer))
             for part in parts:
                 for row in _latest(part):

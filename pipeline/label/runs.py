@@ -221,6 +221,7 @@ def complete(run: Run) -> None:
     """Remove what the next attempt would have needed, now that ``summary.json`` is written."""
     try:
         layout.remove(run.folder, [f"{UNFINISHED}/*"])
+        layout.remove_temporary_files(run.folder)
         if not storage.is_remote(run.folder):
             Path(run.unfinished).rmdir()
     except (StoreError, OSError) as error:  # the run is whole anyway

@@ -20,6 +20,7 @@ from pipeline.inputs.truth_table import TruthRow, read_truth
 from pipeline.models.class_lookup import fold, lookup_of
 from pipeline.records import ImageRef
 from pipeline.redaction import name_of
+from pipeline.tally import CombineTallies
 
 # Names that a message quotes of each side.
 _EXAMPLES = 3
@@ -287,7 +288,7 @@ class JoinTruth(beam.PTransform):
                 "counts", main="refs"
             )
         )
-        counts = (unusable, matched) | beam.Flatten() | beam.CombineGlobally(_merge)
+        counts = (unusable, matched) | beam.Flatten() | beam.CombineGlobally(MergeTruthCounts())
         checked = (
             refs.pipeline
             | "Source" >> beam.Create([self._source])
@@ -325,11 +326,14 @@ def _join(
     yield from joined
 
 
-def _merge(some: Iterable[TruthCounts]) -> TruthCounts:
-    merged = TruthCounts()
-    for counts in some:
-        merged.merge(counts)
-    return merged
+class MergeTruthCounts(CombineTallies):
+    """Several ``TruthCounts`` → their sum."""
+
+    def create_accumulator(self) -> TruthCounts:  # noqa: D102
+        return TruthCounts()
+
+    def add_input(self, counts: TruthCounts, more: TruthCounts) -> TruthCounts:  # noqa: D102
+        return counts.merge(more)
 
 
 def _trusted(joined: WithTruth, counts: TruthCounts) -> ImageRef:

@@ -21,6 +21,9 @@ SUMMARY = "summary.json"
 MISTAKES = "mistakes.csv"
 REPORT = "report.html"
 
+# Prefix of the names of temporary folders: Beam's, since what cleans up after Beam knows it.
+_TEMPORARY = "beam-temp-"
+
 # Prefix of a run folder's name, in an output with one folder per run.
 RUN_FOLDER = "run="
 
@@ -28,6 +31,18 @@ RUN_FOLDER = "run="
 def new_part(folder: str, name: str, suffix: str = ".jsonl") -> str:
     """Make up a path for some of the rows of this name."""
     return storage.join(folder, f"{name}-{uuid.uuid4().hex}{suffix}")
+
+
+def new_temporary_folder(folder: str) -> str:
+    """Make a folder for files that get their names when all of them are whole.
+
+    Raises:
+      StoreError: it cannot be made.
+    """
+    path = storage.join(folder, f"{_TEMPORARY}{uuid.uuid4().hex}")
+    if not storage.is_remote(path):
+        storage.make_folder(path)
+    return path
 
 
 def prepare(given: str, keep: bool = True, argument: str = "output") -> str:
@@ -115,8 +130,7 @@ def remove(folder: str, patterns: Sequence[str]) -> None:
 
 
 def remove_temporary_files(folder: str) -> None:
-    """Delete what Beam's sinks leave behind if they do not finish."""
-    for name in (LABELS, FAILURES, MISTAKES.partition(".")[0]):
-        pattern = f"beam-temp-{name}-*"
-        # This deletes a folder; in a store, which has no folders, each object.
-        remove(folder, [f"{pattern}/*" if storage.is_remote(folder) else pattern])
+    """Delete what is left in the folders of ``new_temporary_folder``."""
+    pattern = f"{_TEMPORARY}*"
+    # This deletes a folder; in a store, which has no folders, each object.
+    remove(folder, [f"{pattern}/*" if storage.is_remote(folder) else pattern])

@@ -2,59 +2,75 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import shutil
+import uuid
+from collections.abc import Iterable
+from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.textio import WriteToText
-from apache_beam.transforms.window import TimestampedValue
-from apache_beam.utils.timestamp import MIN_TIMESTAMP
 
 from pipeline import storage
 from pipeline.evaluation import Mistake, classes_in
-from pipeline.formats import csv
+from pipeline.formats.files import row_writer
 from pipeline.formats.schema import Schema
 from pipeline.models import trained_on
 from pipeline.outputs import layout
+from pipeline.outputs.parts import Shards, WriteParts
 from pipeline.records import Labeled
 
 _SCHEMA = Schema(Mistake)
 
 
 class WriteMistakes(beam.PTransform):
-    """Expects ``Labeled``s, outputs the path of ``mistakes.csv``, written under another name first.
+    """Expects ``Labeled``s, outputs the paths of files for ``join_mistakes``.
 
     Args:
-      folder: the run's.
+      folder: for the files.
       multi_label: whether all predictions of a row are labels.
     """
 
     def __init__(self, folder: str, multi_label: bool):
         super().__init__()
-        self._folder = folder
-        self._multi_label = multi_label
+        shards = Shards(folder, layout.MISTAKES.partition(".")[0], _SCHEMA, ("csv",))
+        row_of = functools.partial(_row_of, multi_label=multi_label)
+        self._function = WriteParts(folder, shards, row_of)
 
     def expand(self, rows: beam.PCollection[Labeled]) -> beam.PCollection[str]:
-        """Write with one of Beam's sinks; see ``WriteRows`` for the time of the path."""
-        name, dot, suffix = layout.MISTAKES.partition(".")
-        return (
-            rows
-            | "Find" >> beam.FlatMap(_lines, self._multi_label).with_output_types(str)
-            | "Write"
-            >> WriteToText(
-                storage.join(self._folder, name),
-                dot + suffix,
-                num_shards=1,
-                shard_name_template="",
-                header=csv.encode({column: column for column in _SCHEMA.names}, _SCHEMA),
-            )
-            | "InTime"
-            >> beam.Map(lambda path: TimestampedValue(path, MIN_TIMESTAMP)).with_output_types(str)
-        )
+        """One step."""
+        return rows | beam.ParDo(self._function).with_output_types(str)
 
 
-def _lines(row: Labeled, multi_label: bool) -> list[str]:
+def _row_of(row: Labeled, multi_label: bool) -> dict[str, Any] | None:
     mistake = mistake_in(row, multi_label)
-    return [] if mistake is None else [csv.encode(mistake._asdict(), _SCHEMA)]
+    return mistake and mistake._asdict()
+
+
+def join_mistakes(folder: str, parts: Iterable[str]) -> str:
+    """Make one table of files that have a header each, ``mistakes.csv``, and return its path.
+
+    Args:
+      folder: the run's.
+      parts: what ``WriteMistakes`` returned.
+
+    Raises:
+      StoreError: a file cannot be read or written.
+    """
+    path = storage.join(folder, layout.MISTAKES)
+    parts = sorted(parts)
+    if storage.exists(path) and not all(map(storage.exists, parts)):
+        return path  # a runner has tried this again, after all was done
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    with storage.create(temporary) as whole:
+        with row_writer(whole, "csv", False, _SCHEMA):
+            pass
+        for part in parts:
+            with storage.open_file(part) as file:
+                file.readline()
+                shutil.copyfileobj(file, whole)
+    storage.rename(temporary, path)
+    return path
 
 
 def mistake_in(row: Labeled, multi_label: bool) -> Mistake | None:

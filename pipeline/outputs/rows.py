@@ -1,61 +1,34 @@
-"""Writes the rows: all at the end, and as they come."""
+"""Writes the rows: into the files that become the shards, and as they come."""
 
 from __future__ import annotations
 
+import operator
 import weakref
-from collections.abc import Sequence
 
 import apache_beam as beam
-from apache_beam.transforms.window import TimestampedValue
-from apache_beam.utils.timestamp import MIN_TIMESTAMP
 
 from pipeline import progress, storage
-from pipeline.formats.schema import Schema
-from pipeline.formats.shards import WriteShards
 from pipeline.outputs.layout import FAILURES, LABELS, new_part
+from pipeline.outputs.parts import Shards, WriteParts
 from pipeline.records import Failure, Labeled
 from pipeline.shutdown import Step, at
 
-_RECORDS = {LABELS: Labeled, FAILURES: Failure}
-
 
 class WriteRows(beam.PTransform):
-    """Expects ``Labeled``s or ``Failure``s, outputs the paths of the shards.
-
-    The shards, ``NAME-SSSSS-of-NNNNN.FORMAT``, are written under temporary names, and renamed when
-    all of them are whole.
+    """Expects ``Labeled``s or ``Failure``s, outputs the paths of files for ``parts.name_shards``.
 
     Args:
-      output: the folder.
-      name: the prefix of the shards' names, ``LABELS`` or ``FAILURES``.
-      formats: keys of ``registry.FORMATS``.
-      gzipped: whether to compress files in formats that do not compress themselves.
-      carried: the columns that are carried with the images.
+      folder: for the files.
+      shards: what they will be part of.
     """
 
-    def __init__(
-        self,
-        output: str,
-        name: str,
-        formats: Sequence[str] = ("jsonl",),
-        gzipped: bool = False,
-        carried: Sequence[str] = (),
-    ):
+    def __init__(self, folder: str, shards: Shards):
         super().__init__()
-        self._prefix = storage.join(output, name)
-        self._formats = formats
-        self._gzipped = gzipped
-        self._schema = Schema(_RECORDS[name], tuple(carried))
+        self._function = WriteParts(folder, shards, operator.methodcaller("to_row"))
 
     def expand(self, records: beam.PCollection[Labeled | Failure]) -> beam.PCollection[str]:
-        """Write with Beam's sinks; their paths come after the end of time, where Prism hangs."""
-        return [
-            records
-            | format_ >> WriteShards(self._prefix, format_, self._gzipped, self._schema)
-            | f"{format_}_in_time"
-            >> beam.Map(lambda path: TimestampedValue(path, MIN_TIMESTAMP)).with_output_types(str)
-            for format_ in self._formats
-        ] | beam.Flatten()
+        """One step."""
+        return records | beam.ParDo(self._function).with_output_types(str)
 
 
 class KeepRows(beam.PTransform):

@@ -11,12 +11,21 @@ from pipeline.storage.object_stores import check_access
 from pipeline.storage.read import open_file, read_bytes, read_content
 from pipeline.storage.uris import absolute, is_http, is_remote, join, local_path, split
 from pipeline.storage.versions import is_unchanged, size_in, version, version_of
-from pipeline.storage.write import configure, delete, make_folder, rename, upload, write_file
+from pipeline.storage.write import (
+    configure,
+    create,
+    delete,
+    make_folder,
+    rename,
+    upload,
+    write_file,
+)
 
 __all__ = [
     "absolute",
     "check_access",
     "configure",
+    "create",
     "delete",
     "exists",
     "find",

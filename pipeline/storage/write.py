@@ -7,7 +7,9 @@ import shutil
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -71,6 +73,16 @@ def upload(file: Path, path: str) -> None:
         with contextlib.suppress(StoreError):
             delete([temporary])
         raise
+
+
+def create(path: str) -> BinaryIO:
+    """Open a file for writing; whatever has this name is replaced.
+
+    Raises:
+      StoreError: it cannot be written.
+    """
+    with mapped():
+        return FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
 def rename(path: str, new: str) -> None:

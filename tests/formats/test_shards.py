@@ -6,7 +6,6 @@ import json
 from csv import DictReader
 from pathlib import Path
 
-import apache_beam as beam
 import duckdb
 import pandas
 import pyarrow as pa
@@ -16,12 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.formats import csv, tfrecord
+from pipeline.formats.files import row_writer
 from pipeline.formats.registry import FORMATS
 from pipeline.formats.schema import Schema
 from pipeline.formats.shards import read_rows
 from pipeline.models.tensorflow_import import tf
-from pipeline.outputs import layout
-from pipeline.outputs.rows import WriteRows
 from pipeline.records import Failure, Labeled, Prediction, from_row
 
 ROWS = [
@@ -54,14 +52,13 @@ CARRIED = ("id", "price")
 
 
 def write(folder, records, gzipped=False, only=tuple(FORMATS), carried=CARRIED):
-    name = layout.LABELS if isinstance(records[0], Labeled) else layout.FAILURES
-    with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        rows = pipeline | beam.Create(records, reshuffle=False)
-        _ = rows | WriteRows(str(folder), name, only, gzipped, carried)
-    return {
-        format_: f"{folder}/{name}-00000-of-00001{FORMATS[format_].suffix(gzipped)}"
-        for format_ in only
-    }
+    paths = {f: Path(folder, f"rows{FORMATS[f].suffix(gzipped)}") for f in only}
+    for format_, path in paths.items():
+        schema = Schema(type(records[0]), carried)
+        with path.open("wb") as file, row_writer(file, format_, gzipped, schema) as write_row:
+            for record in records:
+                write_row(record.to_row())
+    return {format_: str(path) for format_, path in paths.items()}
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
-"""Which rows are mistakes, and the columns that say so."""
+"""Which rows are mistakes, the columns that say so, and the file that has them."""
 
 import pytest
 
 from pipeline.evaluation import Mistake
-from pipeline.outputs.mistakes import mistake_in
+from pipeline.outputs.mistakes import join_mistakes, mistake_in
 from pipeline.records import Labeled, Prediction
 
 TOP = (Prediction(0, "cat", 0.7), Prediction(1, "dog", 0.2))
@@ -45,3 +45,19 @@ def test_of_one_label(truth, mistake):
 def test_of_several_labels(truth, predictions, label):
     expected = label and Mistake("/a.jpg", truth, label, 0.7, None)
     assert mistake_in(row(truth, predictions), multi_label=True) == expected
+
+
+def test_one_table_is_made_of_several(tmp_path):
+    header = "image,truth,label,score,truth_score\n"
+    parts = [tmp_path / f"mistakes-{n}.csv" for n in range(2)]
+    for n, part in enumerate(parts):
+        part.write_text(f'{header}/{n}.jpg,"a\n{n}",b,0.7,\n')
+    table = tmp_path / "mistakes.csv"
+    assert join_mistakes(str(tmp_path), []) == str(table)
+    assert table.read_text() == header
+    whole = f'{header}/0.jpg,"a\n0",b,0.7,\n/1.jpg,"a\n1",b,0.7,\n'
+    for _ in range(2):  # as if a runner tried again
+        join_mistakes(str(tmp_path), map(str, parts))
+        assert table.read_text() == whole
+        parts[0].unlink(missing_ok=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mistakes-1.csv", "mistakes.csv"]

@@ -2,17 +2,20 @@ from pathlib import Path
 
 import apache_beam as beam
 import pytest
-from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.testing.util import assert_that
 from google.api_core.exceptions import Forbidden
 from helpers.stores import ERRORS, memory_store, public_folder, unprivileged
 
+from pipeline import storage
 from pipeline.errors import OutputError, StoreError
 from pipeline.formats.registry import in_one_format
+from pipeline.formats.schema import Schema
 from pipeline.formats.shards import read_rows
-from pipeline.outputs import layout
+from pipeline.outputs import layout, parts
 from pipeline.outputs.layout import prepare, refuse_results
+from pipeline.outputs.parts import Shards, name_shards
 from pipeline.outputs.rows import KeepRows, WriteRows
-from pipeline.records import Failure, from_json
+from pipeline.records import Failure, Labeled, from_json
 from pipeline.storage import find, write_file
 
 
@@ -134,11 +137,20 @@ def failure(image):
 
 
 def write_rows(output, rows, suffix="jsonl", **options):
-    """Run ``WriteRows`` with failures; returns nothing, checks what it outputs."""
+    """Run ``WriteRows`` with failures, and name the shard; returns nothing, checks the output."""
+    shards = Shards(output, layout.FAILURES, Schema(Failure), **options)
+    folder = layout.new_temporary_folder(output)
+
+    def check(paths):
+        assert sorted(paths) == find(folder, "*")
+
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         records = pipeline | beam.Create(rows, reshuffle=False)
-        shards = records | WriteRows(output, layout.FAILURES, **options)
-        assert_that(shards, equal_to([f"{output}/failures-00000-of-00001.{suffix}"]))
+        assert_that(records | WriteRows(folder, shards), check)
+    found = find(folder, "*")
+    assert len(found) == bool(rows)
+    assert name_shards(shards, found) == [f"{output}/failures-00000-of-00001.{suffix}"]
+    layout.remove_temporary_files(output)
 
 
 def test_writes_rows(tmp_path):
@@ -160,6 +172,44 @@ def test_a_file_without_rows_can_be_read_in_every_format(tmp_path, format_):
     write_rows(str(tmp_path), [], format_, formats=[format_])
     [path] = layout.find_shards(str(tmp_path), layout.FAILURES)
     assert list(read_rows(path)) == []
+
+
+def test_shards_are_named_again_if_a_runner_tries_again(tmp_path):
+    shards = Shards(str(tmp_path), layout.LABELS, Schema(Labeled), ("csv",), gzipped=True)
+    made = [layout.new_part(f"{tmp_path}/parts", layout.LABELS, ".csv.gz") for _ in range(3)]
+    (tmp_path / "parts").mkdir()
+    for part in made:
+        Path(part).write_text(part)
+    Path(made[0]).rename(tmp_path / "labels-00000-of-00001.csv.gz")  # of another try
+    (tmp_path / "failures-00000-of-00009.csv.gz").touch()
+    (tmp_path / "labels-00000-of-00001.csv.md").touch()
+    named = [f"{tmp_path}/labels-0000{n}-of-00002.csv.gz" for n in range(2)]
+    for _ in range(2):
+        assert name_shards(shards, made[1:]) == named
+        assert {Path(path).read_text() for path in named} == set(made[1:])
+        assert find(str(tmp_path), "*.csv.*") == sorted(
+            [
+                *named,
+                f"{tmp_path}/failures-00000-of-00009.csv.gz",
+                f"{tmp_path}/labels-00000-of-00001.csv.md",
+            ]
+        )
+    Path(named[0]).unlink()
+    with pytest.raises(StoreError, match="No such file"):  # lost, and not only renamed
+        name_shards(shards, made[1:])
+
+
+def test_no_file_without_bytes_on_s3(monkeypatch):
+    written = {}
+    monkeypatch.setattr(storage, "write_file", written.__setitem__)
+    monkeypatch.setattr(parts, "find_shards", lambda *_: [])
+    formats = ("jsonl", "csv", "parquet", "tfrecord")
+    for gzipped, expected in ((False, [".csv", ".parquet"]), (True, None)):
+        shards = Shards("s3://b/out", layout.FAILURES, Schema(Failure), formats, gzipped)
+        named = name_shards(shards, [])
+        suffixes = expected or list(shards.suffixes.values())
+        assert named == sorted(f"s3://b/out/failures-00000-of-00001{one}" for one in suffixes)
+        assert all(written[path] for path in named)
 
 
 def test_of_several_formats_one_is_read(tmp_path):

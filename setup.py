@@ -21,6 +21,7 @@ setup(
     packages=find_packages(include=["pipeline", "pipeline.*"]),
     package_data={
         "pipeline": ["py.typed"],
+        "pipeline.compare": ["*.jinja"],
         "pipeline.html": ["*.jinja"],
         "pipeline.models": ["*.txt"],
         "pipeline.finetune": ["*.jinja"],

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from pipeline import __version__, console
 from pipeline.config import yaml_file
+from pipeline.config.client_flags import ClientConfig
+from pipeline.config.compare_options import CompareConfig
 from pipeline.config.finetune_options import FinetuneConfig
 from pipeline.config.flags import (
     BEAM_ARGS,
@@ -39,7 +41,7 @@ class Command(NamedTuple):
     """
 
     name: str
-    config: type[JobConfig] | type[ReportConfig]
+    config: type[ClientConfig]
     job: str
     loads: str
     description: str
@@ -131,9 +133,19 @@ MERGE = Command(
     "Write the latest row of each image, over all runs with --incremental, as one table.\n"
     + _BEAMS.format("--s3_region_name"),
 )
+COMPARE = Command(
+    "compare",
+    CompareConfig,
+    "pipeline.compare.job",
+    "Apache Beam",
+    "Compare the rows of two runs: changed labels, accuracy, drift, failures. "
+    "With limits, the exit code tells whether RUN_B may take the place of RUN_A.\n"
+    + _BEAMS.format("--s3_region_name"),
+)
 
 COMMANDS = {
-    command.name: command for command in (LABEL, CHECK, FINETUNE, CHECK_FINETUNE, REPORT, MERGE)
+    command.name: command
+    for command in (LABEL, CHECK, FINETUNE, CHECK_FINETUNE, REPORT, MERGE, COMPARE)
 }
 
 

@@ -28,6 +28,7 @@ class Group(str, Enum):
     LABELING = "how to label"
     TRAINING = "how to train"
     WRITING = "what to write"
+    GATES = "when to fail"
     DEVICE = "what the model runs on"
     RUNS = "earlier and interrupted runs"
     READING = "how to read images"

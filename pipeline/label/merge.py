@@ -53,7 +53,7 @@ def run(config: MergeConfig) -> int:
     storage.configure(beam_options(config.beam_args))
     folder = storage.absolute(config.folder)
     try:
-        runs = _whole_runs(folder)
+        runs = whole_runs(folder)
         target = _prepare(config, folder)
         with lock.held(target):
             counts, paths = _merge(runs, target, config)
@@ -65,10 +65,16 @@ def run(config: MergeConfig) -> int:
     return 0
 
 
-def _whole_runs(folder: str) -> Mapping[str, Mapping[str, Any]]:
+def whole_runs(folder: str) -> Mapping[str, Mapping[str, Any]]:
     """Find the runs that have ended, by folder, with their summaries, in the order they ended in.
 
     A run that was killed and finished nights later has rows as of then.
+
+    Args:
+      folder: absolute path or URI: that of a run, or of the folders of runs.
+
+    Raises:
+      OutputError: there are none.
     """
     found = notes.read_all(folder, layout.SUMMARY)
     alone = notes.read(storage.join(folder, layout.SUMMARY))

@@ -24,6 +24,11 @@ REPORT = "report.html"
 # Prefix of the names of temporary folders: Beam's, since what cleans up after Beam knows it.
 _TEMPORARY = "beam-temp-"
 
+# What compare writes, each beside the others.
+COMPARE_PAGE = "compare.html"
+COMPARE_SUMMARY = "compare.json"
+COMPARE_CHANGES = "compare.csv"
+
 # Prefix of a run folder's name, in an output with one folder per run.
 RUN_FOLDER = "run="
 

@@ -284,7 +284,15 @@ def test_help_needs_neither_beam_nor_tensorflow(command):
 
 
 def test_the_commands():
-    assert list(COMMANDS) == ["label", "check", "finetune", "check finetune", "report", "merge"]
+    assert list(COMMANDS) == [
+        "label",
+        "check",
+        "finetune",
+        "check finetune",
+        "report",
+        "merge",
+        "compare",
+    ]
     for argv, name in (
         (["check"], "check"),
         (["check", "label"], "check"),

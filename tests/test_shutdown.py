@@ -24,7 +24,7 @@ def test_every_step_has_its_hook():
     assert shutdown._hooks == {
         Step.KEEP_ROWS: rows.keep_all_rows,
         Step.CANCEL_JOB: cancel,
-        Step.RELEASE_LOCK: lock.release,
+        Step.RELEASE_LOCK: lock.release_all,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -14,14 +15,14 @@ from pipeline import storage
 from pipeline.config import yaml_file
 from pipeline.config.job_options import written
 from pipeline.config.label_options import LabelConfig
-from pipeline.errors import RunError
+from pipeline.errors import RunError, StoreError
 from pipeline.formats import bigquery_load
 from pipeline.formats.schema import Schema
 from pipeline.inputs import find
 from pipeline.inputs.embedded import LoadEmbedded
 from pipeline.inputs.passed_over import CountPassedOver, PassedOverTally
 from pipeline.inputs.truth import PARENT
-from pipeline.label import notes, runs
+from pipeline.label import lock, notes, runs
 from pipeline.label.costs import bottleneck, per_million
 from pipeline.label.evaluate import EvaluateLabels
 from pipeline.label.resume import SetAsideDone, TakeFirst
@@ -48,13 +49,16 @@ MOST_CLASSES = 2000
 MOST_PREDICTIONS = 200_000
 
 
-def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
+def build(
+    pipeline: beam.Pipeline, run: Run, started: datetime, claim: lock.Key | None = None
+) -> None:
     """Wire the whole job into a pipeline.
 
     Args:
       pipeline: without steps.
       run: the run.
       started: start of this attempt, UTC.
+      claim: on the output; a job that no process waits for releases it.
     """
     config = run.config
     inputs, refs, passed_over = pipeline | "Find" >> find.FindImages(
@@ -142,7 +146,8 @@ def build(pipeline: beam.Pipeline, run: Run, started: datetime) -> None:
     summary = (
         {name: rows for name, (rows, _) in counted.items()}
         | "Count" >> together
-        | "Summarize" >> beam.Map(finish, run, started)
+        | "Summarize"
+        >> beam.Map(finish, run, started, claim if is_only_described(pipeline) else None)
     )
     if is_only_described(pipeline):
         # Then no process waits for the job and could say it. If this step is tried again, the
@@ -189,7 +194,9 @@ def _shards(run: Run) -> tuple[Shards, Shards]:
     )
 
 
-def finish(counts: Mapping[str, Any], run: Run, started: datetime) -> dict[str, Any]:
+def finish(
+    counts: Mapping[str, Any], run: Run, started: datetime, claim: lock.Key | None = None
+) -> dict[str, Any]:
     """Name the shards, reconcile the counts, fill the table, write ``summary.json``, and tidy up.
 
     If a runner calls this again, it goes on where it was.
@@ -201,6 +208,7 @@ def finish(counts: Mapping[str, Any], run: Run, started: datetime) -> dict[str, 
         images could be copied, "copied", of those that were "to_copy".
       run: the run.
       started: start of this attempt, UTC.
+      claim: on the output, to be released, if no process waits for the job and does that.
 
     Returns:
       The content of ``summary.json``.
@@ -243,6 +251,9 @@ def finish(counts: Mapping[str, Any], run: Run, started: datetime) -> dict[str, 
     if is_quiet(summary):  # then the summary is all there is to say
         storage.delete([*files, storage.join(run.folder, yaml_file.NAME)])
     runs.complete(run)
+    if claim is not None:
+        with contextlib.suppress(StoreError):  # the next run asks whether this job has ended
+            lock.release(claim)
     return summary
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -9,10 +10,10 @@ from typing import Any
 
 from pipeline import console, progress, storage
 from pipeline.config.label_options import LabelConfig
-from pipeline.errors import RunError
+from pipeline.errors import RunError, StoreError
 from pipeline.formats.registry import FORMATS
 from pipeline.inputs import first, passed_over
-from pipeline.label import lock, runs, truth
+from pipeline.label import lock, notes, runs, truth
 from pipeline.label.build import build, is_quiet, too_many_failed
 from pipeline.label.runs import Run
 from pipeline.label.truth_check import look_ahead
@@ -21,7 +22,8 @@ from pipeline.models.probing import probe_classifier
 from pipeline.models.scale_trial import say_assumed, settle_scale
 from pipeline.outputs import disk, layout
 from pipeline.report import job as report
-from pipeline.runners.options import new_pipeline, runs_here
+from pipeline.runners import dataflow
+from pipeline.runners.options import is_only_described, new_pipeline, runs_here
 from pipeline.runners.running import run_pipeline
 from pipeline.tally import headline
 
@@ -39,7 +41,8 @@ def run(config: LabelConfig) -> int:
     pipeline = new_pipeline(config.all_beam_args)
     started = datetime.now(timezone.utc)
     checked = validate(config)
-    with lock.held(checked.output):
+    own_job = dataflow.described(pipeline.options) if is_only_described(pipeline) else None
+    with lock.held(checked.output, own_job) as claim:
         spec = probe_classifier(config.model, config.stated)
         plan = runs.plan(config, checked, spec, started)
         if not plan.goes_on:
@@ -58,9 +61,9 @@ def run(config: LabelConfig) -> int:
             limited = first.describe(run.inputs, config.limit)
             if limited:
                 console.say(f"{limited} (--limit)")
-        build(pipeline, run, started)
+        build(pipeline, run, started, claim.key)
         try:
-            if not run_pipeline(pipeline):
+            if not run_pipeline(pipeline, functools.partial(_note_job, run, claim)):
                 return 0  # others start the job from its description
         except (RunError, RuntimeError) as error:
             if disk.is_full(error):
@@ -80,6 +83,16 @@ def run(config: LabelConfig) -> int:
         console.say(f"error: {too_many}")
         return 1
     return 0
+
+
+def _note_job(run: Run, claim: lock.Claim, job: Mapping[str, Any] | None) -> None:
+    """Note the job that a run becomes in the claim and in ``run.json``, or that it has ended."""
+    claim.name_job(job)
+    if job is not None:
+        try:
+            notes.add_job(storage.join(run.unfinished, runs.NOTE), job)
+        except StoreError as error:
+            console.say(f"warning: the job cannot be noted in {run.unfinished}: {error}")
 
 
 def _disk_is_full(run: Run, error: BaseException) -> str:

@@ -91,6 +91,17 @@ def read(path: str) -> dict[str, Any] | None:
     return note if "run_id" in note and isinstance(note.get("settings"), dict) else None
 
 
+def add_job(path: str, job: Mapping[str, Any]) -> None:
+    """Add the job that a run has become to its ``run.json``.
+
+    Raises:
+      StoreError: it cannot be written.
+    """
+    note = read(path)
+    if note is not None:
+        storage.write_file(path, json.dumps(note | {"job": dict(job)}, indent=2).encode())
+
+
 def end_of(summary: Mapping[str, Any]) -> str:
     """Return when a run ended, as ``TIME``, but not before it began, whatever the clock said."""
     return str(max(summary["started_at"], summary.get("finished_at", "")))

@@ -39,7 +39,7 @@ from pipeline.records import TIME, TIME_IN_NAMES, TRAINED_ON
 from pipeline.runners.identity import new_run_id, versions
 
 UNFINISHED = ".unfinished"
-_RUN = "run.json"
+NOTE = "run.json"
 _RUN_FOLDER = layout.RUN_FOLDER
 
 _ROWS = (layout.LABELS, layout.FAILURES)
@@ -230,7 +230,7 @@ def complete(run: Run) -> None:
 
 def _alone(run: Run, given: LabelConfig) -> Plan:
     """Plan the run of an output that is all its own."""
-    names = (layout.SUMMARY, f"{UNFINISHED}/{_RUN}")
+    names = (layout.SUMMARY, f"{UNFINISHED}/{NOTE}")
     if storage.find(run.folder, *(f"{_RUN_FOLDER}*/{name}" for name in names)):
         raise OutputError(
             "has a folder for each run",
@@ -240,7 +240,7 @@ def _alone(run: Run, given: LabelConfig) -> Plan:
         )
     if not _is_there(run.folder):
         return Plan(run)
-    note = notes.read(storage.join(run.folder, UNFINISHED, _RUN)) or notes.read(
+    note = notes.read(storage.join(run.folder, UNFINISHED, NOTE)) or notes.read(
         storage.join(run.folder, layout.SUMMARY)
     )
     if run.config.if_exists == "overwrite":
@@ -285,7 +285,7 @@ def _increment(run: Run, given: LabelConfig) -> Plan:
     whole = notes.read_all(output, layout.SUMMARY)
     unfinished = {
         folder: note
-        for folder, note in notes.read_all(output, f"{UNFINISHED}/{_RUN}").items()
+        for folder, note in notes.read_all(output, f"{UNFINISHED}/{NOTE}").items()
         if folder not in whole
     }
     counts = {
@@ -388,7 +388,7 @@ def _has_rows(folder: str) -> bool:
 
 def _is_there(folder: str) -> bool:
     """Tell whether a run has begun in a folder."""
-    return bool(storage.find(folder, f"{UNFINISHED}/{_RUN}")) or _has_rows(folder)
+    return bool(storage.find(folder, f"{UNFINISHED}/{NOTE}")) or _has_rows(folder)
 
 
 def _is_of_these_versions(note: dict[str, Any]) -> bool:
@@ -406,7 +406,7 @@ def _start(run: Run, first_versions: dict[str, str] | None) -> Run:
         "versions": first_versions,
         "finished": run.finished,
     }
-    storage.write_file(storage.join(run.unfinished, _RUN), json.dumps(note, indent=2).encode())
+    storage.write_file(storage.join(run.unfinished, NOTE), json.dumps(note, indent=2).encode())
     flags = as_yaml(run.config).encode()
     storage.write_file(storage.join(run.folder, yaml_file.NAME), flags)
     return run

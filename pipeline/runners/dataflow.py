@@ -1,20 +1,45 @@
-"""Jobs on Dataflow: where they are watched, and how they are canceled."""
+"""Jobs on Dataflow: where they are watched, how they are canceled, and whether they have ended."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+)
 from apache_beam.runners.dataflow.dataflow_runner import (
     DataflowPipelineResult,
     DataflowRuntimeException,
 )
-from apache_beam.runners.dataflow.internal.apiclient import DataflowJobAlreadyExistsError
-from google.api_core.exceptions import GoogleAPIError
+from apache_beam.runners.dataflow.internal.apiclient import (
+    DataflowApplicationClient,
+    DataflowJobAlreadyExistsError,
+)
+from apache_beam.runners.runner import PipelineState
+from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, Unauthorized
+from google.api_core.retry import Retry
 from google.auth.exceptions import GoogleAuthError
+from google.cloud import dataflow as api
 
 from pipeline import console
 from pipeline.errors import UsageError
+from pipeline.storage.client_options import options as options_of_stores
+
+RUNNER = "DataflowRunner"
+
+# Where the launcher of a flex template has a job described, in a folder that is named by the job's
+# ID: gs://…/staging/template_launches/2026-11-25_02_00_00-1234567890/job_object
+_LAUNCH = re.compile(r"/template_launches/(\d{4}-\d\d-\d\d_\d\d_\d\d_\d\d-\d+)/")
+
+LOG_IN = "run 'gcloud auth application-default login'"
+
+# Seconds for one answer, and for several attempts to get it.
+_TIMEOUT = 30.0
+_PATIENCE = 60.0
 
 
 class Job(NamedTuple):
@@ -47,6 +72,78 @@ def begun(result: DataflowPipelineResult, options: PipelineOptions) -> Job:
     console.say(job_url(job, cloud.region, cloud.project))
     console.say(f"Ctrl-C cancels the job; if this process is killed: {command}")
     return Job(result, command)
+
+
+def described(options: PipelineOptions) -> dict[str, Any] | None:
+    """Name the job that a pipeline with these options becomes, as ``jobs`` has it.
+
+    Returns:
+      None if it does not run on Dataflow. The ID is known only if a flex template's launcher asks
+      for the description of a job that exists already.
+    """
+    if options.view_as(StandardOptions).runner != RUNNER:
+        return None
+    cloud = options.view_as(GoogleCloudOptions)
+    launch = _LAUNCH.search(cloud.template_location or "")
+    return {
+        "runner": RUNNER,
+        "id": launch and launch[1],
+        "name": cloud.job_name,
+        "project": cloud.project,
+        "region": cloud.region,
+    }
+
+
+def living(job: Mapping[str, Any], own_job: Mapping[str, Any] | None) -> str | None:
+    """Say which job it is and how to cancel it; None if it has ended. See ``jobs.living``."""
+    own = own_job or {}
+    if job["id"] is not None and job["id"] == own.get("id"):
+        return None
+    try:
+        found = _find(job, own)
+    except (GoogleAPIError, GoogleAuthError, ValueError, OSError) as error:
+        which = f"{job['id'] or job['name']} in {job['project']}, {job['region']}"
+        remedy = "run the same command again later"
+        if isinstance(error, Forbidden):
+            remedy = "give this account the role roles/dataflow.viewer"
+        elif isinstance(error, (Unauthorized, GoogleAuthError)):
+            remedy = LOG_IN
+        raise UsageError(
+            f"Dataflow does not tell the state of the job {which}: {said_by(error)}", remedy=remedy
+        ) from error
+    if found is None:
+        return None
+    state = found.current_state.name.removeprefix("JOB_STATE_").lower().replace("_", " ")
+    command = to_cancel(found.id, job["region"], job["project"])
+    return f"the Dataflow job {found.name}, {found.id}, {state}; {command} cancels it"
+
+
+def _find(job: Mapping[str, Any], own: Mapping[str, Any]) -> api.Job | None:
+    """Find a job that has not ended; by its name if its ID is not known."""
+    client = DataflowApplicationClient(options_of_stores())._jobs_client
+    where = {"project_id": job["project"], "location": job["region"]}
+    call: dict[str, Any] = {"timeout": _TIMEOUT, "retry": Retry(timeout=_PATIENCE)}
+    if job["id"] is None:
+        # Dataflow has one job of a name at a time, so that of the own name is the own job.
+        if own and (own["name"], own["project"], own["region"]) == (job["name"], *where.values()):
+            return None
+        request = api.ListJobsRequest(
+            **where, name=job["name"], filter=api.ListJobsRequest.Filter.ACTIVE
+        )
+        named = (one for one in client.list_jobs(request, **call) if one.name == job["name"])
+        return next((one for one in named if one.id != own.get("id")), None)
+    try:
+        found = client.get_job(api.GetJobRequest(**where, job_id=job["id"]), **call)
+    except NotFound:  # it has been deleted, long after its end
+        return None
+    state = DataflowPipelineResult.api_jobstate_to_pipeline_state(found.current_state)
+    return None if PipelineState.is_terminal(state) else found
+
+
+def said_by(error: BaseException) -> str:
+    """Return what Google's clients raised as one line, without the address that was asked."""
+    words = " ".join(str(error).split())
+    return re.sub(r"^(\d{3}) [A-Z]+ https?://\S+: ", r"\1 ", words)
 
 
 def job_url(job: str, region: str, project: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.runners.dataflow.dataflow_runner import (
@@ -25,8 +27,15 @@ _IN_ONE_LINE = r"pipeline\.errors\.\w+|OSError|PermissionError|FileNotFoundError
 _job: dataflow.Job | None = None
 
 
-def run_pipeline(pipeline: beam.Pipeline) -> bool:
+def run_pipeline(
+    pipeline: beam.Pipeline, tell: Callable[[Mapping[str, Any] | None], None] = lambda _: None
+) -> bool:
     """Run a pipeline to its end, with its progress on the console.
+
+    Args:
+      pipeline: with all its steps.
+      tell: is told the job elsewhere that this becomes, as ``jobs`` has it, once before it exists
+        and once more with its ID; and None if there is no such job any more.
 
     Returns:
       False if the pipeline has only been described, for Beam's ``template_location``.
@@ -39,18 +48,27 @@ def run_pipeline(pipeline: beam.Pipeline) -> bool:
     """
     global _job
     logging.getLogger("apache_beam.runners.common").addFilter(_is_not_ours)
+    job = dataflow.described(pipeline.options)
+    if job is not None:
+        tell(job)
     try:
         with progress.shown():
             result = pipeline.run()
             if is_only_described(pipeline):
                 return False
-            if isinstance(result, DataflowPipelineResult):
+            if job is not None and isinstance(result, DataflowPipelineResult):
                 _job = dataflow.begun(result, pipeline.options)
+                tell(job | {"id": result.job_id()})
             result.wait_until_finish()
+            if job is not None:
+                tell(None)
             return True
     except DataflowJobAlreadyExistsError as error:
+        tell(None)
         raise dataflow.name_in_use(error, pipeline.options) from error
     except (LabelingError, RuntimeError, DataflowRuntimeException) as error:
+        if job is not None:
+            tell(None)
         # Runners wrap any other error in their own.
         raise _run_error(error) from error
     except OSError as error:

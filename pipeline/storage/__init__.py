@@ -5,6 +5,13 @@ in this package keeps its own exception. Only ``read_bytes``, which reads the im
 ``ImageError`` instead.
 """
 
+from pipeline.storage.conditional import (
+    Versioned,
+    delete_if,
+    honors_conditions,
+    read_versioned,
+    write_if,
+)
 from pipeline.storage.http import open_http
 from pipeline.storage.listing import exists, find, has_folders, list_files
 from pipeline.storage.object_stores import check_access
@@ -22,14 +29,17 @@ from pipeline.storage.write import (
 )
 
 __all__ = [
+    "Versioned",
     "absolute",
     "check_access",
     "configure",
     "create",
     "delete",
+    "delete_if",
     "exists",
     "find",
     "has_folders",
+    "honors_conditions",
     "is_http",
     "is_remote",
     "is_unchanged",
@@ -41,6 +51,7 @@ __all__ = [
     "open_http",
     "read_bytes",
     "read_content",
+    "read_versioned",
     "rename",
     "size_in",
     "split",
@@ -48,4 +59,5 @@ __all__ = [
     "version",
     "version_of",
     "write_file",
+    "write_if",
 ]

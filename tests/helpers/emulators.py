@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -83,7 +84,8 @@ class Emulator:
 def gcs_emulator() -> Iterator[Emulator]:
     """An emulated Google Cloud Storage, in a process of its own."""
     port = _free_port()
-    argv = ["gcp_storage_emulator", "start", f"--port={port}", "--host=127.0.0.1", "--in-memory"]
+    program = str(Path(__file__).with_name("gcs_server.py"))
+    argv = [program, "start", f"--port={port}", "--host=127.0.0.1", "--in-memory"]
     with _server([*argv, f"--default-bucket={BUCKET}"], port) as url:
         yield Emulator("gs", url)
 
@@ -92,7 +94,7 @@ def gcs_emulator() -> Iterator[Emulator]:
 def s3_emulator() -> Iterator[Emulator]:
     """An emulated S3, in a process of its own."""
     port = _free_port()
-    with _server(["moto.server", "-H", "127.0.0.1", "-p", str(port)], port) as url:
+    with _server(["-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port) as url:
         with contextlib.closing(_s3(url)) as client:
             client.create_bucket(Bucket=BUCKET)
         yield Emulator("s3", url)
@@ -123,10 +125,10 @@ EMULATORS: dict[str, Callable[[], contextlib.AbstractContextManager[Emulator]]] 
 
 
 @contextlib.contextmanager
-def _server(module: list[str], port: int) -> Iterator[str]:
-    """Run a Python module that listens at a port of this machine; the URL."""
+def _server(argv: list[str], port: int) -> Iterator[str]:
+    """Run a program of Python that listens at a port of this machine; the URL."""
     process = subprocess.Popen(
-        [sys.executable, "-m", *module],
+        [sys.executable, *argv],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"},
@@ -136,8 +138,8 @@ def _server(module: list[str], port: int) -> Iterator[str]:
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
-            assert process.poll() is None, f"{module[0]} ended with {process.returncode}"
-            assert time.monotonic() < deadline, f"{module[0]} does not listen"
+            assert process.poll() is None, f"{argv} ended with {process.returncode}"
+            assert time.monotonic() < deadline, f"{argv} does not listen"
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -170,16 +172,26 @@ class FaultyProxy:
     with FaultyProxy(store.url, {"a.png": Fault(503, times=1)}) as proxy:
         ...
     assert proxy.requests["a.png"] == 2
+
+    ``delay`` gives the seconds after which a request of this method is passed on; ``at_once`` is
+    how many requests the store gets at a time.
     """
 
-    def __init__(self, upstream: str, faults: dict[str, Fault] | None = None):
+    def __init__(
+        self,
+        upstream: str,
+        faults: dict[str, Fault] | None = None,
+        delay: Callable[[str], float] = lambda _: 0,
+        at_once: int = 4,
+    ):
         self.faults = dict(faults or {})
+        self._delay = delay
         self.requests: Counter[str] = Counter()
         self.answer_headers: dict[str, str] = {}  # sent with each answer, in addition
         self.log: list[dict[str, str]] = []  # the headers of each request
         self._upstream = urlsplit(upstream).netloc
         # The emulators serve one request after the other; a full backlog would cost seconds.
-        self._turn = threading.BoundedSemaphore(4)
+        self._turn = threading.BoundedSemaphore(at_once)
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._server = Server(("127.0.0.1", 0), self._handler())
@@ -213,10 +225,12 @@ class FaultyProxy:
         """The store's own answer: status, headers, body."""
         length = int(handler.headers.get("Content-Length", 0))
         body = handler.rfile.read(length) if length else None
+        self._stop.wait(self._delay(handler.command))
         with self._turn:
             connection = http.client.HTTPConnection(self._upstream)
             try:
                 headers = dict(handler.headers.items())
+                headers.pop("Expect", None)
                 connection.request(handler.command, handler.path, body, headers)
                 answer = connection.getresponse()
                 return answer.status, answer.getheaders(), answer.read()
@@ -234,6 +248,11 @@ class FaultyProxy:
             def handle_request(self) -> None:
                 with contextlib.suppress(OSError):  # a client may hang up; in some tests it should
                     self._handle()
+
+            def handle_expect_100(self) -> bool:
+                goes_on = super().handle_expect_100()
+                self.wfile.flush()  # else the client waits a second for it
+                return goes_on
 
             do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_PATCH = handle_request
 

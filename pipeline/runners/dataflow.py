@@ -1,8 +1,10 @@
-"""Jobs on Dataflow: where they are watched, how they are canceled, and whether they have ended."""
+"""Jobs on Dataflow: how they are refused, watched, and canceled, and whether they have ended."""
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.dataflow.dataflow_runner import (
     DataflowPipelineResult,
+    DataflowRunner,
     DataflowRuntimeException,
 )
 from apache_beam.runners.dataflow.internal.apiclient import (
@@ -20,13 +23,19 @@ from apache_beam.runners.dataflow.internal.apiclient import (
     DataflowJobAlreadyExistsError,
 )
 from apache_beam.runners.runner import PipelineState
-from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, Unauthorized
+from google.api_core.exceptions import (
+    Forbidden,
+    GoogleAPICallError,
+    GoogleAPIError,
+    NotFound,
+    Unauthorized,
+)
 from google.api_core.retry import Retry
-from google.auth.exceptions import GoogleAuthError
+from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud import dataflow as api
 
 from pipeline import console
-from pipeline.errors import UsageError
+from pipeline.errors import RunError, UsageError
 from pipeline.storage.client_options import options as options_of_stores
 
 RUNNER = "DataflowRunner"
@@ -40,6 +49,16 @@ LOG_IN = "run 'gcloud auth application-default login'"
 # Seconds for one answer, and for several attempts to get it.
 _TIMEOUT = 30.0
 _PATIENCE = 60.0
+
+# Seconds after which a job is asked again if Dataflow did not answer, after attempts of Beam's own.
+_ASKED_AGAIN_AFTER = 60.0
+
+# What Google's client of Dataflow raises.
+ERRORS = (GoogleAPIError, GoogleAuthError)
+
+
+class GoesOnError(RunError):
+    """This process cannot wait for a job that goes on."""
 
 
 class Job(NamedTuple):
@@ -158,9 +177,110 @@ def to_cancel(job: str, region: str, project: str) -> str:
 
 def name_in_use(error: DataflowJobAlreadyExistsError, options: PipelineOptions) -> UsageError:
     """Put into words that a job of this name is running."""
+    return _name_in_use(str(error).partition(". ")[0], options)
+
+
+def _name_in_use(problem: str, options: PipelineOptions) -> UsageError:
     return UsageError(
-        str(error).partition(". ")[0],
+        problem,
         subject="job_name",
         given=options.view_as(GoogleCloudOptions).job_name,
         remedy="wait until it has ended, or cancel it",
     )
+
+
+def refusal(error: Exception, options: PipelineOptions) -> tuple[UsageError | RunError, bool]:
+    """Put into words that Dataflow does not take a job.
+
+    Args:
+      error: one of ``ERRORS``.
+      options: of the pipeline.
+
+    Returns:
+      The error to raise, and whether it is certain that there is no job.
+    """
+    code = error.code if isinstance(error, GoogleAPICallError) else None
+    words = said_by(error)
+    if code == 409:
+        return _name_in_use(words, options), True
+    if code == 429:
+        again = "wait a minute and run the same command again, or have the quota raised"
+        return RunError(f"a quota of Dataflow is used up: {words}; {again}"), True
+    problem = f"Dataflow refuses the job: {words}"
+    if code == 403:
+        remedy = (
+            "give this account the role roles/dataflow.developer, and roles/iam.serviceAccountUser "
+            "on the workers' account; if the API is not enabled, enable it"
+        )
+        return UsageError(problem, remedy=remedy), True
+    if code == 401 or (isinstance(error, GoogleAuthError) and not _may_pass(error)):
+        return UsageError(problem, remedy=LOG_IN), True
+    if code == 404:
+        return UsageError(problem, remedy="check {project} and {region}"), True
+    if code is not None and code < 500:
+        return UsageError(problem, remedy="change the option that it names"), True
+    again = "run the same command again in some minutes"
+    return RunError(f"Dataflow did not take the job, so far: {words}; {again}"), False
+
+
+def wait(job: Job) -> None:
+    """Wait until a job has ended, also while Dataflow does not answer.
+
+    Raises:
+      GoesOnError: Dataflow refuses to tell the state of the job.
+      RunError: the job was canceled.
+      DataflowRuntimeException: the job has failed.
+    """
+    result, is_said = job.result, False
+    # As Beam's own waiting does it, but for errors, which end a thread of its own there.
+    while True:
+        try:
+            DataflowRunner.poll_for_job_completion(result._runner, result, None)
+            state = result.state
+            break
+        except (*ERRORS, OSError) as error:
+            why = f"Dataflow does not tell the state of the job: {said_by(error)}"
+            if not _may_pass(error):
+                raise GoesOnError(
+                    f"the job goes on, but {why}; give this account the role "
+                    f"roles/dataflow.viewer to wait for it; to cancel it: {job.to_cancel}"
+                ) from error
+            if not is_said:
+                console.say(f"warning: {why}; it is asked again every minute")
+            is_said = True
+            time.sleep(_ASKED_AGAIN_AFTER)
+    if state == PipelineState.CANCELLED:
+        raise RunError("the job was canceled")
+    if state != PipelineState.DONE:
+        message = getattr(result._runner, "last_error_msg", None)
+        raise DataflowRuntimeException(
+            f"Dataflow pipeline failed. State: {state}, Error:\n{message}", result
+        )
+
+
+def _may_pass(error: Exception) -> bool:
+    """Tell whether Dataflow may answer later."""
+    if isinstance(error, GoogleAPICallError):
+        return error.code is None or error.code == 429 or error.code >= 500
+    if isinstance(error, GoogleAuthError):
+        return error.retryable or isinstance(error, TransportError)
+    return True
+
+
+def keep_logs_short() -> None:
+    """Keep Beam from logging what this module puts into words, and tracebacks of its retries."""
+    logging.getLogger(DataflowApplicationClient.__module__).addFilter(_is_not_said_elsewhere)
+    logging.getLogger("apache_beam.utils.retry").addFilter(_in_one_line)
+
+
+def _is_not_said_elsewhere(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(("HTTP status %d", "details of server error"))
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Shorten a record of ``retry.with_exponential_backoff`` in Beam, which ends in a traceback."""
+    if "Traceback" in str(record.msg) and isinstance(record.args, tuple) and len(record.args) == 4:
+        seconds, name, error, _ = record.args
+        record.msg = "%s: %s; trying again in %.0f s"
+        record.args = (name, " ".join(str(error).split()), seconds)
+    return True

@@ -41,7 +41,7 @@ def run_pipeline(
       False if the pipeline has only been described, for Beam's ``template_location``.
 
     Raises:
-      UsageError: a job of this name is running on Dataflow.
+      UsageError: Dataflow refuses the job, such as one of a name that a running job has.
       RunError: a step failed with an error of this package, or of the system, such as a full disk.
       RuntimeError: a step failed with another error.
       DataflowRuntimeException: a step failed with another error, on Dataflow.
@@ -50,6 +50,7 @@ def run_pipeline(
     logging.getLogger("apache_beam.runners.common").addFilter(_is_not_ours)
     job = dataflow.described(pipeline.options)
     if job is not None:
+        dataflow.keep_logs_short()
         tell(job)
     try:
         with progress.shown():
@@ -59,13 +60,23 @@ def run_pipeline(
             if job is not None and isinstance(result, DataflowPipelineResult):
                 _job = dataflow.begun(result, pipeline.options)
                 tell(job | {"id": result.job_id()})
-            result.wait_until_finish()
-            if job is not None:
+                dataflow.wait(_job)
                 tell(None)
+            else:
+                result.wait_until_finish()
             return True
+    except dataflow.GoesOnError:
+        raise
     except DataflowJobAlreadyExistsError as error:
         tell(None)
         raise dataflow.name_in_use(error, pipeline.options) from error
+    except dataflow.ERRORS as error:
+        if job is None:
+            raise
+        refusal, is_certain = dataflow.refusal(error, pipeline.options)
+        if is_certain:
+            tell(None)
+        raise refusal from error
     except (LabelingError, RuntimeError, DataflowRuntimeException) as error:
         if job is not None:
             tell(None)

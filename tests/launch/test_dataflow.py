@@ -34,6 +34,7 @@ WHERE = {"PROJECT": "my-project", "REGION": "europe-west1", "BUCKET": BUCKET, "T
 FLAGS = ["--input=gs://photos/a, b", "--model=/model", "--output=gs://labels/out", "--top_k=3"]
 CPU_IMAGE = "europe-west1-docker.pkg.dev/my-project/image-labeling/cpu:v1"
 GPU_IMAGE = CPU_IMAGE.replace("cpu:", "gpu:")
+JOB = "2026-11-25_02_00_00-1234567890"
 ACCELERATOR = "worker_accelerator=type:nvidia-tesla-t4;count:1;install-nvidia-driver:5xx"
 
 
@@ -391,7 +392,7 @@ def test_the_description_of_a_job_of_gpus(tmp_path, recorder, color_model, bucke
 
 
 def test_the_launcher_describes_a_job(tmp_path, color_model, bucket, capsys):
-    """As in the image: its lock is released, and what is left is a run to be gone on with."""
+    """As in the image: what is left is the beginning of a run, and a lock that its job has."""
     photos = Path(write_colors(tmp_path / "p"))
     bucket.put({f"in/{path.name}": path.read_bytes() for path in photos.iterdir()})
     parameters = ["--input=gs://bucket/in", f"--model={color_model}", "--output=gs://bucket/night"]
@@ -400,11 +401,12 @@ def test_the_launcher_describes_a_job(tmp_path, color_model, bucket, capsys):
         *("--job_name=label-nightly", "--temp_location=gs://bucket/tmp", "--max_num_workers=20"),
         *("--staging_location=gs://bucket/staging", "--machine_type=n2-standard-4"),
         *("--experiments=no_use_multiple_sdk_containers", "--labels=app=image-labeling"),
-        *("--template_location=gs://bucket/job_object", "--no_auth"),
+        f"--template_location=gs://bucket/staging/template_launches/{JOB}/job_object",
+        "--no_auth",
     ]
     given = [*parameters, "--incremental=true", "--gzip=", *of_launcher]
     assert main(flex_main.arguments(given, CPU_IMAGE)) == 0, capsys.readouterr().err
-    with FileSystems.open("gs://bucket/job_object") as file:
+    with FileSystems.open(f"gs://bucket/staging/template_launches/{JOB}/job_object") as file:
         job = json.loads(file.read())
     [pool] = job["environment"]["workerPools"]
     assert job["name"] == "label-nightly"
@@ -416,8 +418,11 @@ def test_the_launcher_describes_a_job(tmp_path, color_model, bucket, capsys):
     names = {transform.unique_name for transform in proto.components.transforms.values()}
     assert "Judge" in names  # as nobody waits for it
     [left] = FileSystems.match(["gs://bucket/night/**"])
-    names = [file.path.rpartition("/")[2] for file in left.metadata_list]
-    assert sorted(names) == ["run.json", "run.yaml"]
+    names = {file.path.rpartition("/")[2]: file.path for file in left.metadata_list}
+    assert sorted(names) == [".claim", "run.json", "run.yaml"]
+    for name in (".claim", "run.json"):
+        with FileSystems.open(names[name]) as file:
+            assert json.loads(file.read())["job"]["id"] == JOB
 
 
 def test_a_package_is_staged_where_that_is_asked_for(tmp_path, recorder, color_model, bucket):

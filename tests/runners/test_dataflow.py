@@ -1,12 +1,19 @@
+import time
 from types import SimpleNamespace
 
+import apache_beam as beam
 import pytest
 from apache_beam.runners.dataflow.dataflow_runner import DataflowPipelineResult
 from google.api_core.exceptions import Forbidden
 from google.cloud.dataflow import JobState
+from helpers.dataflow_server import DataflowServer
+from helpers.emulators import gcs_emulator
 
+from pipeline.errors import RunError, UsageError
 from pipeline.runners import running
 from pipeline.runners.dataflow import Job, job_url, to_cancel
+from pipeline.runners.options import new_pipeline
+from pipeline.runners.running import run_pipeline
 
 
 class Dataflow:
@@ -62,3 +69,101 @@ def test_a_job_that_cannot_be_canceled(monkeypatch, capsys, service, why):
 def test_where_a_job_is_to_be_watched():
     url = "https://console.cloud.google.com/dataflow/jobs/europe-west1/job-7?project=mine"
     assert job_url("job-7", "europe-west1", "mine") == url
+
+
+# A job from its start to its end
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with gcs_emulator() as store, store.reached_at(store.url):
+        yield store
+
+
+@pytest.fixture
+def service(bucket, monkeypatch):
+    """A Dataflow on which time flies."""
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))
+    with DataflowServer() as server:
+        yield server
+
+
+def run_on(service):
+    """Run a pipeline; what ``run_pipeline`` has told of its job."""
+    told = []
+    flags = [
+        *(*service.flags, "--job_name=night", "--temp_location=gs://bucket/tmp"),
+        *("--sdk_location=container", "--sdk_container_image=image"),
+    ]
+    pipeline = new_pipeline(tuple(flags))
+    _ = pipeline | beam.Create([1]) | beam.Map(str)
+    try:
+        run_pipeline(pipeline, told.append)
+    finally:
+        service.told = told
+    return told
+
+
+def test_a_job_is_told_with_its_id_and_then_its_end(service, capsys):
+    name = {"runner": "DataflowRunner", "name": "night", "project": "my-project"}
+    name |= {"region": "europe-west1"}
+    id_ = "2026-11-25_02_00_00-0"
+    assert run_on(service) == [name | {"id": None}, name | {"id": id_}, None]
+    assert f"dataflow/jobs/europe-west1/{id_}?project=my-project" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "message"),
+    [
+        (400, UsageError, "Dataflow refuses the job: 400 the service says so; change the option"),
+        (403, UsageError, "Dataflow refuses the job: 403 the service says so; give this account"),
+        (404, UsageError, "Dataflow refuses the job: 404 the service says so; check project and"),
+        (409, UsageError, "job_name night: 409 the service says so; wait until it has ended, or"),
+        (429, RunError, "a quota of Dataflow is used up: 429 the service says so; wait a minute"),
+        (500, RunError, "Dataflow did not take the job, so far: 500 the service says so; run the"),
+    ],
+)
+def test_a_job_that_is_refused(service, capsys, caplog, status, error, message):
+    service.errors["POST jobs"] = [status]
+    with pytest.raises(error) as caught:
+        run_on(service)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+    assert "Traceback" not in capsys.readouterr().err + caplog.text
+    # After a 500 there may be a job.
+    assert (service.told[-1] is None) is (status != 500)
+    assert service.requests["POST jobs"] == (4 if status == 500 else 1)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_service_that_does_not_answer_for_a_while_is_waited_for(service, capsys, caplog, status):
+    service.errors["GET job"] = [None, *[status] * 9, None]
+    assert run_on(service)[-1] is None
+    said = capsys.readouterr().err
+    assert f"warning: Dataflow does not tell the state of the job: {status} the service" in said
+    assert "Traceback" not in said + caplog.text
+
+
+def test_a_job_that_may_not_be_watched_goes_on(service, capsys):
+    service.errors["GET job"] = [403]
+    with pytest.raises(RunError) as caught:
+        run_on(service)
+    message = str(caught.value)
+    assert message.startswith(
+        "the job goes on, but Dataflow does not tell the state of the job: 403 the service says "
+        "so; give this account the role roles/dataflow.viewer to wait for it; to cancel it: gcloud"
+    )
+    assert service.told[-1]["id"] == "2026-11-25_02_00_00-0"
+
+
+def test_a_job_that_somebody_cancels(service, monkeypatch):
+    monkeypatch.setattr(service, "add", lambda id_, name, *_: _canceled(service, id_, name))
+    with pytest.raises(RunError, match=r"^the run failed: the job was canceled$"):
+        run_on(service)
+    assert service.told[-1] is None
+
+
+def _canceled(service, id_, name):
+    service.jobs[id_] = {"id": id_, "name": name}
+    service.states[id_] = ["RUNNING", "CANCELLED"]

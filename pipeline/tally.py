@@ -159,7 +159,8 @@ class _CombineBundle(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         if self._accumulator is not None:
-            yield GlobalWindows.windowed_value((self._name, self._accumulator))
+            accumulator = self._combine_fn.compact(self._accumulator)
+            yield GlobalWindows.windowed_value((self._name, accumulator))
 
 
 class _CombineByName(beam.CombineFn):
@@ -184,6 +185,9 @@ class _CombineByName(beam.CombineFn):
             for pair in by_name.items():
                 merged = self.add_input(merged, pair)
         return merged
+
+    def compact(self, by_name: dict[str, Any]) -> dict[str, Any]:
+        return {name: self._combine_fns[name].compact(one) for name, one in by_name.items()}
 
     def extract_output(self, by_name: dict[str, Any]) -> dict[str, Any]:
         return {

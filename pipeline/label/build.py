@@ -76,10 +76,9 @@ def build(
     )
     limited = {}
     if config.incremental and config.limit is not None:
-        done = (labeled_before, failed_before) | "DoneBefore" >> beam.Flatten()
-        before = done | "CountDoneBefore" >> beam.combiners.Count.Globally()
         limited["new"] = new
-        limited["taken"] = new = new | "TakeFirst" >> TakeFirst(config.limit, before)
+        take = TakeFirst(config.limit, (labeled_before, failed_before))
+        limited["taken"] = new = new | "TakeFirst" >> take
     predictions, every = _predictions(run), config.checkpoint_every
     if predictions > config.top_k:
         every = min(every, MOST_PREDICTIONS // predictions)

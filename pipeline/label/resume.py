@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import gzip
+import operator
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.io.fileio import MatchAll
-from apache_beam.pvalue import AsSingleton
 
 from pipeline import progress
 from pipeline.errors import RunError
@@ -32,6 +32,7 @@ from pipeline.records import (
     from_row,
 )
 from pipeline.redaction import name_of
+from pipeline.tally import CombineTogether
 
 # What reading a damaged file of rows raises.
 DAMAGED = (ValueError, KeyError, TypeError, EOFError, zlib.error, gzip.BadGzipFile)
@@ -108,32 +109,33 @@ class TakeFirst(beam.PTransform):
 
     Args:
       limit: how many images the run takes.
-      before: a PCollection with one number: how many of them its earlier attempts have done.
+      before: the rows of those that its earlier attempts have done.
     """
 
-    def __init__(self, limit: int, before: beam.PCollection[int]):
+    def __init__(self, limit: int, before: Sequence[beam.PCollection[Labeled | Failure]]):
         super().__init__()
         self._limit = limit
         self._before = before
 
     def expand(self, new: beam.PCollection[ImageRef]) -> beam.PCollection[ImageRef]:
         """Choose in one place, and spread what is chosen over the workers again."""
+        count = beam.combiners.CountCombineFn()
+        by_name = operator.attrgetter("uri")
+        known = {"new": new, **{f"before_{n}": rows for n, rows in enumerate(self._before)}}
+        combine_fns = dict.fromkeys(known, count)
+        first = beam.combiners.TopCombineFn(self._limit, by_name, reverse=True)
         return (
-            new
-            | beam.combiners.Top.Smallest(self._limit, key=lambda ref: ref.uri)
-            | "Take"
-            >> beam.FlatMap(
-                _take,
-                self._limit,
-                AsSingleton(self._before),
-                AsSingleton(new | "CountNew" >> beam.combiners.Count.Globally()),
-            )
+            {**known, "first": new}
+            | CombineTogether({**combine_fns, "first": first})
+            | "Take" >> beam.FlatMap(_take, self._limit)
             | beam.Reshuffle()
         )
 
 
-def _take(first: Sequence[ImageRef], limit: int, before: int, new: int) -> Sequence[ImageRef]:
-    taken = first[: max(limit - before, 0)]
+def _take(known: Mapping[str, Any], limit: int) -> Sequence[ImageRef]:
+    before = sum(count for name, count in known.items() if name.startswith("before_"))
+    new, first = known["new"], known["first"]
+    taken: Sequence[ImageRef] = first[: max(limit - before, 0)]
     progress.add(to_do=len(taken) - new, set_aside=new - len(taken))
     return taken
 

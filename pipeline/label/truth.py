@@ -288,16 +288,16 @@ class JoinTruth(beam.PTransform):
                 "counts", main="refs"
             )
         )
-        counts = (unusable, matched) | beam.Flatten() | beam.CombineGlobally(MergeTruthCounts())
         checked = (
-            refs.pipeline
-            | "Source" >> beam.Create([self._source])
-            | "Check" >> beam.Map(_check, AsSingleton(counts))
+            (unusable, matched)
+            | beam.Flatten()
+            | beam.CombineGlobally(MergeTruthCounts()).without_defaults()
+            | "Check" >> beam.Map(_check, self._source)
         )
         return joined | "Trust" >> beam.Map(_trusted, AsSingleton(checked)), checked
 
 
-def _check(source: Input, counts: TruthCounts) -> TruthCounts:
+def _check(counts: TruthCounts, source: Input) -> TruthCounts:
     for line in judge(source, counts):
         console.say(line)
     return counts

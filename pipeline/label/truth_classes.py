@@ -138,18 +138,16 @@ class NameClasses(beam.PTransform):
 
     def expand(self, refs: beam.PCollection[ImageRef]) -> beam.PCollection[ImageRef]:
         """Look at all classes first: whether a number is an index depends on the others."""
-        counts = refs | beam.CombineGlobally(CountClasses(self._labels, self._multi_label))
+        count = beam.CombineGlobally(CountClasses(self._labels, self._multi_label))
         by_index = (
-            refs.pipeline
-            | beam.Create([self._given])
-            | "Check" >> beam.Map(_check, AsSingleton(counts), self._labels)
+            refs | count.without_defaults() | "Check" >> beam.Map(_check, self._given, self._labels)
         )
         return refs | "Name" >> beam.Map(
             _named, AsSingleton(by_index), self._labels, self._multi_label
         )
 
 
-def _check(given: str, counts: ClassCounts, labels: tuple[str, ...]) -> bool:
+def _check(counts: ClassCounts, given: str, labels: tuple[str, ...]) -> bool:
     for line in judge(given, counts, labels):
         console.say(line)
     return counts.are_indices(lookup_of(labels))

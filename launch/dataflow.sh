@@ -232,8 +232,10 @@ wait_for() {
     while :; do
         state=$(gcloud dataflow jobs describe "$1" --project="$PROJECT" --region="$REGION" \
             --format='value(currentState)')
-        counts=$(gcloud dataflow metrics list "$1" --project="$PROJECT" --region="$REGION" \
-            --source=user --filter='name.name ~ ^images_' --format='value[separator=" "](scalar,name.name)')
+        # gcloud has the metrics in its beta commands only, which may not be installed.
+        counts=$(gcloud beta dataflow metrics list "$1" --project="$PROJECT" --region="$REGION" \
+            --source=user --filter='name.name ~ ^images_' \
+            --format='value[separator=" "](scalar,name.name)' 2>/dev/null) || counts=
         echo "$state" "$(echo "$counts" | tr '\n' ' ')" >&2
         case $state in
             JOB_STATE_DONE) break ;;

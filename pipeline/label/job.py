@@ -15,6 +15,7 @@ from pipeline.formats.registry import FORMATS
 from pipeline.inputs import first, passed_over
 from pipeline.label import lock, notes, runs, truth
 from pipeline.label.build import build, is_quiet, too_many_failed
+from pipeline.label.elsewhere import with_staged_model
 from pipeline.label.runs import Run
 from pipeline.label.truth_check import look_ahead
 from pipeline.label.validation import first_pixels, several_labels, validate
@@ -51,6 +52,7 @@ def run(config: LabelConfig) -> int:
         elif not spec.scale_source:
             say_assumed(spec)
         look_ahead(plan.run)
+        plan = plan.with_spec(with_staged_model(plan.run.spec, config))
         run = runs.begin(plan)
         console.say(
             f"labeling with {config.model}, {spec.input_words}, {len(spec.labels)} classes"

@@ -19,6 +19,7 @@ from pipeline.inputs.embedded import load_embedded
 from pipeline.inputs.kinds import Input
 from pipeline.inputs.truth import PARENT
 from pipeline.inputs.truth_table import identify_truth
+from pipeline.label.elsewhere import refuse_local
 from pipeline.label.runs import Checked, Run
 from pipeline.limits import Limits
 from pipeline.models import devices
@@ -44,6 +45,7 @@ def validate(config: LabelConfig, keep_output: bool = True) -> Checked:
     Raises:
       UsageError: the run cannot work; the message says why and what to do.
     """
+    refuse_local(config)
     # For buckets that need credentials or a project.
     storage.configure(beam_options(config.all_beam_args))
     inputs = [

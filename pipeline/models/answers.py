@@ -73,7 +73,7 @@ def label_image(
     best = predictions[0]
     carried = info.carried
     if spec.lists_images:
-        seen = trained_on.has_seen(spec.handle, spec.fingerprint, info.content)
+        seen = trained_on.has_seen(spec.source, spec.fingerprint, info.content)
         carried = {**carried, TRAINED_ON: seen}
     return Labeled(
         image=info.uri,

@@ -75,7 +75,7 @@ def load_anew(spec: ExtractorSpec) -> Any:
 
 def _resolve_probed(spec: ExtractorSpec) -> Path:
     """Find the folder of a probed model, and check that it has the same model."""
-    path = files.resolve(spec.handle)
+    path = files.resolve(spec.source)
     fingerprint = files.fingerprint(path)
     if fingerprint != spec.fingerprint:
         raise ModelError(

@@ -69,6 +69,7 @@ class ExtractorSpec:
       input_type: the name of its input's dtype.
       channels_first: whether it takes ``[N, 3, height, width]``.
       batch: the number of images that it takes at a time; None for any.
+      staged: where workers find the same model; None if it is where ``handle`` says.
     """
 
     handle: str
@@ -84,6 +85,12 @@ class ExtractorSpec:
     input_type: str = "float32"
     channels_first: bool = False
     batch: int | None = None
+    staged: str | None = None
+
+    @property
+    def source(self) -> str:
+        """Where the model is read; see ``files.resolve``."""
+        return self.staged or self.handle
 
     @property
     def scale_words(self) -> str:

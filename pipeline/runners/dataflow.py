@@ -93,6 +93,12 @@ def begun(result: DataflowPipelineResult, options: PipelineOptions) -> Job:
     return Job(result, command)
 
 
+def is_chosen(options: PipelineOptions) -> bool:
+    """Tell whether a pipeline with these options runs on Dataflow, in any spelling of Beam's."""
+    runner = str(options.view_as(StandardOptions).runner).rpartition(".")[2].lower()
+    return runner in ("dataflow", RUNNER.lower())
+
+
 def described(options: PipelineOptions) -> dict[str, Any] | None:
     """Name the job that a pipeline with these options becomes, as ``jobs`` has it.
 
@@ -100,7 +106,7 @@ def described(options: PipelineOptions) -> dict[str, Any] | None:
       None if it does not run on Dataflow. The ID is known only if a flex template's launcher asks
       for the description of a job that exists already.
     """
-    if options.view_as(StandardOptions).runner != RUNNER:
+    if not is_chosen(options):
         return None
     cloud = options.view_as(GoogleCloudOptions)
     launch = _LAUNCH.search(cloud.template_location or "")

@@ -325,10 +325,17 @@ def bucket():
         yield store
 
 
-def description(tmp_path, recorder, color_model, *more, **environment):
+def put_colors(bucket, tmp_path):
+    """Some images in the bucket; their URI."""
+    photos = Path(write_colors(tmp_path / "p"))
+    bucket.put({f"in/{path.name}": path.read_bytes() for path in photos.iterdir()})
+    return "gs://bucket/in"
+
+
+def description(tmp_path, bucket, recorder, color_model, *more, **environment):
     """What would be sent to Dataflow for the flags of the script, and the pipeline's proto."""
-    flags = [f"--input={write_colors(tmp_path / 'p')}", f"--model={color_model}"]
-    flags.append(f"--output={tmp_path}/out")
+    flags = [f"--input={put_colors(bucket, tmp_path)}", f"--model={color_model}"]
+    flags.append(f"--output=gs://bucket/{tmp_path.name}")
     done = recorder.run(SCRIPT, "label", *flags, *more, JOB_NAME="job", **WHERE, **environment)
     assert done.returncode == 0, done.stderr
     argv = [*recorder.calls[-1][4:], "--no_auth", "--template_location=gs://bucket/job.json"]
@@ -360,7 +367,7 @@ def staged(pool):
 
 
 def test_the_description_of_a_job_of_cpus(tmp_path, recorder, color_model, bucket):
-    job, options, _ = description(tmp_path, recorder, color_model)
+    job, options, _ = description(tmp_path, bucket, recorder, color_model)
     [pool] = job["environment"]["workerPools"]
     assert job["name"] == "job"
     assert job["labels"] == {"app": "image-labeling"}
@@ -376,7 +383,7 @@ def test_the_description_of_a_job_of_cpus(tmp_path, recorder, color_model, bucke
 
 def test_the_description_of_a_job_of_gpus(tmp_path, recorder, color_model, bucket):
     more = {"GPU": "nvidia-tesla-t4", "NO_PUBLIC_IPS": "1"}
-    job, _, proto = description(tmp_path, recorder, color_model, **more)
+    job, _, proto = description(tmp_path, bucket, recorder, color_model, **more)
     [pool] = job["environment"]["workerPools"]
     assert pool["machineType"] == "n1-standard-8"
     assert pool["ipConfiguration"] == "WORKER_IP_PRIVATE"
@@ -393,9 +400,8 @@ def test_the_description_of_a_job_of_gpus(tmp_path, recorder, color_model, bucke
 
 def test_the_launcher_describes_a_job(tmp_path, color_model, bucket, capsys):
     """As in the image: what is left is the beginning of a run, and a lock that its job has."""
-    photos = Path(write_colors(tmp_path / "p"))
-    bucket.put({f"in/{path.name}": path.read_bytes() for path in photos.iterdir()})
-    parameters = ["--input=gs://bucket/in", f"--model={color_model}", "--output=gs://bucket/night"]
+    photos = put_colors(bucket, tmp_path)
+    parameters = [f"--input={photos}", f"--model={color_model}", "--output=gs://bucket/night"]
     of_launcher = [
         *("--runner=DataflowRunner", "--project=my-project", "--region=europe-west1"),
         *("--job_name=label-nightly", "--temp_location=gs://bucket/tmp", "--max_num_workers=20"),
@@ -420,6 +426,7 @@ def test_the_launcher_describes_a_job(tmp_path, color_model, bucket, capsys):
     [left] = FileSystems.match(["gs://bucket/night/**"])
     names = {file.path.rpartition("/")[2]: file.path for file in left.metadata_list}
     assert sorted(names) == [".claim", "run.json", "run.yaml"]
+    assert FileSystems.match(["gs://bucket/tmp/models/sha256-*/saved_model.pb"])[0].metadata_list
     for name in (".claim", "run.json"):
         with FileSystems.open(names[name]) as file:
             assert json.loads(file.read())["job"]["id"] == JOB
@@ -427,14 +434,14 @@ def test_the_launcher_describes_a_job(tmp_path, color_model, bucket, capsys):
 
 def test_a_package_is_staged_where_that_is_asked_for(tmp_path, recorder, color_model, bucket):
     flags = (f"--setup_file={ROOT}/setup.py",)
-    job, _, _ = description(tmp_path, recorder, color_model, *flags)
+    job, _, _ = description(tmp_path, bucket, recorder, color_model, *flags)
     [pool] = job["environment"]["workerPools"]
     assert staged(pool) == ["workflow.tar.gz"]
 
 
 def test_no_pixels_cross_a_shuffle(tmp_path, recorder, color_model, bucket):
     """Fusion is broken before the decode, by names, and from there to the rows no more."""
-    *_, proto = description(tmp_path, recorder, color_model)
+    *_, proto = description(tmp_path, bucket, recorder, color_model)
     transforms = proto.components.transforms
     leaves = {
         name: transform for name, transform in transforms.items() if not transform.subtransforms

@@ -24,8 +24,8 @@
 #                             tagged with TAG
 #   TAG                       tag of the image; by default the commit, so that a worker that starts late has
 #                             the code of the others
-#   JOB_NAME                  name of the job; by default made from the output's, so that Dataflow refuses
-#                             a second job on an output while the first one runs
+#   JOB_NAME                  name of the job; by default label- and the output's name, so that Dataflow
+#                             refuses a second job on an output while the first one runs
 #   SERVICE_ACCOUNT           account of the workers, if it is not Compute Engine's default
 set -eu
 
@@ -101,25 +101,6 @@ END
 publish_template() {
     gcloud dataflow flex-template build "$TEMPLATE" --project="$PROJECT" --image="$IMAGE" \
         --sdk-language=PYTHON --metadata-file="$here/flex_template.json"
-}
-
-# Print the output folder in FLAGS; nothing if it is in a --config.
-output_of() {
-    output=
-    while [ $# -gt 0 ]; do
-        case $1 in
-            --output=*) output=${1#--output=} ;;
-            --output) output=${2:-} ;;
-        esac
-        shift
-    done
-    echo "${output%/}"
-}
-
-# Print a name for the job of FLAGS: the same for the same output.
-job_name() {
-    output=$(output_of "$@")
-    echo "${JOB_NAME:-label-$(printf %s "${output:-$*}" | cksum | cut -d ' ' -f 1)}"
 }
 
 # Refuse to describe a job with another Python than the workers run: functions travel as its bytecode.

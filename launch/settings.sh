@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# The settings that dataflow.sh and nightly/scheduler.sh share; they source this file. It sets KIND,
-# MACHINE, MAX_WORKERS, ACCELERATOR and TEMPLATE, also for the programs that they start.
+# What dataflow.sh and nightly/scheduler.sh share; they source this file. It sets KIND, MACHINE,
+# MAX_WORKERS, ACCELERATOR and TEMPLATE, also for the programs that they start.
 
 GPU=${GPU:-}
 MAX_WORKERS=${MAX_WORKERS:-20}
@@ -30,3 +30,32 @@ fi
 ACCELERATOR=${GPU:+"worker_accelerator=type:$GPU;count:1;install-nvidia-driver:5xx"}
 
 export KIND MACHINE MAX_WORKERS ACCELERATOR TEMPLATE
+
+# Print the output folder in FLAGS; nothing if it is in a --config.
+output_of() {
+    output=
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --output=*) output=${1#--output=} ;;
+            --output) output=${2:-} ;;
+        esac
+        shift
+    done
+    echo "${output%/}"
+}
+
+# Print a name for the job of FLAGS, the same for the same output, so that Dataflow refuses a second job
+# on it: gs://bucket/labels makes label-bucket-labels. pipeline/runners/dataflow.py and
+# nightly/airflow_dag.py do the same.
+job_name() {
+    output=$(output_of "$@")
+    if [ -n "${JOB_NAME:-}" ]; then
+        echo "$JOB_NAME"
+    elif [ -n "$output" ]; then
+        path=$(printf %s "${output#*://}" | LC_ALL=C tr -cs 'A-Za-z0-9' '-' | tr 'A-Z' 'a-z')
+        path=${path#-}
+        echo "label-${path%-}"
+    else
+        echo "label-$(printf %s "$*" | cksum | cut -d ' ' -f 1)"
+    fi
+}

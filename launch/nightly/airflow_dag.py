@@ -10,6 +10,7 @@ The Airflow variable ``image_labeling`` has the settings, as JSON:
 from __future__ import annotations
 
 import logging
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,6 +23,12 @@ SETTINGS = "var.json.image_labeling"
 def setting(name: str) -> str:
     """Return a template for a setting, which is looked up when the task runs."""
     return f"{{{{ {SETTINGS}.{name} }}}}"
+
+
+def job_name(output: str) -> str:
+    """Name the job as launch/settings.sh does, so that Dataflow refuses a second on an output."""
+    path = output.partition("://")[2] or output
+    return "label-" + re.sub("[^A-Za-z0-9]+", "-", path).strip("-").lower()
 
 
 def report_failure(context: dict[str, Any]) -> None:
@@ -42,6 +49,7 @@ with DAG(
     # No run begins while another one is running.
     max_active_runs=1,
     on_failure_callback=report_failure,
+    user_defined_macros={"job_name": job_name},
     tags=["labeling"],
 ) as dag:
     DataflowStartFlexTemplateOperator(
@@ -58,7 +66,7 @@ with DAG(
         deferrable=True,
         body={
             "launchParameter": {
-                "jobName": "label-nightly",
+                "jobName": f"{{{{ job_name({SETTINGS}.output) }}}}",
                 "containerSpecGcsPath": (
                     f"gs://{setting('bucket')}/templates/image-labeling-cpu.json"
                 ),

@@ -13,7 +13,8 @@
 # What a failed night leaves undone, the next one does.
 #
 # Settings in the environment: PROJECT, REGION, BUCKET, GPU, MACHINE, MAX_WORKERS,
-# NO_PUBLIC_IPS, SUBNETWORK and SERVICE_ACCOUNT as in launch/dataflow.sh, and
+# NO_PUBLIC_IPS, SUBNETWORK, SERVICE_ACCOUNT and JOB_NAME as in launch/dataflow.sh, and
+#   JOB                 name of the schedule; label-nightly
 #   SCHEDULER_ACCOUNT   account that starts the job; SERVICE_ACCOUNT by default
 #   SCHEDULE            '0 2 * * *'
 #   TIME_ZONE           Etc/UTC
@@ -43,7 +44,7 @@ is_scheduled() {
 apply() {
     : "${BUCKET:?is not set: for the template and for temporary files, without gs://}"
     : "${SERVICE_ACCOUNT:?is not set: the account that the workers run as}"
-    body=$(python3 "$here/launch_body.py" "$JOB" "$@")
+    body=$(python3 "$here/launch_body.py" "$(job_name "$@")" "$@")
     action=create
     headers=--headers=Content-Type=application/json
     if is_scheduled; then
@@ -64,15 +65,16 @@ delete() {
     fi
 }
 
-# Create or change the alert policy of a name, from a file.
+# Create or change the alert policy of a name, from a file. Older versions of gcloud have policies in
+# its alpha commands only.
 apply_policy() {
-    policy=$(gcloud monitoring policies list --project="$PROJECT" \
+    policy=$(gcloud alpha monitoring policies list --project="$PROJECT" \
         --filter="displayName=\"$1\"" --format='value(name)')
     if [ -n "$policy" ]; then
-        gcloud monitoring policies update "$policy" --project="$PROJECT" \
+        gcloud alpha monitoring policies update "$policy" --project="$PROJECT" \
             --set-notification-channels="$CHANNEL" --policy-from-file="$here/$2"
     else
-        gcloud monitoring policies create --project="$PROJECT" \
+        gcloud alpha monitoring policies create --project="$PROJECT" \
             --notification-channels="$CHANNEL" --policy-from-file="$here/$2"
     fi
 }

@@ -40,6 +40,7 @@ def run(config: LabelConfig) -> int:
       RunError: the run failed.
     """
     pipeline = new_pipeline(config.all_beam_args)
+    dataflow.name_job(pipeline.options, config.output)
     started = datetime.now(timezone.utc)
     checked = validate(config)
     own_job = dataflow.described(pipeline.options) if is_only_described(pipeline) else None

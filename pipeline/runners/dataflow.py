@@ -99,6 +99,23 @@ def is_chosen(options: PipelineOptions) -> bool:
     return runner in ("dataflow", RUNNER.lower())
 
 
+def job_name(output: str) -> str:
+    """Name the job of an output, as ``launch/settings.sh`` does: ``label-bucket-labels``.
+
+    Dataflow has one job of a name at a time, and so refuses a second one on the output. A name may
+    have 1,024 characters: ``google.cloud.dataflow.Job.name``.
+    """
+    path = output.partition("://")[2] or output
+    return "label-" + re.sub("[^A-Za-z0-9]+", "-", path).strip("-").lower()
+
+
+def name_job(options: PipelineOptions, output: str) -> None:
+    """Give a job its output's name, if it has none."""
+    cloud = options.view_as(GoogleCloudOptions)
+    if is_chosen(options) and cloud.job_name is None:
+        cloud.job_name = job_name(output)
+
+
 def described(options: PipelineOptions) -> dict[str, Any] | None:
     """Name the job that a pipeline with these options becomes, as ``jobs`` has it.
 

@@ -22,6 +22,7 @@ from pipeline.label import runs
 from pipeline.label.build import build
 from pipeline.label.validation import validate
 from pipeline.models.probing import probe_classifier
+from pipeline.runners import dataflow
 from pipeline.runners.options import new_pipeline
 from pipeline.runners.running import run_pipeline
 
@@ -259,7 +260,25 @@ def test_jobs_with_one_output_have_one_name(recorder):
     *labels, start = [call for call in recorder.calls if call[1] != "-c"]
     names = [word for call in labels for word in call if word.startswith("--job_name=")]
     assert names[0] == names[1] == f"--job_name={start[4]}" != names[2]
-    assert re.fullmatch(r"label-\d+", start[4])
+    assert start[4] == "label-o"
+
+
+def test_the_name_is_the_same_wherever_it_is_made():
+    """In the script, in the package, and in the DAG, which has neither."""
+    outputs = ["gs://b/out", "gs://B-1/My_Out//x.y/", "gs://b/é/日本 1", "gs://b/-", "s3://b/~a,b"]
+    source = (ROOT / "launch" / "nightly" / "airflow_dag.py").read_text()
+    [made] = re.findall(r"^def job_name.*?(?=^def )", source, re.M | re.S)
+    dag = {"re": re}
+    exec(made, dag)
+    script = '. launch/settings.sh; for output; do job_name "--output=$output"; done'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *outputs], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    names = done.stdout.splitlines()
+    assert names == [dataflow.job_name(output) for output in outputs]
+    assert names == [dag["job_name"](output) for output in outputs]
+    assert names[:3] == ["label-b-out", "label-b-1-my-out-x-y", "label-b-1"]
+    assert all(re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", name) for name in names)
 
 
 @pytest.mark.parametrize(
@@ -404,7 +423,7 @@ def test_the_launcher_describes_a_job(tmp_path, color_model, bucket, capsys):
     parameters = [f"--input={photos}", f"--model={color_model}", "--output=gs://bucket/night"]
     of_launcher = [
         *("--runner=DataflowRunner", "--project=my-project", "--region=europe-west1"),
-        *("--job_name=label-nightly", "--temp_location=gs://bucket/tmp", "--max_num_workers=20"),
+        *("--job_name=label-night", "--temp_location=gs://bucket/tmp", "--max_num_workers=20"),
         *("--staging_location=gs://bucket/staging", "--machine_type=n2-standard-4"),
         *("--experiments=no_use_multiple_sdk_containers", "--labels=app=image-labeling"),
         f"--template_location=gs://bucket/staging/template_launches/{JOB}/job_object",
@@ -415,7 +434,7 @@ def test_the_launcher_describes_a_job(tmp_path, color_model, bucket, capsys):
     with FileSystems.open(f"gs://bucket/staging/template_launches/{JOB}/job_object") as file:
         job = json.loads(file.read())
     [pool] = job["environment"]["workerPools"]
-    assert job["name"] == "label-nightly"
+    assert job["name"] == "label-night"
     assert job["labels"] == {"app": "image-labeling"}
     assert [image["containerImage"] for image in pool["sdkHarnessContainerImages"]] == [CPU_IMAGE]
     assert (pool["machineType"], pool["diskSizeGb"]) == ("n2-standard-4", 50)

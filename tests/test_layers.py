@@ -24,6 +24,7 @@ ROOMS = (
     "shutdown",
     "tally",
     "evaluation",
+    "job_server",
     "html",
     "storage",
     "images",

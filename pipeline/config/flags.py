@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, NamedTuple
 
-from pipeline import console
+from pipeline import console, job_server
 from pipeline.config import values
 from pipeline.errors import UsageError
 
@@ -228,14 +228,17 @@ def parser_of(flags: Iterable[Flag], prog: str, description: str) -> Parser:
 
 
 def check_beam_args(rest: list[str], parser: Parser) -> None:
-    """Refuse arguments that neither this package nor Beam knows; Beam itself only logs them.
+    """Refuse arguments that nobody knows: this package, Beam, or the job server, if there is one.
+
+    Beam itself only logs them.
 
     Args:
       rest: the arguments that are not ours.
       parser: of our own.
 
     Raises:
-      UsageError: names the first unknown argument and the flag that it resembles.
+      UsageError: names the first unknown argument and the flag that it resembles; or the job
+        server does not answer.
     """
     if not rest:
         return
@@ -247,10 +250,42 @@ def check_beam_args(rest: list[str], parser: Parser) -> None:
     # Beam recognizes its own flags in exactly this way, see PipelineOptions.get_all_options.
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(beam_parser)  # type: ignore[arg-type]
-    _, unknown = beam_parser.parse_known_args(rest)
+    given, unknown = beam_parser.parse_known_args(rest)
+    asked = ""
+    if unknown and given.job_endpoint:
+        _add_options_of(given.job_endpoint, beam_parser)
+        _, unknown = beam_parser.parse_known_args(rest)
+        asked = f"; the job server at {given.job_endpoint} does not know it, either"
     if not unknown:
         return
     name = unknown[0].split("=")[0]
     known = [*parser._option_string_actions, *beam_parser._option_string_actions]
     hint = closest(name.replace("-", "_").replace("__", "--", 1), known)
-    raise UsageError(f"unknown argument {unknown[0]}; {hint}{parser.prog} --help lists the flags")
+    raise UsageError(
+        f"unknown argument {unknown[0]}; {hint}{parser.prog} --help lists the flags{asked}"
+    )
+
+
+def _add_options_of(endpoint: str, parser: Parser) -> None:
+    """Add the options that a job server knows to a parser that has those of Beam in Python.
+
+    The types are those of Beam's own ``JobServiceHandle.get_pipeline_options``, which reads the
+    same arguments again when the job is sent.
+
+    Raises:
+      UsageError: nobody answers there.
+    """
+    from apache_beam.portability.api import beam_job_api_pb2
+
+    types = beam_job_api_pb2.PipelineOptionType
+    for option in job_server.options_of(endpoint):
+        name = f"--{option.name}"
+        if name in parser._option_string_actions:
+            continue
+        if option.type == types.BOOLEAN:
+            is_true = option.default_value == "true"
+            parser.add_argument(name, action="store_false" if is_true else "store_true")
+        elif option.type == types.INTEGER:
+            parser.add_argument(name, type=int)
+        else:
+            parser.add_argument(name, action="append" if option.type == types.ARRAY else "store")

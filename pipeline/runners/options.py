@@ -7,6 +7,7 @@ from apache_beam.options.pipeline_options import (
     DirectOptions,
     GoogleCloudOptions,
     PipelineOptions,
+    PortableOptions,
     StandardOptions,
 )
 from apache_beam.portability.api import beam_provision_api_pb2
@@ -15,7 +16,9 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import (
     ExtendedProvisionInfo,
     FnApiRunner,
 )
+from apache_beam.runners.portability.portable_runner import PortableRunner
 
+from pipeline import job_server
 from pipeline.errors import UsageError
 
 # Depending on the pipeline, Beam's DirectRunner may hand over to a runner that it downloads.
@@ -46,12 +49,16 @@ def new_pipeline(beam_args: tuple[str, ...]) -> beam.Pipeline:
     """Make a pipeline without steps.
 
     Raises:
-      UsageError: Beam refuses its options, such as a runner that does not exist or a missing flag.
+      UsageError: Beam refuses its options, such as a runner that does not exist or a missing flag;
+        or no job server answers.
     """
     try:
         pipeline = beam.Pipeline(options=beam_options(beam_args))
     except (ValueError, ImportError) as error:
         raise UsageError(" ".join(str(error).split())) from error
+    endpoint = pipeline.options.view_as(PortableOptions).job_endpoint
+    if isinstance(pipeline.runner, PortableRunner) and endpoint not in (None, "", "embed"):
+        job_server.options_of(endpoint)  # Beam itself would wait for minutes
     if isinstance(pipeline.runner, FnApiRunner):
         _bring_options_to_workers(pipeline)
     return pipeline

@@ -23,7 +23,7 @@ from pipeline.models.probing import probe_classifier
 from pipeline.models.scale_trial import say_assumed, settle_scale
 from pipeline.outputs import disk, layout
 from pipeline.report import job as report
-from pipeline.runners import dataflow
+from pipeline.runners import dataflow, portable
 from pipeline.runners.options import is_only_described, new_pipeline, runs_here
 from pipeline.runners.running import run_pipeline
 from pipeline.tally import headline
@@ -65,6 +65,7 @@ def run(config: LabelConfig) -> int:
             if limited:
                 console.say(f"{limited} (--limit)")
         build(pipeline, run, started, claim.key)
+        portable.name_job(pipeline, "label", checked.output)
         try:
             if not run_pipeline(pipeline, functools.partial(_note_job, run, claim)):
                 return 0  # others start the job from its description

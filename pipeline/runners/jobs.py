@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.errors import UsageError
-from pipeline.runners import dataflow
+from pipeline.runners import dataflow, portable
 
 
 def living(job: Mapping[str, Any], own_job: Mapping[str, Any] | None = None) -> str | None:
@@ -25,4 +25,6 @@ def living(job: Mapping[str, Any], own_job: Mapping[str, Any] | None = None) -> 
     """
     if job.get("runner") == dataflow.RUNNER:
         return dataflow.living(job, own_job)
+    if job.get("runner") == portable.RUNNER:
+        return portable.living(job)
     raise UsageError(f"jobs of {job.get('runner')} are not known")

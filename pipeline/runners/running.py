@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import apache_beam as beam
+import grpc
 from apache_beam.runners.dataflow.dataflow_runner import (
     DataflowPipelineResult,
     DataflowRuntimeException,
@@ -16,7 +17,8 @@ from apache_beam.runners.dataflow.internal.apiclient import DataflowJobAlreadyEx
 
 from pipeline import progress
 from pipeline.errors import LabelingError, RunError
-from pipeline.runners import dataflow
+from pipeline.job_server import in_one_line
+from pipeline.runners import dataflow, portable
 from pipeline.runners.options import is_only_described
 from pipeline.shutdown import Step, at
 
@@ -24,7 +26,7 @@ from pipeline.shutdown import Step, at
 _IN_ONE_LINE = r"pipeline\.errors\.\w+|OSError|PermissionError|FileNotFoundError"
 
 # The job elsewhere that this process waits for.
-_job: dataflow.Job | None = None
+_job: dataflow.Job | portable.Job | None = None
 
 
 def run_pipeline(
@@ -48,10 +50,13 @@ def run_pipeline(
     """
     global _job
     logging.getLogger("apache_beam.runners.common").addFilter(_is_not_ours)
-    job = dataflow.described(pipeline.options)
+    logging.getLogger().addFilter(_is_not_of_job_server)
+    job = dataflow.described(pipeline.options) or portable.described(pipeline)
     if job is not None:
         dataflow.keep_logs_short()
         tell(job)
+    if job is not None and portable.is_portable(pipeline):
+        _job = portable.Job(job, tell)
     try:
         with progress.shown():
             result = pipeline.run()
@@ -62,6 +67,9 @@ def run_pipeline(
                 tell(job | {"id": result.job_id()})
                 dataflow.wait(_job)
                 tell(None)
+            elif isinstance(_job, portable.Job) and isinstance(result, portable.PipelineResult):
+                _job.begun(result)
+                _job.wait()
             else:
                 result.wait_until_finish()
             return True
@@ -70,6 +78,8 @@ def run_pipeline(
     except DataflowJobAlreadyExistsError as error:
         tell(None)
         raise dataflow.name_in_use(error, pipeline.options) from error
+    except grpc.RpcError as error:
+        raise RunError(f"the job server does not take the job: {in_one_line(error)}") from error
     except dataflow.ERRORS as error:
         if job is None:
             raise
@@ -78,7 +88,7 @@ def run_pipeline(
             tell(None)
         raise refusal from error
     except (LabelingError, RuntimeError, DataflowRuntimeException) as error:
-        if job is not None:
+        if job is not None and not isinstance(_job, portable.Job):  # which tells by itself
             tell(None)
         # Runners wrap any other error in their own.
         raise _run_error(error) from error
@@ -110,3 +120,8 @@ def _run_error(error: LabelingError | RuntimeError | DataflowRuntimeException) -
 def _is_not_ours(record: logging.LogRecord) -> bool:
     """Tell whether a log record reports an error that is not printed as one line at the end."""
     return not (record.exc_info and isinstance(record.exc_info[1], (LabelingError, OSError)))
+
+
+def _is_not_of_job_server(record: logging.LogRecord) -> bool:
+    """Tell whether a log record is no error that a job server tells, as the end of the job does."""
+    return not record.pathname.endswith("portable_runner.py")

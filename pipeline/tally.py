@@ -30,6 +30,7 @@ class Tally:
       labels: labeled images by label; one with several labels counts for each of them.
       below_threshold: labeled images without a label.
       seconds: what the labeled images cost, by stage.
+      timed: how many of them have told; rows that are read again have not.
     """
 
     images: int = 0
@@ -39,6 +40,7 @@ class Tally:
     labels: Counter[str] = field(default_factory=Counter)
     below_threshold: int = 0
     seconds: StageSeconds = field(default_factory=StageSeconds)
+    timed: int = 0
 
     def add(self, record: ImageRef | Labeled | Failure, multi_label: bool = False) -> Tally:
         """Count one more record, in place.
@@ -60,6 +62,7 @@ class Tally:
             else:
                 self.labels[record.label] += 1
             self.seconds = _sum(self.seconds, record.seconds)
+            self.timed += any(record.seconds)
         return self
 
     def without(self, other: Tally) -> Tally:
@@ -76,6 +79,7 @@ class Tally:
         self.labels += other.labels
         self.below_threshold += other.below_threshold
         self.seconds = _sum(self.seconds, other.seconds)
+        self.timed += other.timed
         return self
 
     def _keep(self, reason: str, example: tuple[str, str]) -> None:

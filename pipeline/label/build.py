@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -25,6 +26,7 @@ from pipeline.inputs.truth import PARENT
 from pipeline.label import lock, notes, runs
 from pipeline.label.costs import bottleneck, per_million
 from pipeline.label.evaluate import EvaluateLabels
+from pipeline.label.kept import TakeOverKept
 from pipeline.label.resume import SetAsideDone, TakeFirst
 from pipeline.label.runs import Run
 from pipeline.label.truth import JoinTruth, MergeTruthCounts, TruthCounts
@@ -39,6 +41,7 @@ from pipeline.records import TIME, Failure, Labeled
 from pipeline.redaction import name_of
 from pipeline.runners.identity import versions
 from pipeline.runners.options import is_only_described, runs_in_one_process
+from pipeline.runners.portable import is_portable
 from pipeline.tally import CombineTogether, CountRecords, Tally, reconcile
 from pipeline.transforms import LabelImages
 
@@ -82,6 +85,12 @@ def build(
     predictions, every = _predictions(run), config.checkpoint_every
     if predictions > config.top_k:
         every = min(every, MOST_PREDICTIONS // predictions)
+    keep, kept = KeepRows(run.unfinished, every), None
+    if is_portable(pipeline):
+        token = secrets.token_hex(4)
+        keep = KeepRows(run.unfinished, every, token)
+        kept = new | "TakeOverKept" >> TakeOverKept(run.unfinished, token)
+        new = kept.new
     if not find.have_only_files(run.listed):
         new |= "Load" >> LoadEmbedded()
     labeled, failures = new | "LabelImages" >> LabelImages(
@@ -92,8 +101,11 @@ def build(
         limits=config.limits,
         run_id=run.run_id,
         spread=False,
-        keep=KeepRows(run.unfinished, every),
+        keep=keep,
     )
+    if kept is not None:  # this job's own rows, like the others
+        labeled = (labeled, kept.labeled) | "WithKept" >> beam.Flatten()
+        failures = (failures, kept.failed) | "WithKeptFailures" >> beam.Flatten()
     sum_ = beam.CombineFn.from_callable(sum)
     counted: dict[str, tuple[beam.PCollection[Any], beam.CombineFn]] = {
         # There are some, even if no image is found, so that there are counts.
@@ -363,7 +375,7 @@ def _measures(run: Run, started: datetime, labeled: Tally, failed: Tally) -> dic
         "seconds": round(seconds, 3),
         "images_per_second": round(images / seconds, 2),
         "stage_seconds_per_image": {
-            stage: round(total / max(labeled.images, 1), 6)
+            stage: round(total / max(labeled.timed, 1), 6)
             for stage, total in labeled.seconds._asdict().items()
         },
         "bottleneck": (

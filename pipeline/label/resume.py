@@ -243,29 +243,34 @@ def sort_images(
         elif are_apart or number:  # the rows are those of the first, or of nobody knows which
             yield "new", ref
             continue
-        row = _row_of_attempts(attempts, ref.version)
-        name = name_of(ref.uri, ref.naming)
-        if isinstance(row, Labeled):
-            carried = {**ref.carried, **trained_on.kept_of(row.carried)}
-            yield "labeled", row._replace(image=name, truth=ref.truth, carried=carried)
-        elif row is not None:
-            yield "failed", row._replace(image=name, carried=ref.carried)
+        row = taken_over(map(from_json, attempts), ref)
+        if row is not None:
+            yield "labeled" if isinstance(row, Labeled) else "failed", row
         elif _is_done(seen, ref.version):
             yield "skipped", ref
         else:
             yield "new", ref
 
 
-def _row_of_attempts(lines: Iterable[str], version: str) -> Labeled | Failure | None:
-    """Return the row to take over, if there is one; a label goes before a failure.
+def taken_over(rows: Iterable[Labeled | Failure], ref: ImageRef) -> Labeled | Failure | None:
+    """Return the row to take over for an image, if there is one; a label goes before a failure.
 
     If the version was not asked for, the row may have one: servers say it with the image.
+
+    Args:
+      rows: those of images of this name.
+      ref: the image.
     """
-    rows = [row for row in map(from_json, lines) if not version or row.version == version]
+    rows = [row for row in rows if not ref.version or row.version == ref.version]
+    name = name_of(ref.uri, ref.naming)
     for row in rows:
         if isinstance(row, Labeled):
-            return row
-    return next((row for row in rows if isinstance(row, Failure) and row.is_for_good), None)
+            carried = {**ref.carried, **trained_on.kept_of(row.carried)}
+            return row._replace(image=name, truth=ref.truth, carried=carried)
+    for row in rows:
+        if isinstance(row, Failure) and row.is_for_good:
+            return row._replace(image=name, carried=ref.carried)
+    return None
 
 
 def _is_done(earlier: Iterable[tuple[str, str, bool]], version: str) -> bool:

@@ -5,9 +5,33 @@ A parameter that is true becomes a switch; one that is false or empty is left ou
 
 import os
 import sys
+from collections.abc import Iterable, Iterator
 
 from pipeline.__main__ import console
-from pipeline.config.commands import label_arguments
+from pipeline.config.commands import LABEL, label_arguments
+from pipeline.config.flags import check_beam_args
+from pipeline.console import say
+from pipeline.errors import UsageError
+
+
+def known(parameters: Iterable[str]) -> Iterator[str]:
+    """Leave out, with a warning, what neither label nor Beam knows.
+
+    Dataflow checks the template's parameters itself, so it is the launcher that passes these on.
+
+    Args:
+      parameters: of the form ``--name=value``.
+    """
+    names = {f"--{name}" for flag in LABEL.flags for name in (flag.name, flag.old_name) if name}
+    for parameter in parameters:
+        name = parameter.partition("=")[0]
+        try:
+            if name not in names:
+                check_beam_args([parameter], LABEL.parser)
+        except UsageError:
+            say(f"warning: {name} of the template's launcher is left out, as Beam does not know it")
+            continue
+        yield parameter
 
 
 def arguments(parameters: list[str], image: str) -> list[str]:
@@ -19,7 +43,7 @@ def arguments(parameters: list[str], image: str) -> list[str]:
     """
     return [
         "label",
-        *label_arguments(parameters),
+        *label_arguments(known(parameters)),
         f"--sdk_container_image={image}",
         "--sdk_location=container",
         # For the image, the model, and images decoded ahead; gcloud has no flag for it.

@@ -328,6 +328,15 @@ def test_the_launcher_gives_the_workers_its_own_image(recorder):
     assert set(argv[4:]) < set(recorder.calls[-1])
 
 
+def test_what_only_the_launcher_knows_is_left_out(capsys):
+    given = ["--input=a", "--goog_new=1", "--job_name=job", "--labels_file=b", "--labels={}"]
+    argv = flex_main.arguments(given, CPU_IMAGE)
+    assert argv[1:5] == ["--input=a", "--job_name=job", "--labels_file=b", "--labels={}"]
+    assert capsys.readouterr().err == (
+        "warning: --goog_new of the template's launcher is left out, as Beam does not know it\n"
+    )
+
+
 def test_the_image_has_what_the_lock_has():
     dockerfile = (ROOT / "launch" / "Dockerfile").read_text()
     lock = (ROOT / "requirements.txt").read_text()

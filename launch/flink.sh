@@ -79,6 +79,7 @@ install_job_server() {
         echo "no $published in this machine's Maven repositories: the job server is put together from its parts"
         mvn --quiet --batch-mode --strict-checksums --file "$here/flink/pom.xml" dependency:copy-dependencies \
             -DincludeScope=runtime "-DoutputDirectory=$DOWNLOADS/job-server.new"
+        (cd "$DOWNLOADS/job-server.new" && sha256sum --check --quiet --strict "$here/flink/job-server.sha256")
     fi
     mv "$DOWNLOADS/job-server.new" "$DOWNLOADS/job-server"
 }
@@ -209,7 +210,7 @@ spawn_flink() {
 start_task_manager() {
     address=127.0.0.$1
     spawn "pool-$1" env TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}" \
-        python "$here/flink/worker_pool.py" "$address:$POOL_PORT"
+        python "$here/worker_pool.py" "$address:$POOL_PORT"
     # The job names one pool for all TaskManagers. Each must have its own: a pool tells its workers apart
     # by ids that repeat on every TaskManager. So each has its own meaning of the name "pool".
     printf '%s pool %s\n127.0.0.1 localhost\n' "$address" "$(uname -n)" >"$CLUSTER/hosts-$1"

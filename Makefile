@@ -2,6 +2,8 @@
 # make test   run the tests; with COVERAGE=1, show the lines that none of them reaches, which takes
 #             twice as long on Python 3.11
 # make prism  build Beam's own portable runner, for the tests that run on it; needs Go
+# make flink  fetch Flink and Beam's job server for it, for a cluster on this machine; needs Java and Maven
+# make cluster-test run the label job on such a cluster; skipped without Java or Maven
 # make airflow make an environment with Airflow, for the test of the nightly DAG; Python 3.11 or newer
 # make lint   formatting, lint and types
 # make lock   write into the locks what setup.py and the requirements.in files ask for; other pins stay
@@ -23,7 +25,7 @@ install = $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes 
 	|| $(PIP) --require-hashes -r $(1)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test prism airflow lint ruff mypy shellcheck hadolint lock upgrade bench sample clean
+.PHONY: demo test prism flink cluster-test airflow lint ruff mypy shellcheck hadolint lock upgrade bench sample clean
 
 demo: .venv/installed
 	rm -rf demo
@@ -44,6 +46,17 @@ prism: $(BIN)/prism
 $(BIN)/prism: .venv/installed
 	CGO_ENABLED=0 GOBIN="$(CURDIR)/$(BIN)" go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$$( \
 		$(BIN)/python -c "import apache_beam; print(apache_beam.__version__)")
+
+flink: .venv/flink/installed
+
+.venv/flink/installed: launch/flink.sh launch/flink/pom.xml | .venv/installed
+	rm -rf .venv/flink/lib .venv/flink/job-server
+	PATH="$(CURDIR)/$(BIN):$$PATH" launch/flink.sh install
+	touch $@
+
+# One cluster for all of them, so one process.
+cluster-test: .venv/installed-tests $(if $(and $(shell command -v java),$(shell command -v mvn)),flink)
+	$(BIN)/python -m pytest tests/cluster -m cluster -v --durations=0 -rs
 
 airflow: .venv-airflow/installed
 

@@ -32,6 +32,10 @@ TASK_MANAGERS=${TASK_MANAGERS:-2}
 SLOTS=${SLOTS:-1}
 SECONDS_TO_START=${SECONDS_TO_START:-120}
 
+# The job and its workers must have the same code: this folder's, also if another is installed.
+PYTHONPATH=$(dirname "$here")${PYTHONPATH:+":$PYTHONPATH"}
+export PYTHONPATH
+
 FLINK=1.19.3
 FLINK_SHA256=4a58e3a1fb7d83340bc96b6c080624c6d792d69fae5d294b96224775204a9c60
 
@@ -68,20 +72,30 @@ install_flink() {
     rm -rf "$work"
 }
 
-# Beam's published job server, of the version of this Python's Beam; or else one put together from parts.
+# Beam's published job server, in the version of this Python's Beam or in that of pom.xml; or else one put
+# together from parts.
 install_job_server() {
     need mvn "install Maven (on Debian and Ubuntu: apt-get install maven), or give JOB_SERVER_JAR"
-    rm -rf "$DOWNLOADS/job-server.new"
-    beam=$(python -c 'import apache_beam; print(apache_beam.__version__)')
-    published=org.apache.beam:beam-runners-flink-${FLINK%.*}-job-server:$beam
-    if ! mvn --quiet --batch-mode --strict-checksums dependency:copy "-Dartifact=$published" \
-        "-DoutputDirectory=$DOWNLOADS/job-server.new" >/dev/null 2>&1; then
-        echo "no $published in this machine's Maven repositories: the job server is put together from its parts"
-        mvn --quiet --batch-mode --strict-checksums --file "$here/flink/pom.xml" dependency:copy-dependencies \
-            -DincludeScope=runtime "-DoutputDirectory=$DOWNLOADS/job-server.new"
-        (cd "$DOWNLOADS/job-server.new" && sha256sum --check --quiet --strict "$here/flink/job-server.sha256")
-    fi
-    mv "$DOWNLOADS/job-server.new" "$DOWNLOADS/job-server"
+    new=$DOWNLOADS/job-server.new
+    rm -rf "$new"
+    mine=$(python -c 'import apache_beam; print(apache_beam.__version__)')
+    tried=$(sed -n 's|.*<beam.version>\(.*\)</beam.version>.*|\1|p' "$here/flink/pom.xml")
+    for beam in "$mine" "$tried"; do
+        published=org.apache.beam:beam-runners-flink-${FLINK%.*}-job-server:$beam
+        if maven dependency:copy "-Dartifact=$published" "-DoutputDirectory=$new" >/dev/null 2>&1; then
+            mv "$new" "$DOWNLOADS/job-server"
+            return
+        fi
+    done
+    echo "Maven finds no $published: the job server is put together from its parts"
+    maven --file "$here/flink/pom.xml" dependency:copy-dependencies -DincludeScope=runtime \
+        "-DoutputDirectory=$new"
+    (cd "$new" && sha256sum --check --quiet --strict "$here/flink/job-server.sha256")
+    mv "$new" "$DOWNLOADS/job-server"
+}
+
+maven() {
+    mvn --quiet --batch-mode --strict-checksums "$@"
 }
 
 # ---- start
@@ -179,14 +193,16 @@ taskmanager.numberOfTaskSlots: $SLOTS
 # Without it, a dead TaskManager is a failed job.
 restart-strategy.type: fixed-delay
 restart-strategy.fixed-delay.attempts: 3
-restart-strategy.fixed-delay.delay: 1 s
+# Not before the JobManager has noticed that the TaskManager is dead. Otherwise it gives work to it, and
+# the end of that attempt leaves workers that Beam never stops.
+restart-strategy.fixed-delay.delay: 10 s
 # Otherwise all of a small job's work lands on one TaskManager.
 taskmanager.load-balance.mode: SLOTS
 # Otherwise a job of so many steps ends with "Insufficient number of network buffers".
 taskmanager.network.sort-shuffle.min-buffers: 16
-# A dead TaskManager is noticed after 10 s instead of 50.
+# A dead TaskManager is noticed after 4 s instead of 20, a frozen one after 30 s instead of 50.
 heartbeat.interval: 2000
-heartbeat.timeout: 10000
+heartbeat.timeout: 30000
 SETTINGS
     cat >"$CLUSTER/conf/log4j2.properties" <<SETTINGS
 rootLogger.level = INFO
@@ -217,8 +233,7 @@ start_task_manager() {
     spawn_flink "task-manager-$1" -Xmx512m -XX:MaxDirectMemorySize=512m \
         "-Djdk.net.hosts.file=$CLUSTER/hosts-$1" \
         org.apache.flink.runtime.taskexecutor.TaskManagerRunner --configDir "$CLUSTER/conf" \
-        -D "taskmanager.resource-id=task-manager-$1" -D "taskmanager.host=$address" \
-        -D "taskmanager.bind-host=$address" -D "taskmanager.cpu.cores=$SLOTS" \
+        -D "taskmanager.host=$address" -D "taskmanager.bind-host=$address" -D "taskmanager.cpu.cores=$SLOTS" \
         -D taskmanager.memory.task.heap.size=384m -D taskmanager.memory.task.off-heap.size=0 \
         -D taskmanager.memory.managed.size=128m -D taskmanager.memory.network.min=128m \
         -D taskmanager.memory.network.max=128m -D taskmanager.memory.framework.heap.size=128m \

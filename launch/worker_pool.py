@@ -31,6 +31,34 @@ from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPool
 from apache_beam.utils.thread_pool_executor import shared_unbounded_instance
 from google.protobuf import json_format
 
+SECONDS_BETWEEN_LOOKS = 2
+
+
+class Pool(BeamFnExternalWorkerPoolServicer):
+    """Beam's pool, which also sees to the workers that no TaskManager stops."""
+
+    def StartWorker(self, start_worker_request, unused_context):  # noqa: D102
+        # A worker of this id belongs to a TaskManager that died: the next one counts from 1 again.
+        self._end(start_worker_request.worker_id)
+        return super().StartWorker(start_worker_request, unused_context)
+
+    def reap(self) -> None:
+        """Let go of the workers that have ended by themselves."""
+        for name, process in list(self._worker_processes.items()):
+            if process.poll() is not None and self._worker_processes.get(name) is process:
+                del self._worker_processes[name]
+
+    def end_all(self) -> None:
+        """End all workers."""
+        for name in list(self._worker_processes):
+            self._end(name)
+
+    def _end(self, name: str) -> None:
+        process = self._worker_processes.pop(name, None)
+        if process is not None:
+            process.kill()
+            process.wait()
+
 
 def serve(address: str) -> None:
     """Start workers when a runner asks for them, until SIGTERM; then end them, too.
@@ -40,9 +68,7 @@ def serve(address: str) -> None:
     """
     # The pool starts this file again for each worker.
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    pool = BeamFnExternalWorkerPoolServicer(
-        use_process=True, container_executable=str(Path(__file__).resolve())
-    )
+    pool = Pool(use_process=True, container_executable=str(Path(__file__).resolve()))
     # Otherwise a second pool at the same address would get half of the first one's workers.
     server = grpc.server(shared_unbounded_instance(), options=[("grpc.so_reuseport", 0)])
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
@@ -50,11 +76,10 @@ def serve(address: str) -> None:
     server.start()
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    stopped.wait()
+    while not stopped.wait(SECONDS_BETWEEN_LOOKS):
+        pool.reap()
     server.stop(0)
-    for worker in list(pool._worker_processes.values()):
-        worker.kill()
-        worker.wait()
+    pool.end_all()
 
 
 def work(argv: list[str]) -> None:
@@ -89,7 +114,11 @@ def work(argv: list[str]) -> None:
             "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
         }
         os.dup2(2, 1)  # nobody reads the pipe to the pool
-        sdk_worker_main.main([])
+        try:
+            sdk_worker_main.main([])
+        finally:
+            # When the TaskManager has died, threads that wait for it would keep this process.
+            os._exit(1)
 
 
 if __name__ == "__main__":

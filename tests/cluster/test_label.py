@@ -9,7 +9,7 @@ from helpers.http_server import HttpServer
 from helpers.models import COLORS, image_file
 from helpers.runs import comparable, nights, rows, run, summary
 
-SAMPLE = {"input": "sample", "model": "sample"}
+SAMPLE = {"input": "sample", "model": "sample", "truth": "parent"}
 
 
 def until(condition, seconds=30):
@@ -22,7 +22,7 @@ def until(condition, seconds=30):
 
 def test_the_sample_has_the_same_rows_as_on_the_local_runner(tmp_path, cluster):
     assert run(**SAMPLE, output=tmp_path / "here") == 0
-    console = cluster.label(**SAMPLE, truth="parent", output=tmp_path / "there")
+    console = cluster.label(**SAMPLE, output=tmp_path / "there")
     assert "123 found = 120 labeled + 3 failed in " in console
     assert "accuracy 0.9" in console
     assert comparable(tmp_path / "there") == comparable(tmp_path / "here")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers import ROOT
 from helpers.runs import comparable, run, summary
 
 PRISM = Path(sys.executable).parent / "prism"
@@ -39,7 +40,11 @@ def wait_for(port):
 def running(*command, log):
     """A process and its children, until the end of the block."""
     path = os.pathsep.join((str(PRISM.parent), os.environ["PATH"]))  # of the workers' python
-    environment = os.environ | {"PATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = os.environ | {
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),  # the workers have this code, whatever is installed
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
     with (
         log.open("wb") as file,
         subprocess.Popen(command, stdout=file, stderr=file, env=environment) as process,
@@ -78,11 +83,11 @@ class Cluster:
 def cluster(tmp_path_factory):
     logs = tmp_path_factory.mktemp("logs")
     job_port, pool_port = free_port(), free_port()
-    pool = (sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main")
+    pool = (sys.executable, str(ROOT / "launch" / "worker_pool.py"))
     prism = (str(PRISM), f"-job_port={job_port}", "-serve_http=false", "-log_level=error")
     with (
         running(*prism, log=logs / "prism"),
-        running(*pool, f"--service_port={pool_port}", log=logs / "pool") as process,
+        running(*pool, f"127.0.0.1:{pool_port}", log=logs / "pool") as process,
     ):
         wait_for(job_port)
         wait_for(pool_port)

@@ -7,6 +7,7 @@ so it is streamed, and runs where the pipeline runs.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import zlib
@@ -50,6 +51,9 @@ KINDS: Sequence[InputKind] = (
 # What may be wrong with an input that names nothing, by what it contains.
 _HINTS = {"{": "repeat {input}, since braces are not expanded", "[": "write [[] for a [ in a name"}
 
+# What a listing yields; see ``InputKind.images``.
+Found = ImageRef | PassedOver | Input
+
 # Requests for versions at a time.
 _ASKING_THREADS = 64
 
@@ -88,22 +92,41 @@ class FindImages(beam.PTransform):
         self._folder_is_truth = folder_is_truth
 
     def expand(self, begin: beam.pvalue.PBegin) -> FoundImages:
-        """List every input."""
-        inputs = begin | "Inputs" >> beam.Create(list(enumerate(self._inputs)))
-        listed = inputs | "List" >> beam.FlatMap(_list_tagged, self._ask_for_versions).with_outputs(
-            "passed_over", main="refs"
-        )
-        refs = listed.refs | "Count" >> beam.Map(_count)
+        """List every input, and the parts of those that are too much for one worker."""
+        list_ = beam.FlatMap(_list_tagged, self._ask_for_versions)
+        tags = ("passed_over", "parts")
+        sources = [_in_parts(source) for source in self._inputs]
+        inputs = begin | "Inputs" >> beam.Create(list(enumerate(sources)))
+        listed = inputs | "List" >> list_.with_outputs(*tags, main="refs")
+        refs, passed_over = listed.refs, listed.passed_over
+        if any(source.shares for source in sources):
+            rest = (
+                listed.parts
+                | "Share" >> beam.Reshuffle()
+                | "ListParts" >> list_.with_outputs(*tags, main="refs")
+            )
+            refs = (refs, rest.refs) | "All" >> beam.Flatten()
+            passed_over = (passed_over, rest.passed_over) | "AllPassedOver" >> beam.Flatten()
+        refs |= "Count" >> beam.Map(_count)
         if self._folder_is_truth:
             refs |= "Truth" >> beam.Map(_with_parent_as_truth)
-        return FoundImages(inputs, refs, listed.passed_over)
+        return FoundImages(inputs, refs, passed_over)
+
+
+def _in_parts(source: Input) -> Input:
+    """Let many workers list what may have very many names."""
+    if not source.kind.has_parts or not storage.is_remote(source.uri) or source.in_order:
+        return source
+    return dataclasses.replace(source, part=storage.Range(), shares=True)
 
 
 def _list_tagged(numbered: tuple[int, Input], ask_for_versions: bool) -> Iterator[Any]:
     number, source = numbered
-    for one in list_images(source, ask_for_versions):
+    for one in list_parts(source, ask_for_versions):
         if isinstance(one, ImageRef):
             yield one._replace(order=(number, *one.order))
+        elif isinstance(one, Input):
+            yield beam.pvalue.TaggedOutput("parts", (number, one))
         else:
             yield beam.pvalue.TaggedOutput("passed_over", one)
 
@@ -235,12 +258,25 @@ def list_images(
     Raises:
       InputError: the listing failed.
     """
+    with contextlib.closing(list_parts(source, ask_for_versions)) as found:
+        for one in found:
+            if not isinstance(one, Input):
+                yield one
+
+
+def list_parts(
+    source: Input, ask_for_versions: bool = False
+) -> Generator[ImageRef | PassedOver | Input, None, None]:
+    """Do the same, but leave some of it to others as inputs, if the input allows that."""
     nothing = dict.fromkeys(source.carry)  # for inputs without columns, so that all rows are alike
     try:
         found = source.kind.images(source)
         if not source.kind.lists_versions:
             found = _with_versions(found, ask_for_versions)
         for one in found:
+            if isinstance(one, Input):
+                yield one
+                continue
             if isinstance(one, PassedOver):
                 yield one._replace(name=as_utf8(one.name))
                 continue
@@ -299,9 +335,7 @@ def _has_values(ref: ImageRef) -> bool:
     return any(value not in (None, "") for value in ref.carried.values())  # CSV's null is ""
 
 
-def _with_versions(
-    found: Iterator[ImageRef | PassedOver], ask_for_versions: bool
-) -> Iterator[ImageRef | PassedOver]:
+def _with_versions(found: Iterator[Found], ask_for_versions: bool) -> Iterator[Found]:
     """Add versions: to files on this machine always, to others if wanted, many at a time."""
     if not ask_for_versions:
         yield from map(_with_local_version, found)
@@ -311,13 +345,13 @@ def _with_versions(
             yield from pool.map(_with_version, some)
 
 
-def _with_version(one: ImageRef | PassedOver) -> ImageRef | PassedOver:
-    if isinstance(one, PassedOver) or one.version:
+def _with_version(one: Found) -> Found:
+    if not isinstance(one, ImageRef) or one.version:
         return one
     return one._replace(version=storage.version(one.uri))
 
 
-def _with_local_version(one: ImageRef | PassedOver) -> ImageRef | PassedOver:
+def _with_local_version(one: Found) -> Found:
     if isinstance(one, ImageRef) and not storage.is_remote(one.uri):
         return _with_version(one)
     return one

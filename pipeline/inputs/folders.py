@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import posixpath
 import re
@@ -15,7 +16,7 @@ from pipeline.inputs.globs import WILDCARDS, Exclusions, Glob
 from pipeline.inputs.kinds import Input, InputKind, is_folder, only_files
 from pipeline.inputs.passed_over import PassedOver, WhyPassedOver
 from pipeline.inputs.tfrecords import is_tfrecord
-from pipeline.inputs.walk import Judge, Listed, Rules, list_matches
+from pipeline.inputs.walk import Judge, Listed, Rules, list_matches, list_part
 from pipeline.records import ImageRef
 
 _TAKEN = frozenset(SUFFIXES)
@@ -57,10 +58,13 @@ def files_in_folder(source: Input, judge: Judge, exclude: tuple[str, ...] = ()) 
       StoreError: the store cannot be listed.
       OSError: the folder cannot be listed.
     """
+    return list_matches(_rules_of_folder(source, judge, exclude))
+
+
+def _rules_of_folder(source: Input, judge: Judge, exclude: tuple[str, ...] = ()) -> Rules:
     root = source.uri.rstrip("/")
     exclusions = Exclusions(source.exclude_below or root, (*source.exclude, *exclude))
-    rules = Rules(root, _ALL, exclusions, source.output, source.in_order, False, judge)
-    return list_matches(rules)
+    return Rules(root, _ALL, exclusions, source.output, source.in_order, False, judge)
 
 
 def files_of_glob(source: Input, judge: Judge, exclude: tuple[str, ...] = ()) -> Iterator[Listed]:
@@ -76,6 +80,11 @@ def files_of_glob(source: Input, judge: Judge, exclude: tuple[str, ...] = ()) ->
       StoreError: the store cannot be listed.
       OSError: the folder cannot be listed.
     """
+    return list_matches(*_rules_of_glob(source, judge, exclude))
+
+
+def _rules_of_glob(source: Input, judge: Judge, exclude: tuple[str, ...] = ()) -> tuple[Rules, str]:
+    """Return what to list, and what all names begin with."""
     prefix = _before_wildcards(source.uri)
     root = prefix.rpartition("/")[0]
     if storage.has_folders(source.uri):
@@ -86,32 +95,42 @@ def files_of_glob(source: Input, judge: Judge, exclude: tuple[str, ...] = ()) ->
     is_alone = all(
         other == source.given or other.lower() != source.given.lower() for other in source.beside
     )
-    rules = Rules(root, glob, exclusions, source.output, source.in_order, is_alone, judge)
-    return list_matches(rules, prefix)
+    return Rules(root, glob, exclusions, source.output, source.in_order, is_alone, judge), prefix
 
 
-def _images_in_folder(source: Input) -> Iterator[ImageRef | PassedOver]:
+def _images_in_folder(source: Input) -> Iterator[ImageRef | PassedOver | Input]:
     def class_name(path: str) -> str | None:
         return truth.class_folder(path, source.uri)
 
-    return _as_refs(source, files_in_folder(source, _why_no_image), class_name)
+    return _as_refs(source, _list(source, _rules_of_folder(source, _why_no_image)), class_name)
 
 
-def _images_of_glob(source: Input) -> Iterator[ImageRef | PassedOver]:
+def _images_of_glob(source: Input) -> Iterator[ImageRef | PassedOver | Input]:
     judge = _why_table if _names_suffix(source.uri) else _why_not_taken
     try:
-        yield from _as_refs(source, files_of_glob(source, judge), truth.parent)
+        listed = _list(source, *_rules_of_glob(source, judge))
+        yield from _as_refs(source, listed, truth.parent)
     except re.error as error:
         raise source.error(f"is not a valid glob: {error}") from error
 
 
+def _list(source: Input, rules: Rules, prefix: str = "") -> Iterator[Listed | storage.Range]:
+    if source.part is None:
+        return list_matches(rules, prefix)
+    return list_part(rules, source.part, source.shares, prefix)
+
+
 def _as_refs(
-    source: Input, listed: Iterator[Listed], class_name: Callable[[str], str | None]
-) -> Iterator[ImageRef | PassedOver]:
+    source: Input,
+    listed: Iterator[Listed | storage.Range],
+    class_name: Callable[[str], str | None],
+) -> Iterator[ImageRef | PassedOver | Input]:
     wanted = source.truth_column is not None
     for file in listed:
         if isinstance(file, PassedOver):
             yield file
+        elif isinstance(file, storage.Range):
+            yield dataclasses.replace(source, part=file, shares=False)
         else:
             truth_ = class_name(file.path) if wanted else None
             yield ImageRef(file.path, truth_, storage.version_of(file))
@@ -189,6 +208,7 @@ FOLDER = InputKind(
     ),
     lists_versions=True,
     has_only_files=only_files,
+    has_parts=True,
 )
 
 GLOB = InputKind(
@@ -197,4 +217,5 @@ GLOB = InputKind(
     empty="nothing found that matches this pattern",
     lists_versions=True,
     has_only_files=_names_images,
+    has_parts=True,
 )

@@ -36,25 +36,27 @@ class InputKind(NamedTuple):
 
     ``recognize``: turns what the user wrote into an absolute path, a URI or a query; None if it is
     of another kind. It may raise ``StoreError``.
-    ``images``: lists the images that an input names, and what it passes over, in no order,
-    duplicates included. Images have a truth if the input's ``truth_column`` is not None. It may
-    raise ``InputError``, ``ImageError``, ``StoreError``, ``OSError``, ``EOFError`` or
-    ``zlib.error``.
+    ``images``: lists the images that an input names, what it passes over, and what is left to
+    others (see ``Input.shares``), in no order, duplicates included. Images have a truth if the
+    input's ``truth_column`` is not None. It may raise ``InputError``, ``ImageError``,
+    ``StoreError``, ``OSError``, ``EOFError`` or ``zlib.error``.
     ``empty``: the message for an input without images, if there can be one.
     ``has_columns``: whether ``uri_column``, ``carry`` and ``truth_column`` name columns of it.
     ``lists_versions``: whether the listing includes the images' versions.
     ``check``: finds mistakes, if listing the first image would cost too much.
     ``has_only_files``: tells of an input that each of its images is a file of its own, so that none
     is inside of a TFRecord file or a table.
+    ``has_parts``: whether it can be listed in parts, if it is in a store.
     """
 
     recognize: Callable[[str], str | None]
-    images: Callable[[Input], Iterator[ImageRef | PassedOver]]
+    images: Callable[[Input], Iterator[ImageRef | PassedOver | Input]]
     empty: str = ""
     has_columns: bool = False
     lists_versions: bool = False
     check: Callable[[Input], None] | None = None
     has_only_files: Callable[[Input], bool] = may_have_others
+    has_parts: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +79,9 @@ class Input:
       exclude_below: the folder that their paths are relative to; empty for its own.
       beside: what the user wrote for all inputs.
       output: the run's output, an absolute path or URI, whose files are not listed.
+      part: which of a store's names to list, in no order; None for all of them, in order.
+      shares: whether others may list some of those, if there are very many. Those are then listed
+        as inputs.
     """
 
     kind: InputKind
@@ -93,6 +98,8 @@ class Input:
     exclude_below: str = ""
     beside: tuple[str, ...] = ()
     output: str = ""
+    part: storage.Range | None = None
+    shares: bool = False
 
     def error(self, problem: str, remedy: str = "") -> InputError:
         """Make the error that blames this input."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import os
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ Listed = FileMetadata | PassedOver
 
 # Tells by a file's name why it is passed over; None if it is not.
 Judge = Callable[[str], WhyPassedOver | None]
+
+# Folders that are passed over, whose first names are remembered.
+_FOLDERS_KNOWN = 1000
 
 
 class Rules(NamedTuple):
@@ -64,27 +68,69 @@ def list_matches(rules: Rules, prefix: str = "") -> Iterator[Listed]:
       OSError: the folder cannot be listed.
     """
     if storage.is_remote(rules.root):
-        return _list_store(rules, prefix or f"{rules.root}/")
+        pages = storage.list_pages(prefix or f"{rules.root}/")
+        return (one for one in _list_store(rules, pages) if not isinstance(one, storage.Range))
     return _LocalListing(rules).list()
 
 
-def _list_store(rules: Rules, prefix: str) -> Iterator[Listed]:
+def list_part(
+    rules: Rules, part: storage.Range, shares: bool, prefix: str = ""
+) -> Iterator[Listed | storage.Range]:
+    """Do the same for a part of a store's names, in no order.
+
+    Args:
+      rules: what to list.
+      part: the names.
+      shares: whether some of them may be left to others, as ranges.
+      prefix: what all names begin with.
+
+    Raises:
+      StoreError: the store cannot be listed.
+    """
+    return _list_store(rules, storage.list_pages(prefix or f"{rules.root}/", part, shares))
+
+
+def _list_store(
+    rules: Rules, pages: Iterator[storage.Page | storage.Range]
+) -> Iterator[Listed | storage.Range]:
     start = len(rules.root) + 1
+    counted = functools.lru_cache(_FOLDERS_KNOWN)(_first_name)
     seen: str | None = None
     place: _Place | PassedOver | None = None
-    for file in storage.list_files(prefix):
-        folder, _, name = file.path.rpartition("/")
-        # Empty objects stand for folders in a bucket.
-        if not name or not file.path.startswith(f"{rules.root}/"):
+    for page in pages:
+        if isinstance(page, storage.Range):
+            yield page
             continue
-        if folder != seen:  # names arrive in order
-            before, seen = place, folder
-            below = folder[start:]
-            place = _place_of(rules, below.split("/") if below else [])
-            if isinstance(place, PassedOver) and place != before:
-                yield place
-        if isinstance(place, _Place):
-            yield from _sort(rules, place, name, file.path, file)
+        if page.after is not None:
+            seen, place = None, None
+        for file in page.files:
+            folder, _, name = file.path.rpartition("/")
+            # Empty objects stand for folders in a bucket.
+            if not name or not file.path.startswith(f"{rules.root}/"):
+                continue
+            if folder != seen:  # names arrive in order
+                before, seen = place, folder
+                below = folder[start:]
+                place = _place_of(rules, below.split("/") if below else [])
+                if isinstance(place, PassedOver) and place != before:
+                    # The folder's first name may be on another page, which counts it.
+                    top = f"{place.name}/"
+                    after = _uri(rules.root, page.after)
+                    if not after.startswith(top) or counted(top) > after:
+                        yield place
+            if isinstance(place, _Place):
+                yield from _sort(rules, place, name, file.path, file)
+
+
+def _uri(root: str, name: str | None) -> str:
+    """Return the URI of an object in the bucket of a root; "" for none."""
+    scheme, _, rest = root.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}/{name}" if name else ""
+
+
+def _first_name(folder: str) -> str:
+    """Return the first object in a folder of a store that does not stand for a folder itself."""
+    return next((x.path for x in storage.list_files(folder) if not x.path.endswith("/")), folder)
 
 
 def _place_of(rules: Rules, folders: list[str]) -> _Place | PassedOver | None:

@@ -13,8 +13,9 @@ from pipeline.storage.conditional import (
     write_if,
 )
 from pipeline.storage.http import open_http
-from pipeline.storage.listing import exists, find, has_folders, list_files
+from pipeline.storage.listing import exists, find, has_folders, list_files, list_pages
 from pipeline.storage.object_stores import check_access
+from pipeline.storage.ranges import Page, Range
 from pipeline.storage.read import open_file, read_bytes, read_content
 from pipeline.storage.uris import absolute, is_http, is_remote, join, local_path, split
 from pipeline.storage.versions import is_unchanged, size_in, version, version_of
@@ -29,6 +30,8 @@ from pipeline.storage.write import (
 )
 
 __all__ = [
+    "Page",
+    "Range",
     "Versioned",
     "absolute",
     "check_access",
@@ -45,6 +48,7 @@ __all__ = [
     "is_unchanged",
     "join",
     "list_files",
+    "list_pages",
     "local_path",
     "make_folder",
     "open_file",

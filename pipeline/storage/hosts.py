@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import tenacity
+
 from pipeline.errors import StoreError
 from pipeline.records import Reason
 
@@ -31,6 +33,13 @@ _REFUSALS = 16
 
 # Whoever waits for a turn looks again after so many seconds, whatever happens.
 _LOOK_AGAIN = 1.0
+
+# How often a request is made if its failure may pass, and the seconds before the second attempt.
+# Each further wait is twice as long. Up to so many seconds of jitter are added, so that threads
+# that failed together do not return together.
+_ATTEMPTS = 4
+_FIRST_WAIT = 0.5
+_JITTER = 0.25
 
 T = TypeVar("T")
 
@@ -202,3 +211,30 @@ def obeying(request: Callable[[], T]) -> T:
         if error.wait is not None:
             error.wait = math.inf
         raise
+
+
+def persistently(request: Callable[[], T], attempts: int | None = None) -> T:
+    """Make a request to a store or server, again if its failure may pass, with growing waits.
+
+    Waits that its host asks for are obeyed, and do not count as attempts; see ``obeying``.
+
+    Args:
+      request: makes it in ``turn``, and raises ``StoreError``.
+      attempts: how often, at most; None for four times.
+
+    Raises:
+      StoreError: the last attempt failed, or an earlier one for good.
+    """
+    retrying = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(attempts or _ATTEMPTS),
+        wait=tenacity.wait_exponential_jitter(_FIRST_WAIT, jitter=_JITTER),
+        retry=tenacity.retry_if_exception(_may_pass),
+        reraise=True,
+    )
+    return retrying(obeying, request)
+
+
+def _may_pass(error: BaseException) -> bool:
+    if not isinstance(error, StoreError) or error.wait == math.inf:
+        return False
+    return error.reason.is_transient

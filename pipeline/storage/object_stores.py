@@ -1,8 +1,9 @@
-"""Reads objects from Google's and Amazon's stores: one client per process, one request per object.
+"""Reads and lists objects in Google's and Amazon's stores: one client per process, no retries.
 
-Beam's own filesystems list and write. For reading, they make a client for every file, ask for its
-metadata before its content, and repeat failures for up to ten minutes, which the time limit of
-``read_bytes`` cannot stop. This module uses the same options and credentials.
+Beam's own filesystems write. For reading, they make a client for every file, ask for its metadata
+before its content, and repeat failures for up to ten minutes, which the time limit of
+``read_bytes`` cannot stop. For listing, they keep a set of all names, and cannot begin in the
+middle. This module uses the same options and credentials.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from pipeline.errors import StoreError
 from pipeline.records import Reason
 from pipeline.storage.client_options import is_anonymous, options
 from pipeline.storage.errors import mapped
+from pipeline.storage.ranges import Answer, Range
 
 # Seconds.
 CONNECT_TIMEOUT = 10
@@ -40,6 +42,9 @@ CONNECT_TIMEOUT = 10
 # Connections that a client keeps open: one per reading thread, and some for threads that were given
 # up and still hold theirs.
 MAX_CONNECTIONS = 128
+
+# Names that are asked for at a time, the most that both stores send.
+PAGE = 1000
 
 _lock = threading.Lock()
 
@@ -168,6 +173,59 @@ def s3_metadata(client: Any, uri: str) -> FileMetadata:
         answer = client.head_object(Bucket=bucket, Key=key)
     seconds = S3IO._updated_to_seconds(answer["LastModified"])
     return FileMetadata(uri, answer["ContentLength"], seconds)
+
+
+def list_gcs(client: Any, uri: str, seconds: float, range_: Range, token: str) -> Answer:
+    """Ask for the names that begin as a gs:// URI, in a range, one page of them.
+
+    Raises:
+      StoreError: one request was made, and it failed.
+    """
+    with mapped():
+        bucket, prefix = parse_gcs_path(uri, object_optional=True)
+        listing = client.list_blobs(
+            bucket,
+            prefix=prefix or None,
+            # With the former name itself in the answer, and without the latter, unlike a range.
+            start_offset=range_.after or None,
+            end_offset=None if range_.upto is None else f"{range_.upto} ",
+            page_size=PAGE,
+            page_token=token or None,
+            fields="items(name,size,updated),nextPageToken",
+            timeout=(CONNECT_TIMEOUT, seconds),
+            retry=None,
+        )
+        blobs = list(next(listing.pages, ()))
+        files = [
+            FileMetadata(
+                f"gs://{bucket}/{blob.name}", blob.size, GcsIO._updated_to_seconds(blob.updated)
+            )
+            for blob in blobs
+        ]
+    return Answer([blob.name for blob in blobs], files, listing.next_page_token or "")
+
+
+def list_s3(client: Any, uri: str, range_: Range, token: str) -> Answer:
+    """Do the same for an s3:// URI; names beyond the range's end are in the answer.
+
+    Raises:
+      StoreError: one request was made, and it failed.
+    """
+    with mapped():
+        bucket, prefix = parse_s3_path(uri, object_optional=True)
+        asked = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": PAGE}
+        asked |= {"StartAfter": range_.after} if range_.after else {}
+        answer = client.list_objects_v2(**asked, **({"ContinuationToken": token} if token else {}))
+        found = answer.get("Contents", ())
+        files = [
+            FileMetadata(
+                f"s3://{bucket}/{one['Key']}",
+                one["Size"],
+                S3IO._updated_to_seconds(one["LastModified"]),
+            )
+            for one in found
+        ]
+    return Answer([one["Key"] for one in found], files, answer.get("NextContinuationToken") or "")
 
 
 def gcs_client() -> Any:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 import io
-import math
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-import tenacity
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
@@ -20,18 +18,11 @@ from pipeline.records import Reason
 from pipeline.redaction import redact
 from pipeline.storage import object_stores
 from pipeline.storage.errors import MappedFile, mapped
-from pipeline.storage.hosts import HOSTS, MAX_WAIT, obeying
+from pipeline.storage.hosts import HOSTS, MAX_WAIT, persistently
 from pipeline.storage.http import Content, read_http
 from pipeline.storage.object_stores import Body, check_size
 from pipeline.storage.threads import within
 from pipeline.storage.uris import bucket_of, is_http, is_remote, local_path
-
-# How often a read is tried if its failure may pass, and the seconds before the second attempt. Each
-# further wait is twice as long. Up to so many seconds of jitter are added, so that threads that
-# failed together do not return together.
-_ATTEMPTS = 4
-_FIRST_WAIT = 0.5
-_JITTER = 0.25
 
 
 def read_bytes(
@@ -74,16 +65,10 @@ def read_content(
     try:
         if not is_remote(uri):
             return Content(_read_local(uri, max_bytes))
-        attempts = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(_ATTEMPTS),
-            wait=tenacity.wait_exponential_jitter(_FIRST_WAIT, jitter=_JITTER),
-            retry=tenacity.retry_if_exception(_may_pass),
-            reraise=True,
-        )
         attempt = functools.partial(
             _read_remote, uri, max_bytes, timeout_seconds, max_wait, is_given
         )
-        return attempts(obeying, attempt)
+        return persistently(attempt)
     except StoreError as error:
         raise ImageError(error.reason, error.message) from error
 
@@ -101,12 +86,6 @@ def open_file(uri: str) -> BinaryIO:
         path = uri if is_remote(uri) else local_path(uri)
         file = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
     return io.BufferedReader(MappedFile(file))
-
-
-def _may_pass(error: BaseException) -> bool:
-    if not isinstance(error, StoreError) or error.wait == math.inf:
-        return False
-    return error.reason.is_transient
 
 
 def _read_local(uri: str, max_bytes: int) -> bytes:

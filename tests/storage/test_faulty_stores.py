@@ -27,7 +27,7 @@ PERMANENT = {403: "forbidden", 404: "not_found"}
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    monkeypatch.setattr(pipeline.storage.read, "_FIRST_WAIT", 0.05)
+    monkeypatch.setattr(pipeline.storage.hosts, "_FIRST_WAIT", 0.05)
     monkeypatch.setattr(FileSystems, "_pipeline_options", None)  # what the job sets is undone
 
 

@@ -12,7 +12,7 @@ from helpers.http_server import Answer, HttpServer, redirect
 from pipeline import storage
 from pipeline.errors import ImageError, StoreError
 from pipeline.records import Reason
-from pipeline.storage import hosts, read
+from pipeline.storage import hosts
 from pipeline.storage.errors import wait_in
 from pipeline.storage.hosts import Hosts
 
@@ -23,8 +23,8 @@ NOW = "Wed, 25 Nov 2026 10:00:00 GMT"
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    monkeypatch.setattr(read, "_FIRST_WAIT", 0.001)
-    monkeypatch.setattr(read, "_JITTER", 0)
+    monkeypatch.setattr(hosts, "_FIRST_WAIT", 0.001)
+    monkeypatch.setattr(hosts, "_JITTER", 0)
 
 
 @pytest.mark.parametrize(

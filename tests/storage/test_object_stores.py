@@ -16,15 +16,15 @@ from pipeline.inputs.find import identify, list_images
 from pipeline.inputs.folders import list_folder
 from pipeline.inputs.passed_over import PassedOver
 from pipeline.records import ImageRef, Reason
-from pipeline.storage import read
+from pipeline.storage import hosts
 
 PHOTO = bytes(range(256)) * 400
 
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    monkeypatch.setattr(read, "_FIRST_WAIT", 0.001)
-    monkeypatch.setattr(read, "_JITTER", 0)
+    monkeypatch.setattr(hosts, "_FIRST_WAIT", 0.001)
+    monkeypatch.setattr(hosts, "_JITTER", 0)
 
 
 @pytest.fixture(scope="module", params=EMULATORS)

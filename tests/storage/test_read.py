@@ -32,7 +32,7 @@ from pipeline import storage
 from pipeline.errors import ImageError, StoreError
 from pipeline.inputs.folders import list_folder
 from pipeline.records import Reason
-from pipeline.storage import read
+from pipeline.storage import hosts
 
 pytestmark = pytest.mark.usefixtures("servers_here")
 
@@ -41,8 +41,8 @@ PHOTO = bytes(range(256)) * 40
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    monkeypatch.setattr(read, "_FIRST_WAIT", 0.001)
-    monkeypatch.setattr(read, "_JITTER", 0)
+    monkeypatch.setattr(hosts, "_FIRST_WAIT", 0.001)
+    monkeypatch.setattr(hosts, "_JITTER", 0)
 
 
 def reason_of(uri, *arguments):
@@ -257,7 +257,7 @@ def test_any_store_that_hangs_is_cut_off(monkeypatch):
 
 def test_threads_that_hang_are_in_nobodys_way(monkeypatch):
     answers = {f"/{n}": Answer(delay=60) for n in range(100)}
-    monkeypatch.setattr(read, "_ATTEMPTS", 1)
+    monkeypatch.setattr(hosts, "_ATTEMPTS", 1)
     # A server gets so many requests at a time; another one does not wait for it.
     with HttpServer(answers) as server, HttpServer({"/photo.jpg": PHOTO}) as other:
         with ThreadPoolExecutor(100) as readers:

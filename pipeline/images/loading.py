@@ -55,8 +55,31 @@ def as_ref(image: str | ImageRef) -> ImageRef:
     return image if isinstance(image, ImageRef) else ImageRef(image)
 
 
-def read_image(ref: ImageRef, limits: Limits) -> tuple[bytes, ImageRef]:
+@contextlib.contextmanager
+def room_for(ref: ImageRef, limits: Limits) -> Iterator[storage.Claim | None]:
+    """In this context, there is room in memory for the image's file; waits for it.
+
+    The file's size is that in the listing, if it is known.
+    """
+    if ref.data is not None:
+        yield None
+        return
+    size = storage.size_in(ref.version)
+    with storage.BUDGET.claim(
+        min(storage.UNKNOWN if size is None else size, limits.max_image_bytes)
+    ) as claim:
+        yield claim
+
+
+def read_image(
+    ref: ImageRef, limits: Limits, claim: storage.Claim | None = None
+) -> tuple[bytes, ImageRef]:
     """Read an image's file, unless its bytes came along.
+
+    Args:
+      ref: the image.
+      limits: of it.
+      claim: what ``room_for`` yields; None if the memory is not bounded.
 
     Returns:
       The bytes; and the image, with the version that its server said if that was unknown.
@@ -72,7 +95,7 @@ def read_image(ref: ImageRef, limits: Limits) -> tuple[bytes, ImageRef]:
             )
         return ref.data, ref
     data, version = storage.read_content(
-        ref.uri, limits.max_image_bytes, limits.read_timeout_seconds
+        ref.uri, limits.max_image_bytes, limits.read_timeout_seconds, claim=claim
     )
     return data, ref._replace(version=ref.version or version)
 
@@ -103,21 +126,25 @@ def read_and_decode(
       ImageError: it cannot be read or decoded.
     """
     ref = as_ref(ref)
-    started = time.perf_counter()
-    data, ref = read_image(ref, limits)
-    read = time.perf_counter() - started
-    with DECODING:
-        started = time.thread_time()
-        decoded = decode(data, height, width, resample, max_pixels=limits.max_image_pixels)
-        here = time.thread_time() - started
-        seconds = StageSeconds(read=read, decode=here + decoded.sandbox_seconds)
+    with room_for(ref, limits) as claim:
+        started = time.perf_counter()
+        data, ref = read_image(ref, limits, claim)
+        read = time.perf_counter() - started
+        with DECODING:
+            started = time.thread_time()
+            decoded = decode(data, height, width, resample, max_pixels=limits.max_image_pixels)
+            here = time.thread_time() - started
+            seconds = StageSeconds(read=read, decode=here + decoded.sandbox_seconds)
+        is_hashed = checksum or ref.truth is not None
+        content = hashlib.sha256(data).hexdigest() if is_hashed else ""
+        del data  # before others have the room
     info = ImageInfo(
         uri=name_of(ref.uri, ref.naming),
         width=decoded.width,
         height=decoded.height,
         seconds=seconds,
         truth=ref.truth,
-        content=hashlib.sha256(data).hexdigest() if checksum or ref.truth is not None else "",
+        content=content,
         version=ref.version,
         carried=ref.carried,
         place=ref.place,

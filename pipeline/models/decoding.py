@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from pipeline.images.loading import DECODING, Decode, as_ref, read_and_decode, read_image
+from pipeline.images.loading import DECODING, Decode, as_ref, read_and_decode, read_image, room_for
 from pipeline.limits import DEFAULT_LIMITS, Limits
 from pipeline.models.spec import ExtractorSpec, ModelSpec, Takes
 from pipeline.records import DecodedImage, ImageRef
@@ -62,8 +62,9 @@ def read_encoded(
     from pipeline.models import examples  # TensorFlow takes seconds to import
 
     ref = as_ref(ref)
-    data, ref = read_image(ref, limits)
-    info, pixels = decode(ref._replace(data=data))
+    with room_for(ref, limits) as claim:
+        data, ref = read_image(ref, limits, claim)
+        info, pixels = decode(ref._replace(data=data))
     if decodes:
         with DECODING:
             examples.check_decodable(data)

@@ -14,6 +14,7 @@ from pipeline.storage.conditional import (
 )
 from pipeline.storage.http import open_http
 from pipeline.storage.listing import exists, find, has_folders, list_files, list_pages
+from pipeline.storage.memory import BUDGET, UNKNOWN, Claim
 from pipeline.storage.object_stores import check_access
 from pipeline.storage.ranges import Page, Range
 from pipeline.storage.read import open_file, read_bytes, read_content
@@ -30,6 +31,9 @@ from pipeline.storage.write import (
 )
 
 __all__ = [
+    "BUDGET",
+    "UNKNOWN",
+    "Claim",
     "Page",
     "Range",
     "Versioned",

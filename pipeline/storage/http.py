@@ -20,6 +20,7 @@ from pipeline.storage.addresses import GuardedAdapter
 from pipeline.storage.client_options import Client, client, host_of
 from pipeline.storage.errors import MappedFile, mapped, status_of
 from pipeline.storage.hosts import HOSTS, MAX_IN_FLIGHT, MAX_WAIT, obeying
+from pipeline.storage.memory import Claim
 from pipeline.storage.object_stores import CONNECT_TIMEOUT, MAX_CONNECTIONS, Body, unpack
 from pipeline.storage.threads import within
 
@@ -47,7 +48,14 @@ class Content(NamedTuple):
     version: str = ""
 
 
-def read_http(url: str, max_bytes: int, seconds: float, max_wait: float, is_given: bool) -> Content:
+def read_http(
+    url: str,
+    max_bytes: int,
+    seconds: float,
+    max_wait: float,
+    is_given: bool,
+    claim: Claim | None = None,
+) -> Content:
     """Read the content of a URL, with one request to each server that it leads to.
 
     Args:
@@ -57,15 +65,20 @@ def read_http(url: str, max_bytes: int, seconds: float, max_wait: float, is_give
       max_wait: seconds that such a wait may take.
       is_given: whether the user, or a list of the user's, names the URL; else it gets only those of
         the user's headers that name its server.
+      claim: see ``Body``.
 
     Raises:
       StoreError: a request failed, or there is more than ``max_bytes``.
+      NeedsMemoryError: there is no room for the content.
     """
 
     def take(response: requests.Response) -> Content:
-        body = Body(max_bytes, seconds)
+        body = Body(max_bytes, seconds, claim)
         encoding = response.headers.get("Content-Encoding", "").strip().lower()
         is_packed = encoding in ("gzip", "x-gzip")  # urllib3 would not notice an early end
+        announced = response.headers.get("Content-Length", "")
+        if announced.isdecimal() and int(announced) <= max_bytes:
+            body.expect(int(announced))
         # Take whatever has arrived. iter_content waits for a whole chunk, however long that
         # takes, and the time must be checked in between.
         while chunk := response.raw.read1(2**18, decode_content=not is_packed):

@@ -34,6 +34,7 @@ from pipeline.errors import StoreError
 from pipeline.records import Reason
 from pipeline.storage.client_options import is_anonymous, options
 from pipeline.storage.errors import mapped
+from pipeline.storage.memory import Claim
 from pipeline.storage.ranges import Answer, Range
 
 # Seconds.
@@ -55,10 +56,12 @@ class Body:
     Args:
       max_bytes: the size limit.
       seconds: the time limit, from now on.
+      claim: has room for what is read; None if that is not bounded.
     """
 
-    def __init__(self, max_bytes: int, seconds: float):
+    def __init__(self, max_bytes: int, seconds: float, claim: Claim | None = None):
         self.max_bytes = max_bytes
+        self._claim = claim
         self.seconds = seconds
         self.data = bytearray()
         self._deadline = time.monotonic() + seconds
@@ -68,12 +71,27 @@ class Body:
 
         Raises:
           StoreError: the size or the time limit is exceeded.
+          NeedsMemoryError: there is no room for it.
         """
+        size = len(self.data) + len(data)
+        check_size(size, self.max_bytes)
+        if self._claim is not None:
+            self._claim.grow(size, self.max_bytes)
         self.data += data
-        check_size(len(self.data), self.max_bytes)
         if time.monotonic() > self._deadline:
             raise StoreError(Reason.TIMEOUT, f"no complete answer within {self.seconds:g} s")
         return len(data)
+
+    def expect(self, size: int) -> None:
+        """Prepare for so many bytes, if a store or server announces them.
+
+        Raises:
+          StoreError: they are more than the size limit.
+          NeedsMemoryError: there is no room for them.
+        """
+        check_size(size, self.max_bytes)
+        if self._claim is not None:
+            self._claim.grow(size, size)
 
 
 def check_size(size: int, max_bytes: int) -> None:
@@ -115,7 +133,7 @@ def read_s3(client: Any, uri: str, body: Body) -> None:
         answer = client.get_object(Bucket=bucket, Key=key)
     # Not in its own context, which yields the raw stream, without checks of length and checksum.
     with mapped(), contextlib.closing(answer["Body"]) as stream:
-        check_size(answer["ContentLength"], body.max_bytes)
+        body.expect(answer["ContentLength"])
         for chunk in stream.iter_chunks(2**16):
             body.write(chunk)
     unpack(body, answer.get("ContentEncoding"))

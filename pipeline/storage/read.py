@@ -20,6 +20,7 @@ from pipeline.storage import object_stores
 from pipeline.storage.errors import MappedFile, mapped
 from pipeline.storage.hosts import HOSTS, MAX_WAIT, persistently
 from pipeline.storage.http import Content, read_http
+from pipeline.storage.memory import Claim, NeedsMemoryError
 from pipeline.storage.object_stores import Body, check_size
 from pipeline.storage.threads import within
 from pipeline.storage.uris import bucket_of, is_http, is_remote, local_path
@@ -42,6 +43,7 @@ def read_content(
     timeout_seconds: float = DEFAULT_LIMITS.read_timeout_seconds,
     max_wait: float = MAX_WAIT,
     is_given: bool = True,
+    claim: Claim | None = None,
 ) -> Content:
     """Read the whole content of a file, and its version if a server says it.
 
@@ -57,6 +59,8 @@ def read_content(
       max_wait: seconds that a server may ask to wait.
       is_given: whether the user, or a list of the user's, names the file; else a server gets only
         those of the user's headers that name it.
+      claim: has room for the content. If it turns out to have too little, the file is read again
+        as soon as there is room. None if the memory is not bounded.
 
     Raises:
       ImageError: the file cannot be read; the error has the reason. ``TIMEOUT`` and ``UNAVAILABLE``
@@ -64,11 +68,16 @@ def read_content(
     """
     try:
         if not is_remote(uri):
-            return Content(_read_local(uri, max_bytes))
+            return Content(_read_local(uri, max_bytes, claim))
         attempt = functools.partial(
-            _read_remote, uri, max_bytes, timeout_seconds, max_wait, is_given
+            _read_remote, uri, max_bytes, timeout_seconds, max_wait, is_given, claim
         )
-        return persistently(attempt)
+        while True:
+            try:
+                return persistently(attempt)
+            except NeedsMemoryError as error:
+                if claim is not None:
+                    claim.renew(error.size)
     except StoreError as error:
         raise ImageError(error.reason, error.message) from error
 
@@ -88,14 +97,20 @@ def open_file(uri: str) -> BinaryIO:
     return io.BufferedReader(MappedFile(file))
 
 
-def _read_local(uri: str, max_bytes: int) -> bytes:
+def _read_local(uri: str, max_bytes: int, claim: Claim | None) -> bytes:
     path = local_path(uri)
     if uri.endswith("/"):
         raise StoreError(Reason.FORBIDDEN, redact(f"this folder cannot be opened: {path}"))
     with mapped():
-        mode = Path(path).stat().st_mode
-    if not stat.S_ISREG(mode):  # a pipe would block forever
+        status = Path(path).stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe would block forever
         raise StoreError(Reason.UNREADABLE, redact(f"not a file with content: {path}"))
+    check_size(status.st_size, max_bytes)
+    if claim is not None:
+        try:
+            claim.grow(status.st_size, status.st_size)
+        except NeedsMemoryError as error:
+            claim.renew(error.size)
     with mapped(), Path(path).open("rb") as file:
         data = file.read(max_bytes + 1)
     check_size(len(data), max_bytes)
@@ -103,14 +118,19 @@ def _read_local(uri: str, max_bytes: int) -> bytes:
 
 
 def _read_remote(
-    uri: str, max_bytes: int, seconds: float, max_wait: float, is_given: bool
+    uri: str,
+    max_bytes: int,
+    seconds: float,
+    max_wait: float,
+    is_given: bool,
+    claim: Claim | None,
 ) -> Content:
     """Make one attempt."""
     if is_http(uri):
-        return read_http(uri, max_bytes, seconds, max_wait, is_given)
+        return read_http(uri, max_bytes, seconds, max_wait, is_given, claim)
     read = _reader(uri, seconds)
     with HOSTS.turn(bucket_of(uri), max_wait=max_wait):
-        return Content(within(seconds, _fill, read, Body(max_bytes, seconds)))
+        return Content(within(seconds, _fill, read, Body(max_bytes, seconds, claim)))
 
 
 def _fill(read: Callable[[Body], None], body: Body) -> bytes:

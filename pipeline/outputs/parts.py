@@ -24,8 +24,10 @@ from pipeline.outputs.layout import find_shards, new_part
 
 T = TypeVar("T")
 
-# Files that are renamed at a time.
+# Threads that rename files, and files for each of their requests, of which Google's store takes a
+# hundred: https://docs.cloud.google.com/storage/docs/batch
 _THREADS = 16
+_BATCH = 100
 
 
 class Shards(NamedTuple):
@@ -124,8 +126,7 @@ def name_shards(shards: Shards, parts: Iterable[str]) -> list[str]:
         elif (empty := _empty(shards, format_)) or not paths[0].lower().startswith("s3://"):
             storage.write_file(paths[0], empty)
             named[paths[0]] = ""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(_name, [(part, path) for path, part in named.items() if part]))
+    _rename([(part, path) for path, part in named.items() if part])
     storage.delete([path for path in find_shards(shards.folder, shards.name) if path not in named])
     return sorted(named)
 
@@ -137,7 +138,18 @@ def _empty(shards: Shards, format_: str) -> bytes:
     return file.getvalue()
 
 
-def _name(part_and_path: tuple[str, str]) -> None:
-    part, path = part_and_path
-    if storage.exists(part) or not storage.exists(path):
-        storage.rename(part, path)
+def _rename(parts: Sequence[tuple[str, str]]) -> None:
+    """Give files their names, but for those that have them from an earlier call.
+
+    Raises:
+      StoreError: a file cannot be renamed, or is not there under either name.
+    """
+    if not parts:
+        return
+    there = set[str]()
+    for folder in {storage.split(part)[0] for part, _ in parts}:
+        there.update(storage.find(folder, "*"))
+    todo = [(part, path) for part, path in parts if part in there or not storage.exists(path)]
+    batches = [todo[start : start + _BATCH] for start in range(0, len(todo), _BATCH)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(storage.rename_all, batches))

@@ -26,6 +26,7 @@ from pipeline.storage.write import (
     delete,
     make_folder,
     rename,
+    rename_all,
     upload,
     write_file,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "read_content",
     "read_versioned",
     "rename",
+    "rename_all",
     "size_in",
     "split",
     "upload",

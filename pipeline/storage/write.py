@@ -91,8 +91,17 @@ def rename(path: str, new: str) -> None:
     Raises:
       StoreError: the file cannot be renamed.
     """
+    rename_all([(path, new)])
+
+
+def rename_all(names: Sequence[tuple[str, str]]) -> None:
+    """Rename files within their store, each to the second name, with few requests if possible.
+
+    Raises:
+      StoreError: one of the files cannot be renamed; others may have been.
+    """
     with mapped():
-        FileSystems.rename([path], [new])
+        FileSystems.rename([path for path, _ in names], [new for _, new in names])
 
 
 def delete(paths: Sequence[str]) -> None:

@@ -39,7 +39,6 @@ setup(
         # Its versions are dates; the last one for Python 3.10 is from 2025.
         "imagecodecs>=2025.3.30",
         "jinja2>=3.1,<4",
-        "matplotlib>=3.10,<4",
         "numpy>=2.1,<2.5",
         "pi-heif>=1.4,<2",
         "pillow>=12.1.1,<13",

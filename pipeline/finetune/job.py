@@ -180,6 +180,10 @@ def train(run: Run) -> Trained:
         history=history,
         unfrozen=unfrozen,
         images={name: len(part) for name, part in parts.items()},
+        images_of_classes={
+            label: {name: int((part.classes == class_id).sum()) for name, part in parts.items()}
+            for class_id, label in enumerate(labels)
+        },
         assigned=assigned,
         seconds=seconds,
     )

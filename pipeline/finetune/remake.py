@@ -8,7 +8,8 @@ from typing import Any
 from pipeline import storage
 from pipeline.config.report_options import ReportConfig
 from pipeline.errors import OutputError, StoreError
-from pipeline.finetune.report import PICTURES, page_of
+from pipeline.finetune.examples import Example, from_jsonl
+from pipeline.finetune.report import EXAMPLES, page_of
 from pipeline.outputs import layout
 from pipeline.report import job as label_report
 from pipeline.runners.options import beam_options
@@ -29,14 +30,13 @@ def run(config: ReportConfig) -> int:
         summary = _of_training(folder)
         if summary is None:
             return label_report.run(config)
-        pictures = {name: _read(storage.join(folder, f"{name}.png")) for name in PICTURES}
         path = storage.join(folder, layout.REPORT)
-        page = page_of(summary, pictures)
+        page = page_of(summary, _examples(folder), folder)
         storage.write_file(path, page.encode(), mime_type="text/html")
     except StoreError as error:
         raise OutputError(f"{config.folder} cannot be read or written: {error}") from error
     except (KeyError, TypeError) as error:
-        raise OutputError(f"{folder} has a summary of another version: {error!r}") from error
+        raise OutputError(f"{folder} has the results of another version: {error!r}") from error
     test = summary["test"]
     print(f"test accuracy {test['accuracy']:.3f} on {test['images']} images", path, sep="\n")
     return 0
@@ -52,6 +52,15 @@ def _of_training(folder: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return summary if isinstance(summary, dict) and "reload_difference" in summary else None
+
+
+def _examples(folder: str) -> list[Example]:
+    """Read the examples of a run; none if it was by a version that did not write them."""
+    path = storage.join(folder, EXAMPLES)
+    try:
+        return from_jsonl(_read(path).decode()) if storage.exists(path) else []
+    except ValueError as error:
+        raise OutputError(f"{path} has something that is not an example: {error}") from error
 
 
 def _read(path: str) -> bytes:

@@ -19,10 +19,9 @@ from pipeline.config.commands import as_yaml
 from pipeline.config.job_options import written
 from pipeline.evaluation import Evaluation
 from pipeline.finetune import export, features
-from pipeline.finetune.examples import choose
+from pipeline.finetune.examples import load, to_jsonl
 from pipeline.finetune.parts import Assigned
-from pipeline.finetune.pictures import draw_confusion, draw_curves, draw_grid
-from pipeline.finetune.report import PICTURES, page_of
+from pipeline.finetune.report import EXAMPLES, page_of
 from pipeline.finetune.training import History, Part
 from pipeline.finetune.unfrozen import Unfrozen
 from pipeline.finetune.validation import Run
@@ -31,6 +30,9 @@ from pipeline.records import TIME, ImageRef
 from pipeline.redaction import name_of, redact_all
 from pipeline.runners.identity import versions
 
+# So many images prove that the export answers as the trained model does.
+_PROOFS = 30
+
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
@@ -38,7 +40,8 @@ class Trained:
 
     ``refs``: of the test images. ``seen``: checksums of those that train and validate. ``store``:
     of the features. ``unfrozen``: None if only the head was trained. ``assigned``: what has become
-    of images of the same picture. ``seconds``: of each stage.
+    of images of the same picture. ``images``: numbers by part. ``images_of_classes``: the same by
+    class, too. ``seconds``: of each stage.
     """
 
     classifier: export.Classifier
@@ -50,6 +53,7 @@ class Trained:
     history: History
     unfrozen: Unfrozen | None
     images: dict[str, int]
+    images_of_classes: dict[str, dict[str, int]]
     assigned: Assigned
     seconds: dict[str, float]
 
@@ -72,7 +76,7 @@ def write_results(
       RunError: the export does not answer as the trained model does.
     """
     labels = run.survey.labels
-    examples = choose(
+    examples, read = load(
         trained.refs,
         trained.test.classes,
         trained.probabilities,
@@ -83,25 +87,21 @@ def write_results(
     # What proves the export; noise is there even where no image can be read any more.
     shape = (2, run.spec.height, run.spec.width, 3)
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    pixels = np.stack([*(example.pixels for example in examples), *noise])
+    pixels = np.stack([*read[:_PROOFS], *noise])
     exported = folder / "export" / version_of(run)
     export.save(trained.classifier, exported, labels, run.spec, trained.seen)
     verifier.give(exported, pixels)
-    curves = draw_curves(trained.history.steps, trained.history.epochs)
-    grid, confusion = draw_grid(examples), draw_confusion(evaluation)
     difference = verifier.compare(trained.classifier, pixels)
     console.say(f"export: reloaded in another process; scores differ by at most {difference}")
-    pictures = {"curves": curves, "predictions": grid, "confusion": confusion}
-    for name, picture in pictures.items():
-        (folder / f"{name}.png").write_bytes(picture)
     (folder / "test_predictions.csv").write_text(
         table_of_predictions(trained, evaluation), encoding="utf-8", newline=""
     )
     rows = [row.to_json() + "\n" for row in features.failures(trained.store, run.run_id)]
     (folder / f"{layout.FAILURES}-00000-of-00001.jsonl").write_text("".join(rows))
     summary = summarize(run, trained, evaluation, difference)
-    page = page_of(summary, {name: (folder / f"{name}.png").read_bytes() for name in PICTURES})
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    (folder / EXAMPLES).write_text(to_jsonl(examples), encoding="utf-8")
+    page = page_of(summary, examples, run.output)
+    (folder / layout.REPORT).write_text(page, encoding="utf-8")
     (folder / yaml_file.NAME).write_text(as_yaml(run.config), encoding="utf-8")
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
@@ -132,6 +132,7 @@ def summarize(
         "found": run.survey.images,
         **run.survey.passed_over.to_json(),
         "images": trained.images,
+        "images_of_classes": trained.images_of_classes,
         "split": run.survey.split or None,
         "same_pictures": {
             "pictures": trained.assigned.groups,

@@ -51,9 +51,11 @@ def percent(share: float | None) -> str:
 
 
 def rounded(share: float | None) -> str:
-    """Write a share in [0, 1] as a whole percentage, of which only 1 is 100 %; a dash for None."""
+    """Write a share in [0, 1] as a whole percentage, of which only 0 and 1 are 0 % and 100 %."""
     if share is None:
         return "–"
+    if 0 < share < 0.01:
+        return "<\N{NO-BREAK SPACE}1\N{NO-BREAK SPACE}%"
     whole = min(round(100 * share), 99) if share < 1 else 100
     return f"{whole}\N{NO-BREAK SPACE}%"
 

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 from pipeline.html.texts import Name
+
+# Tables leave rows of fewer images to a second one, which is closed at first.
+FEW = 5
+
+
+class _Counted(Protocol):
+    @property
+    def images(self) -> int: ...
+
+
+T = TypeVar("T", bound=_Counted)
 
 
 class Tile(NamedTuple):
@@ -49,3 +61,8 @@ class Figure(NamedTuple):
     answers: tuple[Answer, ...] = ()
     is_right: bool | None = None
     others: tuple[Answer, ...] = ()
+
+
+def apart(rows: Sequence[T]) -> tuple[list[T], list[T]]:
+    """Return a table's rows of ``FEW`` images or more, and the others."""
+    return [x for x in rows if x.images >= FEW], [x for x in rows if x.images < FEW]

@@ -18,7 +18,7 @@ LABEL_CHARACTERS = 60
 MESSAGE_CHARACTERS = 240
 
 # What fits under a thumbnail, in columns as a terminal counts them.
-FILE_NAME_COLUMNS = 20
+FILE_NAME_COLUMNS = 16
 
 # Separates the synonyms of ImageNet's classes.
 _SYNONYMS = ", "
@@ -121,6 +121,23 @@ def time(given: Any) -> str:
     except ValueError:
         return text(given)
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+
+
+def day(given: Any) -> str:
+    """Write the day of a summary's time in a few characters: 4 Nov 2026; "" for anything else."""
+    return _moment(given, "%d %b %Y")
+
+
+def minute(given: Any) -> str:
+    """Write a summary's time in a few characters: 4 Nov 2026 18:28; "" for anything else."""
+    return _moment(given, "%d %b %Y %H:%M")
+
+
+def _moment(given: Any, form: str) -> str:
+    try:
+        return f"{datetime.strptime(str(given), TIME):{form}}".lstrip("0")
+    except ValueError:
+        return ""
 
 
 def number(value: Any, digits: int = 0) -> str:

@@ -40,7 +40,7 @@ def _without_notes() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_keras() -> Iterator[None]:
-    """Keep TensorFlow from importing Keras at once, and with it matplotlib and pandas.
+    """Keep TensorFlow from importing Keras at once.
 
     TensorFlow imports Keras to register its optimizers for SavedModels that contain one, which load
     anyway. That takes another second; if it fails, TensorFlow silently goes on. ``tf.keras`` is

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.report.truth import Judged
 
@@ -33,6 +34,16 @@ class Failed(NamedTuple):
 
     image: str
     message: str
+
+
+class Earlier(NamedTuple):
+    """The last run before this one that labeled images.
+
+    ``name``: of its folder, beside this run's. ``summary``: the content of its ``summary.json``.
+    """
+
+    name: str
+    summary: Mapping[str, Any]
 
 
 @dataclass

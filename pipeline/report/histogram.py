@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from pipeline.html import plots
 
 # The number of equal parts of [0, 1] in which scores are counted.
 SCORE_BINS = 1000
 BARS = 20
-WIDTH, HEIGHT = 460, 150
+WIDTH = HEIGHT = plots.SIDE
 
-_GAP = 3
+_GAP = 7
+# So that one image among many is seen.
+_LEAST = 7.0
 
 
 class Bar(NamedTuple):
@@ -34,7 +39,7 @@ def bars(scores: Counter[int]) -> list[Bar]:
     step = WIDTH / BARS
     drawn = []
     for n, images in enumerate(counts):
-        height = round(max(HEIGHT * images / most, 1.0 if images else 0.0), 1)
+        height = round(max(HEIGHT * images / most, _LEAST if images else 0.0), 1)
         drawn.append(
             Bar(
                 low=n / BARS,
@@ -47,6 +52,22 @@ def bars(scores: Counter[int]) -> list[Bar]:
             )
         )
     return drawn
+
+
+def plot(some: Sequence[Bar]) -> plots.Plot:
+    """Lay out the histogram."""
+    most = max(bar.images for bar in some)
+    heights = [(most, 0.0), (0, float(HEIGHT))]
+    if most % 2 == 0:
+        heights.append((most // 2, HEIGHT / 2))
+    return plots.Plot(
+        f"Histogram: images by the probability of their label, in {BARS} equal parts from 0 to "
+        "100 %. The numbers are in the table below.",
+        "Images by the probability of their label",
+        [plots.Tick(WIDTH * tick / 100, f"{tick} %") for tick in (0, 25, 50, 75, 100)],
+        [plots.Tick(at, f"{images:,}") for images, at in heights],
+        bars=[plots.Bar(bar.x, bar.y, bar.width, bar.height) for bar in some if bar.images],
+    )
 
 
 def median(scores: Counter[int]) -> float | None:

@@ -8,6 +8,7 @@ from pipeline import console, storage
 from pipeline.config.report_options import ReportConfig
 from pipeline.errors import OutputError, StoreError
 from pipeline.outputs import layout
+from pipeline.report import index
 from pipeline.report.mix import class_mix
 from pipeline.report.multi_label import in_words as multi_label_in_words
 from pipeline.report.page import render_page
@@ -33,19 +34,24 @@ _FAILURES = (
 
 
 def run(config: ReportConfig) -> int:
-    """Write the page of an existing folder again, and print the last lines of its run again.
+    """Write the page of a run again, or of an output with a folder for each run, and sum it up.
 
     Returns:
       0.
 
     Raises:
-      UsageError: the folder does not hold a complete run, or cannot be read or written.
+      UsageError: the folder holds no whole run, or cannot be read or written.
     """
     from pipeline.runners.options import beam_options
 
     storage.configure(beam_options(config.all_beam_args))
     try:
         folder = storage.absolute(config.folder)
+        if not storage.exists(storage.join(folder, layout.SUMMARY)):
+            runs = index.find_runs(folder)
+            if runs.nights:
+                print(*index.make(folder, runs), sep="\n")
+                return 0
         lines = make(folder)
         print(headline(read_summary(folder)), *lines, sep="\n")
     except StoreError as error:
@@ -89,11 +95,13 @@ def make(folder: str) -> list[str]:
     pictures += (one for some in rows.by_label.values() for one in some)
     found = quality(rows.judged)
     previous = previous_run(folder)
-    images = summary["labeled"], previous[1]["labeled"] if previous else 0
+    images = summary["labeled"], previous.summary["labeled"] if previous else 0
     mix = class_mix(
-        summary["labels"], previous and previous[1]["labels"], images if multi_label else None
+        summary["labels"],
+        previous.summary["labels"] if previous else None,
+        images if multi_label else None,
     )
-    page = render_page(summary, rows, found, load_thumbnails(pictures), mix, previous)
+    page = render_page(folder, summary, rows, found, load_thumbnails(pictures), mix, previous)
     path = storage.join(folder, layout.REPORT)
     storage.write_file(path, page.encode(), mime_type="text/html")
     evaluation = summary.get("evaluation") or (found and found.to_json())

@@ -52,6 +52,11 @@ class Mix(NamedTuple):
     moved: float | None
     most_changed: list[Share]
 
+    @property
+    def most(self) -> float:
+        """The greatest share of one label in ``top``, now or before; 1 without one."""
+        return max((share.most for share in self.top), default=0.0) or 1.0
+
 
 def class_mix(
     now: Mapping[str, int],

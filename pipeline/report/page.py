@@ -2,80 +2,189 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline import html
+from pipeline.evaluation import class_drift
 from pipeline.html import texts
-from pipeline.html.figures import Thumbnail
+from pipeline.html.figures import FEW, Answer, Figure, Thumbnail, apart
+from pipeline.html.links import href
 from pipeline.outputs import layout
-from pipeline.report import calibration, histogram
-from pipeline.report.aggregates import Aggregates, Picture
+from pipeline.report import calibration, histogram, tiles
+from pipeline.report.aggregates import Aggregates, Earlier, Picture
 from pipeline.report.mix import Mix
 from pipeline.report.multi_label import worst_classes
 from pipeline.report.truth import CLASSES_IN_TABLE, Quality
 
 
 def render_page(
+    folder: str,
     summary: Mapping[str, Any],
     rows: Aggregates,
     quality: Quality | None,
     thumbnails: Mapping[str, Thumbnail],
     mix: Mix,
-    previous: tuple[str, Mapping[str, Any]] | None,
+    previous: Earlier | None,
 ) -> str:
     """Render the page of a label run as HTML.
 
     Args:
+      folder: the run's, an absolute path or URI.
       summary: the content of ``summary.json``.
       rows: what was gathered from its rows.
       quality: how good the labels are, where that is known.
       thumbnails: by image; those that are absent become placeholders.
       mix: its labels, compared with the previous run's.
-      previous: the name and summary of that run; None if there is none.
+      previous: that run; None if there is none.
     """
     evaluation = summary.get("evaluation")
     multi_label = bool(summary["model"].get("multi_label"))
+    names = texts.Names(_labels(summary, rows, quality, mix, evaluation))
+    drawn = Drawing(folder, names, thumbnails, multi_label)
+    groups = [
+        {
+            "name": names[label],
+            "images": summary["labels"][label],
+            "figures": [
+                drawn.figure(picture, named=False, others=multi_label) for picture in pictures
+            ],
+        }
+        for label, pictures in rows.by_label.items()
+        if pictures
+    ]
+    below_threshold = summary.get("below_threshold") or 0
+    bars = histogram.bars(rows.scores)
+    points = calibration.points(quality.judged) if quality else []
+    is_quiet = not summary["labeled"] + summary["failed"]
     return html.render(
         Path(__file__).parent / "report.html.jinja",
-        texts=texts,
+        sections=_sections(bool(quality or evaluation), rows, summary),
+        few=FEW,
         summary=summary,
-        facts=_facts(summary),
+        is_quiet=is_quiet,
+        names=names,
+        summed_up=tiles.of_run(summary, quality, histogram.median(rows.scores)),
+        run_facts=_facts(summary),
         stages=_stages(summary),
-        groups=[
-            {
-                "label": label,
-                "images": summary["labels"][label],
-                "figures": [_figure(picture, thumbnails) for picture in pictures],
-            }
+        groups=groups,
+        singles=[
+            drawn.figure(picture, others=multi_label)
             for label, pictures in rows.by_label.items()
-            if pictures
+            for picture in pictures
+            if summary["labels"][label] == 1
         ],
-        unlabeled=[_figure(picture, thumbnails) for picture in rows.unlabeled],
-        below_threshold=summary.get("below_threshold") or 0,
+        unlabeled=[drawn.figure(picture) for picture in rows.unlabeled],
+        below_threshold=below_threshold,
         quality=quality,
+        confused=apart(quality.confused if quality else []),
+        judged_classes=apart(quality.classes if quality else []),
+        matrix_names=[names[label] for label in quality.matrix[0]]
+        if quality and quality.matrix
+        else [],
         multi_label=multi_label,
         all_mistakes=layout.MISTAKES if evaluation and evaluation.get("mistakes") else None,
         evaluation=evaluation,
         worst=worst_classes(evaluation, CLASSES_IN_TABLE) if evaluation and multi_label else [],
-        calibration=calibration.points(quality.judged) if quality else [],
-        square=calibration.SIDE,
-        mistakes=[_figure(picture, thumbnails) for picture in rows.mistakes],
-        uncertain=[_figure(picture, thumbnails) for picture in rows.uncertain],
+        calibration=points,
+        diagram=calibration.plot(points),
+        mistakes=[drawn.figure(picture, others=multi_label) for picture in rows.mistakes],
+        uncertain=[drawn.figure(picture) for picture in rows.uncertain],
         failures=_failures(summary, rows),
-        bars=histogram.bars(rows.scores),
-        chart=histogram,
+        bars=bars,
+        histogram=histogram.plot(bars),
         median=histogram.median(rows.scores),
         below_half=histogram.share_below(rows.scores, 0.5),
         mix=mix,
+        mix_rows=apart(mix.top),
+        drift=None
+        if multi_label or previous is None
+        else class_drift(summary["labels"], previous.summary["labels"]),
         previous=_previous(summary, previous),
         rows=rows,
     )
 
 
-def _figure(picture: Picture, thumbnails: Mapping[str, Thumbnail]) -> dict[str, Any]:
-    return {"picture": picture, "thumbnail": thumbnails.get(picture.image)}
+class Drawing(NamedTuple):
+    """What makes captioned figures of pictures."""
+
+    folder: str
+    names: texts.Names
+    thumbnails: Mapping[str, Thumbnail]
+    multi_label: bool
+
+    def figure(self, picture: Picture, named: bool = True, others: bool = True) -> Figure:
+        """Caption an image.
+
+        Args:
+          picture: the image.
+          named: whether the caption names the label.
+          others: whether it has those that are next, or the image's other labels.
+        """
+        names, label = self.names, picture.label
+        if label is not None:
+            said = Answer("said", names[label], picture.score)
+        elif self.multi_label:
+            said = Answer("no label; the best score is", None, picture.score)
+        else:
+            said = Answer("no label", None)
+        answers = [said if named or label is None else Answer("", None, picture.score)]
+        best = label if label is not None or not picture.others else picture.others[0][0]
+        is_right = None
+        if picture.truth is not None and self.multi_label:
+            truth = texts.text(picture.truth)
+            answers += [Answer("truth", texts.Name(truth, truth))] if named else []
+        elif picture.truth is not None:
+            is_right = best == picture.truth
+            answers += [] if is_right else [Answer("truth", names[picture.truth])]
+        return Figure(
+            picture.image,
+            self.thumbnails.get(picture.image),
+            href(picture.image, self.folder),
+            tuple(answers),
+            is_right,
+            tuple(
+                Answer("", names[other], score)
+                for other, score in (picture.others if others else ())
+            ),
+        )
+
+
+def _labels(
+    summary: Mapping[str, Any],
+    rows: Aggregates,
+    quality: Quality | None,
+    mix: Mix,
+    evaluation: Mapping[str, Any] | None,
+) -> Iterator[str]:
+    """List all labels that the page names."""
+    yield from summary["labels"]
+    yield from (share.label for share in (*mix.top, *mix.most_changed))
+    yield from (scores.label for scores in (quality.every_class if quality else ()))
+    yield from (scores["label"] for scores in (evaluation or {}).get("classes", ()))
+    shown = (*rows.mistakes, *rows.uncertain, *rows.unlabeled, *chain(*rows.by_label.values()))
+    for picture in shown:
+        yield from (label for label, _ in picture.others)
+        yield from (label for label in (picture.label, picture.truth) if label is not None)
+
+
+def _sections(
+    has_truth: bool, rows: Aggregates, summary: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    return [
+        *([("truth", "Against the truth")] if has_truth else []),
+        *(
+            [("labels", "Labels"), ("scores", "Scores"), ("uncertain", "Least certain")]
+            if rows.labeled
+            else []
+        ),
+        *([("mix", "Class mix")] if rows.labeled and summary["labels"] else []),
+        ("failures", "Failures"),
+        ("run", "The run"),
+    ]
 
 
 def _failures(summary: Mapping[str, Any], rows: Aggregates) -> list[dict[str, Any]]:
@@ -91,15 +200,16 @@ def _failures(summary: Mapping[str, Any], rows: Aggregates) -> list[dict[str, An
     ]
 
 
-def _previous(
-    summary: Mapping[str, Any], previous: tuple[str, Mapping[str, Any]] | None
-) -> dict[str, Any] | None:
+def _previous(summary: Mapping[str, Any], previous: Earlier | None) -> dict[str, Any] | None:
     if previous is None:
         return None
-    name, before = previous
+    before = previous.summary
     return {
-        "name": name,
+        "name": previous.name,
+        "link": f"../{urllib.parse.quote(previous.name)}/{layout.REPORT}",
         "labeled": before["labeled"],
+        "started_at": before.get("started_at"),
+        "tiles": tiles.of_run(before, None, None),
         "same_model": before["model"].get("fingerprint") == summary["model"].get("fingerprint"),
     }
 
@@ -126,6 +236,7 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Begun", texts.time(summary.get("started_at"))),
         ("Ended", texts.time(summary.get("finished_at"))),
         ("Took", f"{texts.number(summary.get('seconds'), 1)} s"),
+        ("Of that, start-up", _seconds(summary.get("startup_seconds"))),
         ("Rate", f"{texts.number(summary.get('images_per_second'), 1)} images/s"),
         ("What it waited for", texts.text(summary.get("bottleneck") or "", 200)),
         ("By earlier attempts", f"{summary.get('taken_over') or 0:,} images"),
@@ -134,6 +245,10 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Versions", texts.text(", ".join(f"{x} {versions[x]}" for x in versions), 300)),
     ]
     return [(name, value) for name, value in facts if value and value != "0 images"]
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:,.1f} s until the first image was looked for"
 
 
 def _several(summary: Mapping[str, Any]) -> str:

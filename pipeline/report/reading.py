@@ -16,7 +16,7 @@ from pipeline.formats.shards import read_rows
 from pipeline.models import trained_on
 from pipeline.outputs.layout import FAILURES, LABELS, RUN_FOLDER, SUMMARY, find_shards
 from pipeline.records import Prediction, Reason
-from pipeline.report.aggregates import Aggregates, Failed, Picture
+from pipeline.report.aggregates import Aggregates, Earlier, Failed, Picture
 from pipeline.report.histogram import SCORE_BINS
 from pipeline.report.sampling import Least
 from pipeline.tally import hash_of
@@ -196,8 +196,8 @@ def read_summary(folder: str) -> dict[str, Any]:
     return summary
 
 
-def previous_run(folder: str) -> tuple[str, dict[str, Any]] | None:
-    """Find the last finished run before an incremental one: its name and its summary.
+def previous_run(folder: str) -> Earlier | None:
+    """Find the last finished run before an incremental one that labeled images.
 
     None if there is none, if it cannot be read, or if the folder is not that of such a run.
     """
@@ -211,8 +211,8 @@ def previous_run(folder: str) -> tuple[str, dict[str, Any]] | None:
         earlier = [path for path in folders if path.rpartition("/")[2] < name]
         for path in sorted(earlier, reverse=True):
             summary = read_summary(path)
-            if summary["labeled"] + summary["failed"]:  # else there was nothing to do
-                return path.rpartition("/")[2], summary
+            if summary["labeled"]:  # else there was nothing to do, or nothing came of it
+                return Earlier(path.rpartition("/")[2], summary)
         return None
     except (OutputError, StoreError):
         return None

@@ -72,16 +72,14 @@ def make_thumbnail(picture: Picture, seconds: float) -> Thumbnail | None:
         return None
     if (decoded.width, decoded.height) != (picture.width, picture.height):
         return None
-    jpeg = _jpeg(Image.fromarray(decoded.pixels))
-    if jpeg is None:
-        return None
-    return Thumbnail(data_uri("image/jpeg", jpeg), width, height)
+    return encode(Image.fromarray(decoded.pixels))
 
 
-def _jpeg(image: Image.Image) -> bytes | None:
+def encode(image: Image.Image) -> Thumbnail | None:
+    """Make a thumbnail of a small RGB image; None if it takes too much of the page even so."""
     for quality in _QUALITIES:
         file = io.BytesIO()
         image.save(file, "JPEG", quality=quality)
         if file.tell() <= MAX_BYTES:
-            return file.getvalue()
+            return Thumbnail(data_uri("image/jpeg", file.getvalue()), image.width, image.height)
     return None

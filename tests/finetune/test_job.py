@@ -14,12 +14,12 @@ from helpers.http_server import Answer, HttpServer
 from helpers.models import COLORS, image_file, save_extractor, save_model, write_class_folders
 from helpers.stores import memory_store
 from helpers.tfrecords import write_tfrecord
-from PIL import Image
 
 from pipeline import progress
 from pipeline.__main__ import main
 from pipeline.finetune import export, features, job, results
 from pipeline.finetune.dataset import split_of
+from pipeline.finetune.examples import MOST_RIGHT
 from pipeline.finetune.unfrozen import Outcome, Unfrozen
 from pipeline.models import trained_on
 from pipeline.models.probing import probe_classifier
@@ -78,10 +78,17 @@ def test_from_class_folders_to_labels(tmp_path, photos, extractor, capsys):
     assert len(summary["steps"]) == summary["epochs"][-1]["step"]
     assert f"test accuracy 1.000 on {summary['images']['test']} images" in console.out
     assert f"--model {exported(out)}\n" in console.out
-    for name in ("curves.png", "predictions.png", "confusion.png"):
-        with Image.open(out / name) as picture:
-            assert picture.width > 300
-    assert "accuracy" in (out / "report.html").read_text()
+    assert {
+        name: sum(one[name] for one in summary["images_of_classes"].values())
+        for name in summary["images"]
+    } == summary["images"]
+    examples = (out / "examples.jsonl").read_text().splitlines()
+    assert len(examples) == min(summary["images"]["test"], MOST_RIGHT)
+    page = (out / "report.html").read_text()
+    assert "accuracy" in page
+    assert (
+        page.count('src="data:image/jpeg') == page.count('<figure class="right">') == len(examples)
+    )
     # Its result is a --model for label with no other flag.
     rows = label(tmp_path / "labels", input=photos, model=exported(out))
     assert len(rows) == 120
@@ -385,8 +392,9 @@ def test_images_in_a_tfrecord_file(tmp_path, photos, extractor):
     assert summary["found"] == {"blue": 40, "green": 40, "red": 40}
     contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     assert summary["images"] == Counter(map(split_of, contents))
-    with Image.open(tmp_path / "out" / "predictions.png") as picture:
-        assert picture.height > 300  # test images were read again, from the same file
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count('src="data:image/jpeg') > 5  # test images were read again, from the same file
+    assert 'class="frame" href' not in page
 
 
 def test_a_split_that_the_images_come_with(tmp_path, extractor, capsys):

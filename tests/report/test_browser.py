@@ -1,72 +1,16 @@
 """The page of a label run in a browser: nothing fails, nothing is fetched, all of it fits."""
 
-import html
-import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from helpers.browser import DARK, Browser, browse, measure, needs_chromium, violations
 from helpers.http_server import HttpServer
 from helpers.models import image_file
 from helpers.runs import run, write_colors
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+from pipeline.__main__ import main
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
-
-# Looks at the page as the browser has laid it out, and notes it where --dump-dom prints it.
-MEASURE = """
-const page = document.querySelector("iframe").contentDocument;
-const all = [...page.querySelectorAll("body *")].filter(one => !one.closest(".scroll, details"));
-const found = {
-  width: page.documentElement.scrollWidth,
-  wide: all.filter(one => one.getBoundingClientRect().right > page.documentElement.clientWidth + 1)
-    .map(one => one.tagName + "." + one.className),
-  hidden: all.filter(one => /^(H[123]|P|TD|SVG)$/i.test(one.tagName))
-    .filter(one => !one.getClientRects().length).map(one => one.outerHTML),
-  loaded: [...page.images].filter(one => one.complete && one.naturalWidth > 0).length,
-  images: page.images.length,
-  headings: [...page.querySelectorAll("h1, h2")].map(one => one.textContent),
-  background: getComputedStyle(page.body).backgroundColor,
-  requests: document.querySelector("iframe").contentWindow.performance.getEntriesByType("resource")
-    .map(one => one.name).filter(name => !name.startsWith("data:")),
-  reachable: page.querySelectorAll("a[href], summary, [tabindex='0']").length,
-};
-document.body.textContent = "MEASURED" + JSON.stringify(found) + "MEASURED";
-"""
-
-
-def browse(tmp_path, url, *flags):
-    """What a headless Chromium prints of a page, and what it logs."""
-    profile = tmp_path / "profile"
-    done = subprocess.run(
-        [
-            CHROMIUM,
-            *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
-            *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
-            *("--enable-logging=stderr", f"--user-data-dir={profile}"),
-            *flags,
-            url,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout, done.stderr
-
-
-def measure(tmp_path, page, width, *flags):
-    """The page in a frame of that width, as a headless window cannot be as narrow as a phone."""
-    frame = tmp_path / f"frame-{width}.html"
-    frame.write_text(
-        f'<!DOCTYPE html><meta charset="utf-8"><body><iframe width="{width}" height="800" '
-        f'srcdoc="{html.escape(page)}"></iframe><script>addEventListener("load", () => {{'
-        f"{MEASURE}}})</script>"
-    )
-    printed, log = browse(tmp_path, frame.as_uri(), "--dump-dom", *flags)
-    return json.loads(html.unescape(printed.split("MEASURED")[1])), log
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -112,12 +56,45 @@ def test_all_parts_are_there_and_fit(tmp_path, report, width):
         *("Failures", "The run"),
     ]
     assert found["background"] == "rgb(255, 255, 255)"
-    assert found["reachable"] == 13
+    assert found["reachable"] == 44
     assert found["requests"] == []
     assert "CONSOLE" not in log
 
 
 def test_it_is_dark_where_that_is_wanted(tmp_path, report):
-    dark = "--blink-settings=preferredColorScheme=0"
-    found, _ = measure(tmp_path, report.read_text(), 800, dark)
+    found, _ = measure(tmp_path, report.read_text(), 800, DARK)
     assert found["background"] == "rgb(13, 17, 23)"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with Browser(tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
+
+
+def test_nothing_keeps_anybody_from_reading_them(browser, report):
+    """By axe-core: contrast, names, headings, landmarks, tables and more."""
+    folder = report.parents[1]
+    assert main(["report", str(folder)]) == 0
+    assert violations(browser, report, folder / "report.html") == []
+
+
+def test_what_keeps_people_from_reading_would_be_seen(tmp_path, browser, report):
+    page = report.read_text().replace("<html lang=", "<html data-lang=")
+    page = page.replace("--faint: #59636e", "--faint: #c9d3de")
+    (tmp_path / "bad.html").write_text(page)
+    found = violations(browser, tmp_path / "bad.html")
+    assert {rule for *_, rule, _ in found} == {"html-has-lang", "color-contrast"}
+
+
+def test_tables_sort_by_a_click_or_a_key(browser, report):
+    browser.open(report, 1280)
+    rows = "[...document.querySelector('table.sortable').tBodies[0].rows]"
+    column = f"{rows}.map(row => row.cells[0].textContent.trim())"
+    button = "document.querySelector('table.sortable th button')"
+    before = browser.evaluate(column)
+    order = [browser.evaluate(f"{button}.click(), {column}") for _ in range(2)]
+    assert order == [sorted(before), sorted(before)[::-1]]
+    assert len(before) == len(set(before)) >= 2
+    sorted_by = browser.evaluate(f"{button}.closest('th').getAttribute('aria-sort')")
+    assert sorted_by == "descending"

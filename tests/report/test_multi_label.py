@@ -196,7 +196,7 @@ def test_an_image_is_in_the_group_of_each_of_its_labels(tmp_path):
     text = " ".join(text_of(folder).split())
     assert "An image counts for each of its labels" in text
     assert "No class reaches the threshold." in text
-    assert "no label; the best score is 90.0" in text
+    assert "no label; the best score is 90 %" in text
     assert "several labels, with a score of 0.5 or more each" in text
     assert "do not add up to 100" in text
     for word in ("Calibration", "accuracy", "Against the truth", "most probable"):
@@ -224,7 +224,7 @@ def test_the_most_confident_mistakes(tmp_path):
     line, _ = job.make(folder)
     assert line.startswith("mean average precision 0.473 over 3 classes on 200 images; at ")
     text = " ".join(text_of(folder).split())
-    assert "truth: cat" in text
+    assert "truth cat" in text
     assert "150 images have a class that the model does not know." in text
     assert "cat 101 images" not in text
     assert "owl 7 19.5" in text
@@ -239,7 +239,7 @@ def test_a_large_page_is_bounded_and_shows_no_markup(tmp_path):
     folder = write_several(tmp_path, rows)
     job.make(folder)
     assert len(page_of(folder)) < MOST_BYTES
-    assert "<script" not in page_of(folder)
+    assert page_of(folder).count("<script") == 1
     found = aggregate_rows(folder, {names[3]: 9}, multi_label=True)
     assert len(found.mistakes) == MISTAKES
     assert {len(one.others) for one in found.by_label[names[3]]} == {OTHER_LABELS}

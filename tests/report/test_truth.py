@@ -144,9 +144,9 @@ def test_the_diagram():
     half, sure = calibration.points(judge(*rows))
     assert (sure.images, sure.right) == (10, 0.9)
     assert sure.confidence == pytest.approx(0.95)
-    assert (sure.x, sure.y) == (228.0, 24.0)
-    assert (half.images, half.x, half.y) == (1, 120.0, 0.0)
-    assert half.radius < sure.radius == 10
+    assert (sure.x, sure.y) == (950.0, 100.0)
+    assert (half.images, half.x, half.y) == (1, 500.0, 0.0)
+    assert half.size < sure.size == 20
 
 
 # The page
@@ -164,7 +164,9 @@ def test_the_page_of_a_run_with_truth(tmp_path, capsys):
     )
     text = " ".join(text_of(folder).split())
     assert "The label is right for 70.0 % of the 10 images whose class is known" in text
-    assert "The most confident mistakes no picture of dog-0.7.png dog 70.0 % is cat" in text
+    assert (
+        "The most confident mistakes no picture of dog-0.7.png ✗ said dog 70 % · truth cat" in text
+    )
     assert "Images by their true class (rows)" in text
     assert [one.score for one in aggregate_rows(folder, {}).mistakes] == [0.7, 0.6, 0.5]
 
@@ -192,7 +194,7 @@ def test_rows_below_the_threshold_are_a_group_of_their_own(tmp_path):
     job.make(write_run(tmp_path, rows, labels={"cat": 1}, below_threshold=1))
     text = " ".join(text_of(tmp_path).split())
     assert "No label 1 image The most probable class is below the threshold" in text
-    assert "no label is cat dog 30.0 %" in text
+    assert "✗ no label · truth cat dog 30 %" in text
     assert "Images below the threshold count with their most probable class." in text
 
 

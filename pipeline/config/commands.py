@@ -115,7 +115,8 @@ REPORT = Command(
     ReportConfig,
     "pipeline.finetune.remake",
     "Apache Beam",
-    "Write the report.html of a run again.\n" + _BEAMS.format("--s3_region_name"),
+    "Write the report.html of a run again, or an index of the runs of an output.\n"
+    + _BEAMS.format("--s3_region_name"),
 )
 
 CHECK_FINETUNE = Command(

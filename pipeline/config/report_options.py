@@ -18,5 +18,5 @@ class ReportConfig(ClientConfig):
         metavar="DIR",
         group=Group.ARGUMENTS,
         rows=Rows.SAME,
-        help="a run's folder, or bucket path",
+        help="a run's folder or bucket path, or the output of runs with --incremental",
     )

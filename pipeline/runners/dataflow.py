@@ -291,19 +291,10 @@ def _may_pass(error: Exception) -> bool:
 
 
 def keep_logs_short() -> None:
-    """Keep Beam from logging what this module puts into words, and tracebacks of its retries."""
+    """Keep Beam from logging what this module puts into words."""
     logging.getLogger(DataflowApplicationClient.__module__).addFilter(_is_not_said_elsewhere)
-    logging.getLogger("apache_beam.utils.retry").addFilter(_in_one_line)
 
 
 def _is_not_said_elsewhere(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith(("HTTP status %d", "details of server error"))
-
-
-def _in_one_line(record: logging.LogRecord) -> bool:
-    """Shorten a record of ``retry.with_exponential_backoff`` in Beam, which ends in a traceback."""
-    if "Traceback" in str(record.msg) and isinstance(record.args, tuple) and len(record.args) == 4:
-        seconds, name, error, _ = record.args
-        record.msg = "%s: %s; trying again in %.0f s"
-        record.args = (name, " ".join(str(error).split()), seconds)
-    return True
+    said = r"HTTP status \d+ trying to create job|details of server error"
+    return re.match(said, record.getMessage()) is None

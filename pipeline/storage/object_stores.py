@@ -12,6 +12,7 @@ import contextlib
 import functools
 import gzip
 import io
+import logging
 import threading
 import time
 import zlib
@@ -24,6 +25,7 @@ from apache_beam.io.filesystem import FileMetadata
 from apache_beam.io.gcp import gcsio
 from apache_beam.io.gcp.gcsio import GcsIO, create_storage_client, parse_gcs_path
 from apache_beam.options.pipeline_options import PipelineOptions, S3Options
+from apache_beam.utils import retry
 from boto3.session import Session
 from botocore import UNSIGNED
 from botocore.config import Config
@@ -310,6 +312,16 @@ class _S3Client(boto3_client.Client):
 def _create_storage_client(pipeline_options: PipelineOptions, use_credentials: bool = True) -> Any:
     return create_storage_client(pipeline_options, use_credentials and not is_anonymous())
 
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Shorten a record of Beam's ``retry.with_exponential_backoff``, which ends in a traceback."""
+    words, is_there, _ = record.getMessage().partition("Traceback for above exception")
+    if is_there:
+        record.msg, record.args = " ".join(words.split()), ()
+    return True
+
+
+logging.getLogger(retry.__name__).addFilter(_in_one_line)
 
 # Beam's filesystems call these, and have no option to do without credentials.
 boto3_client.Client = _S3Client  # type: ignore[misc]

@@ -158,7 +158,13 @@ def build(
         {name: rows for name, (rows, _) in counted.items()}
         | "Count" >> together
         | "Summarize"
-        >> beam.Map(finish, run, started, claim if is_only_described(pipeline) else None)
+        >> beam.Map(
+            finish,
+            run,
+            started,
+            datetime.now(timezone.utc),
+            claim if is_only_described(pipeline) else None,
+        )
     )
     if is_only_described(pipeline):
         # Then no process waits for the job and could say it. If this step is tried again, the
@@ -206,7 +212,11 @@ def _shards(run: Run) -> tuple[Shards, Shards]:
 
 
 def finish(
-    counts: Mapping[str, Any], run: Run, started: datetime, claim: lock.Key | None = None
+    counts: Mapping[str, Any],
+    run: Run,
+    started: datetime,
+    built: datetime,
+    claim: lock.Key | None = None,
 ) -> dict[str, Any]:
     """Name the shards, reconcile the counts, fill the table, write ``summary.json``, and tidy up.
 
@@ -219,6 +229,7 @@ def finish(
         images could be copied, "copied", of those that were "to_copy".
       run: the run.
       started: start of this attempt, UTC.
+      built: when its pipeline was about to begin, UTC.
       claim: on the output, to be released, if no process waits for the job and does that.
 
     Returns:
@@ -238,7 +249,7 @@ def finish(
         counts.pop(name, None)
         for name in ("evaluated", "evaluated_before", "truth", "copied", "to_copy")
     )
-    summary = summarize(run, started, **counts)
+    summary = summarize(run, started, built, **counts)
     if evaluated is not None and evaluated_before is not None:
         evaluated_before.merge(evaluated)
         evaluation = evaluated_before.evaluation()
@@ -276,6 +287,7 @@ def is_quiet(summary: Mapping[str, Any]) -> bool:
 def summarize(
     run: Run,
     started: datetime,
+    built: datetime,
     passed_over: PassedOverTally,
     merged: int,
     gone: int,
@@ -298,6 +310,7 @@ def summarize(
     Args:
       run: the run.
       started: start of this attempt, UTC.
+      built: when its pipeline was about to begin, UTC.
       passed_over: what the inputs list and this job does not take for images.
       merged: how often images were listed once more.
       gone: how many images of earlier attempts are no longer listed.
@@ -341,7 +354,7 @@ def summarize(
         },
         "labels": _by_count(all_labeled.labels),
         "started_at": f"{run.started:{TIME}}",
-        **_measures(run, started, labeled, failed),
+        **_measures(run, started, built, labeled, failed),
         "model": {
             "handle": name_of(run.spec.handle),
             "fingerprint": run.spec.fingerprint,
@@ -358,10 +371,13 @@ def summarize(
     }
 
 
-def _measures(run: Run, started: datetime, labeled: Tally, failed: Tally) -> dict[str, Any]:
+def _measures(
+    run: Run, started: datetime, built: datetime, labeled: Tally, failed: Tally
+) -> dict[str, Any]:
     price = run.config.price_per_hour
     if run.finished is not None and not labeled.images:
         kept = {name: run.finished[name] for name in notes.MEASURES}
+        kept["startup_seconds"] = run.finished.get("startup_seconds")
         cost = run.finished.get("cost_per_million_images")
         if price != run.finished["options"].get("price_per_hour"):
             rate = kept["images_per_second"]
@@ -373,6 +389,7 @@ def _measures(run: Run, started: datetime, labeled: Tally, failed: Tally) -> dic
     return {
         "finished_at": f"{finished:{TIME}}",
         "seconds": round(seconds, 3),
+        "startup_seconds": round((built - started).total_seconds(), 3),
         "images_per_second": round(images / seconds, 2),
         "stage_seconds_per_image": {
             stage: round(total / max(labeled.timed, 1), 6)

@@ -30,7 +30,7 @@ MEASURES = (
     "bottleneck",
 )
 
-_IF_THERE = ("cost_per_million_images", "evaluation")
+_IF_THERE = ("startup_seconds", "cost_per_million_images", "evaluation")
 
 # What an evaluation lacks where the rows do not have the scores of all classes any more.
 _OF_ALL_SCORES = ("mean_average_precision", "average_precision", "averaged", "cut")

@@ -248,7 +248,7 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:,.1f} s until the first image was looked for"
+    return "" if value is None else f"{value:,.1f} s until the pipeline began"
 
 
 def _several(summary: Mapping[str, Any]) -> str:

@@ -83,6 +83,7 @@ def test_the_files_of_a_run(tmp_path, color_model, capsys):
     assert written["options"]["top_k"] == 2
     assert written["versions"]["apache-beam"]
     assert all(seconds > 0 for seconds in written["stage_seconds_per_image"].values())
+    assert 0 < written["startup_seconds"] < written["seconds"]
     assert written["bottleneck"].startswith("start-up, ")  # of three small images
     assert written["cost_per_million_images"] is None
 

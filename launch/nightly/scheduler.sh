@@ -23,9 +23,10 @@
 # The minimal roles of the accounts:
 #   SCHEDULER_ACCOUNT   roles/dataflow.developer in the project, roles/iam.serviceAccountUser on
 #                       SERVICE_ACCOUNT, roles/storage.objectViewer on BUCKET (the template)
-#   SERVICE_ACCOUNT     roles/dataflow.worker in the project, roles/storage.objectViewer on the bucket of
-#                       the images, roles/storage.objectUser on those of the output and of temporary
-#                       files, roles/artifactregistry.reader on the image; with --output_table
+#   SERVICE_ACCOUNT     roles/dataflow.worker in the project, and roles/dataflow.viewer, to ask whether the
+#                       last night has ended; roles/storage.objectViewer on the bucket of the images,
+#                       roles/storage.objectUser on those of the output and of temporary files,
+#                       roles/artifactregistry.reader on the image; with --output_table
 #                       roles/bigquery.jobUser in the project and roles/bigquery.dataEditor on the dataset
 set -eu
 

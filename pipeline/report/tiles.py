@@ -61,7 +61,8 @@ def _failed(summary: Mapping[str, Any]) -> Tile:
 
 def _below_threshold(summary: Mapping[str, Any]) -> Tile:
     below = summary.get("below_threshold") or 0
-    threshold = (summary.get("settings") or {}).get("threshold")
+    given = ((summary.get(x) or {}).get("threshold") for x in ("options", "settings"))
+    threshold = next((one for one in given if one is not None), None)
     share = f"{percent(below / summary['labeled'])} of the rows" if summary["labeled"] else ""
     if isinstance(threshold, (int, float)):
         said = f"a score below {threshold:g}" if threshold else "there is no threshold"

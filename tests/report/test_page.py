@@ -334,6 +334,51 @@ def test_a_night_without_new_images(tmp_path):
     assert "Failures None." in text_of(tmp_path)
 
 
+def test_four_figures_sum_it_up(tmp_path):
+    below = label_row("/b.png", score=0.2) | {"label": None, "class_id": None}
+    rows = [label_row("/a.png"), below, label_row("/c.png")]
+    options = {"threshold": 0.3}
+    changes = {"labels": {"red": 2}, "below_threshold": 1, "options": options, "skipped": 5}
+    job.make(write_run(tmp_path, rows, [failure_row("/d.png")], **changes))
+    text = text_of(tmp_path)
+    assert "Median score 90.0 % half of the images have a higher one" in text
+    assert "Labeled 3 of 4 found, 5 skipped Failed 1 25.0 %; most: empty" in text
+    assert "Below the threshold 1 33.3 % of the rows; a score below 0.3" in text
+    assert page_of(tmp_path).count('<div class="bad">') == 1
+    job.make(write_run(tmp_path, rows[:1], options={"threshold": 0.0}))
+    assert "Failed 0 none Below the threshold 0 there is no threshold" in text_of(tmp_path)
+    assert '<div class="bad">' not in page_of(tmp_path)
+
+
+def test_a_night_with_nothing_new_shows_the_last_one_that_labeled(tmp_path):
+    rows = [label_row("/a.png"), label_row("/b.png")]
+    failed = [failure_row("/c.png")]
+    write_run(tmp_path / "run=1", rows)
+    write_run(tmp_path / "run=2", [], failed)  # which labeled nothing
+    job.make(write_run(tmp_path / "run=3", found=2, skipped=2))
+    text = text_of(tmp_path / "run=3")
+    assert "Nothing new Earlier runs have labeled all 2 images" in text
+    assert "The last run that labeled images was run=1 , on 24 November 2026, 18:28 UTC" in text
+    assert "Labeled 2 of 2 found" in text
+    links = [link["href"] for link in Page(page_of(tmp_path / "run=3")).all("a")]
+    assert "../run%3D1/report.html" in links
+
+
+def test_labels_of_one_image_are_one_contact_sheet(tmp_path):
+    rows = [label_row(f"/{n}.png", f"label {n:02}") for n in range(30)]
+    rows += [label_row(f"/many-{n}.png", "many") for n in range(7)]
+    job.make(write_run(tmp_path, rows))
+    page = page_of(tmp_path)
+    assert text_of(tmp_path).count("Labels of one image") == 1
+    assert Page(page).all("ul").count({"class": "groups"}) == 1
+    groups = page.partition('<ul class="groups">')[2].partition("<h3>Labels of one")[0]
+    assert groups.count("<h3>") == 1 and "many" in groups
+    # Rows of fewer than five images are in the part that is closed, and set no bar's length.
+    mix = page.partition('<h2 id="mix">')[2]
+    assert mix.index("many") < mix.index("<details>") < mix.index("label 00")
+    assert '<rect width="100.0"' in mix
+
+
 def test_rows_that_are_not_those_of_the_summary(tmp_path):
     folder = write_run(tmp_path, [label_row("/a.png"), label_row("/b.png")])
     (tmp_path / "labels-00000-of-00001.jsonl").write_text(json.dumps(label_row("/a.png")))

@@ -23,8 +23,9 @@ from pipeline.inputs import find
 from pipeline.inputs.embedded import LoadEmbedded
 from pipeline.inputs.passed_over import CountPassedOver, PassedOverTally
 from pipeline.inputs.truth import PARENT
-from pipeline.label import lock, notes, runs
+from pipeline.label import ledger, lock, notes, runs
 from pipeline.label.costs import bottleneck, per_million
+from pipeline.label.entries import Gather
 from pipeline.label.evaluate import EvaluateLabels
 from pipeline.label.kept import TakeOverKept
 from pipeline.label.resume import SetAsideDone, TakeFirst
@@ -74,8 +75,10 @@ def build(
         refs, truth = refs | "Truth" >> join
     if config.truth is not None:
         refs |= "Classes" >> NameClasses(config.truth, run.spec.labels, run.spec.is_multi_label)
+    known = () if run.ledger is None else run.ledger.files
+    set_aside = SetAsideDone(run.attempts, run.earlier_runs, run.same_versions, known)
     found, new, skipped, labeled_before, failed_before, merged, gone, told_apart = (
-        refs | "SetAsideDone" >> SetAsideDone(run.attempts, run.earlier_runs, run.same_versions)
+        refs | "SetAsideDone" >> set_aside
     )
     limited = {}
     if config.incremental and config.limit is not None:
@@ -117,6 +120,8 @@ def build(
     }
     if run.truth is not None:
         counted["truth"] = (truth, MergeTruthCounts())
+    if run.ledger is not None and run.ledger.new and set_aside.seen is not None:
+        counted["seen"] = (set_aside.seen, Gather(run.ledger.folder))
     if config.truth is not None:
         evaluate = EvaluateLabels(
             run.spec.labels, run.threshold, config.top_k, run.spec.is_multi_label
@@ -226,7 +231,8 @@ def finish(
       counts: as ``summarize`` takes them. Besides, the files with rows, "labels_parts" and
         "failures_parts"; with a truth also "mistakes_parts", and what ``EvaluateLabels`` returned,
         "evaluated" and "evaluated_before"; with a table of the truth its counts, "truth"; how many
-        images could be copied, "copied", of those that were "to_copy".
+        images could be copied, "copied", of those that were "to_copy"; and what ``Gather`` returned
+        for the ledger, "seen".
       run: the run.
       started: start of this attempt, UTC.
       built: when its pipeline was about to begin, UTC.
@@ -245,9 +251,9 @@ def finish(
     files = [*labels, *name_shards(of_failures, counts.pop("failures_parts"))]
     if run.config.truth is not None:
         files.append(join_mistakes(run.folder, counts.pop("mistakes_parts")))
-    evaluated, evaluated_before, truth, copied, to_copy = (
+    evaluated, evaluated_before, truth, copied, to_copy, seen = (
         counts.pop(name, None)
-        for name in ("evaluated", "evaluated_before", "truth", "copied", "to_copy")
+        for name in ("evaluated", "evaluated_before", "truth", "copied", "to_copy", "seen")
     )
     summary = summarize(run, started, built, **counts)
     if evaluated is not None and evaluated_before is not None:
@@ -268,6 +274,8 @@ def finish(
             started,
             summary["labeled"],
         )
+    if run.ledger is not None:
+        ledger.update(run.ledger, seen)
     content = json.dumps(summary, indent=2).encode() + b"\n"
     storage.write_file(storage.join(run.folder, layout.SUMMARY), content)
     if is_quiet(summary):  # then the summary is all there is to say

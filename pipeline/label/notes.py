@@ -14,10 +14,11 @@ from pipeline import storage
 from pipeline.config.flags import Rows, flags_of
 from pipeline.config.label_options import LabelConfig
 from pipeline.errors import OutputError
+from pipeline.formats.registry import fastest
 from pipeline.inputs.find import as_utf8
 from pipeline.inputs.kinds import Input
 from pipeline.models.spec import ModelSpec
-from pipeline.outputs.layout import RUN_FOLDER
+from pipeline.outputs import layout
 from pipeline.records import TIME
 from pipeline.redaction import name_of
 
@@ -69,7 +70,7 @@ def settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> d
 
 def read_all(output: str, name: str) -> dict[str, dict[str, Any] | None]:
     """Read the notes of this name that the runs under an output left, by folder."""
-    paths = storage.find(output, f"{RUN_FOLDER}*/{name}")
+    paths = storage.find(output, f"{layout.RUN_FOLDER}*/{name}")
     with ThreadPoolExecutor(16) as pool:
         return {
             path.removesuffix(f"/{name}"): note
@@ -100,6 +101,14 @@ def add_job(path: str, job: Mapping[str, Any]) -> None:
     note = read(path)
     if note is not None:
         storage.write_file(path, json.dumps(note | {"job": dict(job)}, indent=2).encode())
+
+
+def shards_of(summary: Mapping[str, Any]) -> list[str]:
+    """Return globs of a run's rows, in one of the formats that its summary names."""
+    options = summary.get("options") or {}
+    written = options.get("output_format") or ["jsonl"]
+    suffix = fastest(written).suffix(bool(options.get("gzip")))
+    return [f"{name}-*-of-*{suffix}" for name in (layout.LABELS, layout.FAILURES)]
 
 
 def end_of(summary: Mapping[str, Any]) -> str:

@@ -22,12 +22,12 @@ from pipeline.formats.registry import suffix_of
 from pipeline.formats.shards import read_rows
 from pipeline.inputs.apart import has_version, is_numbered, without_version
 from pipeline.inputs.find import distinct
+from pipeline.label.entries import File, Seen, bucket_of, opened, seen_of
 from pipeline.models import trained_on
 from pipeline.records import (
     Failure,
     ImageRef,
     Labeled,
-    Reason,
     from_json,
     from_row,
 )
@@ -70,6 +70,11 @@ class SetAsideDone(beam.PTransform):
         have several.
       earlier_runs: globs of files with the rows of runs whose images need not be labeled again.
       same_versions: the ids of those of the runs that had the same versions.
+      ledger: files with what is known of other runs whose images need not be labeled again.
+
+    Attributes:
+      seen: after ``expand``, the names of the images in ``earlier_runs``, with ``Seen``; None if
+        there are no such files.
     """
 
     def __init__(
@@ -77,31 +82,49 @@ class SetAsideDone(beam.PTransform):
         attempts: Sequence[str],
         earlier_runs: Sequence[str],
         same_versions: Collection[str] = (),
+        ledger: Sequence[File] = (),
     ):
         super().__init__()
         self._attempts = attempts
         self._earlier_runs = earlier_runs
         self._same_versions = frozenset(same_versions)
+        self._ledger = tuple(ledger)
+        self.seen: beam.PCollection[tuple[str, Seen]] | None = None
 
     def expand(self, refs: beam.PCollection[ImageRef]) -> SortedImages:
-        """Join by the images' names; the shuffle also spreads the images over the workers."""
+        """Join by the images' names; the shuffle also spreads the images over the workers.
+
+        With a ledger, join by buckets of names. Each of them is looked up where the ledger is, so
+        that nothing of it is shuffled.
+        """
         sources = {"found": refs | "ByName" >> beam.Map(_by_name)}
         if self._attempts:
             read = _ReadRows(self._attempts, self._same_versions, whole=True)
             sources["attempts"] = refs.pipeline | "Attempts" >> read
         if self._earlier_runs:
             read = _ReadRows(self._earlier_runs, self._same_versions, whole=False)
-            sources["earlier"] = refs.pipeline | "EarlierRuns" >> read
+            sources["earlier"] = self.seen = refs.pipeline | "EarlierRuns" >> read
+        if self._ledger:
+            sources = {
+                name: rows | f"Bucket_{name}" >> beam.Map(_in_bucket)
+                for name, rows in sources.items()
+            }
+            sort: beam.DoFn = _SortBucket(self._ledger, self._same_versions)
+        else:
+            sort = _SortName(self._same_versions)
         outputs = (
             sources
             | "Join" >> beam.CoGroupByKey()
             | "Sort"
-            >> beam.FlatMap(_tag_sorted).with_outputs(
+            >> beam.ParDo(sort).with_outputs(
                 *("new", "skipped", "labeled", "failed", "merged", "gone", "told_apart"),
                 main="found",
             )
         )
-        return SortedImages(*(outputs[tag] for tag in SortedImages._fields))
+        sorted_ = SortedImages(*(outputs[tag] for tag in SortedImages._fields))
+        if self._ledger:  # a bucket has many images, which other workers may label as well
+            return sorted_._replace(new=sorted_.new | "Spread" >> beam.Reshuffle())
+        return sorted_
 
 
 class TakeFirst(beam.PTransform):
@@ -170,8 +193,8 @@ class _ReadRows(beam.PTransform):
 
 def rows_in(
     path: str, same_versions: frozenset[str], whole: bool
-) -> Iterator[tuple[str, str | tuple[str, str, bool]]]:
-    """Yield the image of each row of a file, with the row or with what ``sort_images`` needs.
+) -> Iterator[tuple[str, str | Seen]]:
+    """Yield the image of each row of a file, with the row or with what matters of it.
 
     Failures that other versions of this package might not have had do not count.
 
@@ -183,12 +206,10 @@ def rows_in(
             if is_numbered(row.image):
                 continue  # nobody knows which image that was
             key = without_version(row.image)
-            for_good = isinstance(row, Labeled) or row.is_for_good
-            if isinstance(row, Failure) and Reason(row.reason).is_of_version:
-                for_good = row.run_id in same_versions
+            seen = seen_of(row)
             if not whole:
-                yield key, (row.run_id, row.version, for_good)
-            elif for_good:
+                yield key, seen
+            elif seen.holds(same_versions):
                 yield key, row.to_json()
     except DAMAGED as error:
         raise RunError(
@@ -197,14 +218,53 @@ def rows_in(
         ) from error
 
 
-def _tag_sorted(group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
-    name, values = group
+class _SortName(beam.DoFn):
+    def __init__(self, same_versions: frozenset[str]):
+        self._same_versions = same_versions
+
+    def process(self, group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
+        return _tag_sorted(*group, self._same_versions)
+
+
+def _in_bucket(named: tuple[str, Any]) -> tuple[int, tuple[str, Any]]:
+    return bucket_of(named[0]), named
+
+
+class _SortBucket(beam.DoFn):
+    def __init__(self, files: tuple[File, ...], same_versions: frozenset[str]):
+        self._files = files
+        self._same_versions = same_versions
+
+    def process(self, group: tuple[int, dict[str, Iterable[Any]]]) -> Iterator[Any]:
+        bucket, sources = group
+        by_name: dict[str, dict[str, list[Any]]] = {}
+        for source, pairs in sources.items():
+            for name, value in pairs:
+                values = by_name.setdefault(name, {"found": [], "attempts": [], "earlier": []})
+                values[source].append(value)
+        versions = {
+            name: {version for _, _, version, *_ in values["found"]}
+            for name, values in by_name.items()
+            if values["found"]
+        }
+        for name, seen in opened(self._files).look_up(bucket, versions):
+            by_name[name]["earlier"] += seen
+        for name, values in by_name.items():
+            yield from _tag_sorted(name, values, self._same_versions)
+
+
+def _tag_sorted(
+    name: str, values: Mapping[str, Iterable[Any]], same_versions: frozenset[str]
+) -> Iterator[Any]:
     if not values["found"]:
         if values.get("attempts"):
             yield beam.pvalue.TaggedOutput("gone", 1)
         return
     refs = [ImageRef(uri or name, *others) for uri, *others in values["found"]]
-    sorted_ = list(sort_images(refs, values.get("attempts", ()), values.get("earlier", ())))
+    earlier = [
+        (seen.run_id, seen.version, seen.holds(same_versions)) for seen in values.get("earlier", ())
+    ]
+    sorted_ = list(sort_images(refs, values.get("attempts", ()), earlier))
     new = sum(tag == "new" for tag, _ in sorted_)
     progress.add(to_do=new, set_aside=len(refs) - new)
     merged = len(refs) - sum(tag == "found" for tag, _ in sorted_)

@@ -27,10 +27,11 @@ from pipeline.config.commands import as_yaml
 from pipeline.config.flags import Rows, flags_of
 from pipeline.config.label_options import LabelConfig
 from pipeline.errors import OutputError, StoreError
-from pipeline.formats.registry import fastest, in_one_format, suffix_of
+from pipeline.formats.registry import in_one_format, suffix_of
 from pipeline.inputs.first import first
 from pipeline.inputs.kinds import Input
-from pipeline.label import notes
+from pipeline.label import ledger, notes
+from pipeline.label.ledger import Ledger
 from pipeline.models.answers import threshold_for
 from pipeline.models.devices import Execution
 from pipeline.models.spec import ModelSpec
@@ -69,6 +70,7 @@ class Run:
       settings: everything on which the rows depend.
       attempts: globs of the rows of this run's earlier attempts.
       earlier_runs: globs of the rows of runs whose images need not be labeled again.
+      ledger: what is known of other such runs; None if the run is not incremental.
       same_versions: the ids of the runs, of those with such rows, by the same versions of this
         package and its libraries.
       replaced: the ids of runs that this one deletes.
@@ -86,6 +88,7 @@ class Run:
     settings: dict[str, Any]
     attempts: tuple[str, ...] = ()
     earlier_runs: tuple[str, ...] = ()
+    ledger: Ledger | None = None
     same_versions: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
     finished: Mapping[str, Any] | None = None
@@ -142,7 +145,8 @@ class Plan(NamedTuple):
     @property
     def goes_on(self) -> bool:
         """Whether there are results of the same model and settings, on which the run builds."""
-        return self.note is not None or bool(self.run.earlier_runs)
+        known = self.run.ledger is not None and bool(self.run.ledger.parts)
+        return self.note is not None or bool(self.run.earlier_runs) or known
 
     @property
     def attempts(self) -> tuple[str, ...]:
@@ -297,13 +301,16 @@ def _increment(run: Run, given: LabelConfig) -> Plan:
     why = _why_not(others, run.settings)
     if others and (counts or run.config.relabel):
         console.say(f"{len(others)} of {len(whole)} earlier runs do not count ({why})")
+    known = ledger.survey(output, whole, counts)
     globs = [
         storage.join(folder, shards)
-        for folder, note in sorted(counts.items())
-        for shards in _shards_of(note or {})
+        for folder in sorted(known.rest)
+        for shards in notes.shards_of(counts[folder])
     ]
-    alike = (note["run_id"] for note in counts.values() if note and _is_of_these_versions(note))
-    run = dataclasses.replace(run, earlier_runs=tuple(globs), same_versions=tuple(alike))
+    alike = (note["run_id"] for note in counts.values() if _is_of_these_versions(note))
+    run = dataclasses.replace(
+        run, earlier_runs=tuple(globs), ledger=known, same_versions=tuple(alike)
+    )
     unwanted = {}
     for folder, note in sorted(unfinished.items(), reverse=True):
         if run.config.if_exists == "fail":
@@ -370,14 +377,6 @@ def _instead_of(run: Run, unwanted: dict[str, dict[str, Any] | None]) -> Plan:
     """Return the run as it is once the runs that left these notes are deleted."""
     ids = (note["run_id"] for note in unwanted.values() if note is not None)
     return Plan(dataclasses.replace(run, replaced=tuple(ids)), tuple(unwanted))
-
-
-def _shards_of(note: dict[str, Any]) -> list[str]:
-    """Return globs of a run's rows, in one of the formats that its summary names."""
-    options = note.get("options") or {}
-    written = options.get("output_format") or ["jsonl"]
-    suffix = fastest(written).suffix(bool(options.get("gzip")))
-    return [f"{name}-*-of-*{suffix}" for name in _ROWS]
 
 
 def _has_rows(folder: str) -> bool:

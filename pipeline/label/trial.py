@@ -23,6 +23,7 @@ from pipeline.inputs.kinds import Input
 from pipeline.inputs.passed_over import PassedOver, PassedOverTally
 from pipeline.inputs.single import IMAGE
 from pipeline.label.build import build
+from pipeline.label.entries import Reader, Seen, are_kept, bucket_of
 from pipeline.label.resume import rows_in
 from pipeline.label.runs import Plan
 from pipeline.limits import Limits
@@ -106,13 +107,21 @@ def done_before(plan: Plan, seconds: float = SECONDS_TO_COUNT) -> IsDone | None:
       RunError: a file of rows is damaged.
     """
     deadline = time.monotonic() + seconds
+    files = () if plan.run.ledger is None else plan.run.ledger.files
+    if not are_kept(files):
+        return None
+    ledger = Reader(files)
+
+    def _brief(seen: Seen) -> tuple[str, str, bool]:
+        return seen.run_id, seen.version, seen.holds(frozenset(plan.same_versions))
+
     latest: dict[int, tuple[str, str, bool]] = {}
     attempts: set[tuple[int, str]] = set()
     for globs, whole in ((plan.run.earlier_runs, False), (plan.attempts, True)):
         for path in itertools.chain.from_iterable(map(_matching, globs)):
             rows = rows_in(path, frozenset(plan.same_versions), whole=False)
             for image, brief in rows:
-                row = cast(tuple[str, str, bool], brief)
+                row = _brief(cast(Seen, brief))
                 key = hash_of(image)
                 if not whole:
                     latest[key] = max(latest.get(key, row), row)
@@ -122,10 +131,14 @@ def done_before(plan: Plan, seconds: float = SECONDS_TO_COUNT) -> IsDone | None:
                     return None
 
     def is_done(ref: ImageRef) -> bool:
-        key = hash_of(name_of(ref.uri, ref.naming))
+        name = name_of(ref.uri, ref.naming)
+        key = hash_of(name)
         if (key, ref.version) in attempts:
             return True
-        _, version, for_good = latest.get(key, ("", None, False))
+        rows = [latest[key]] if key in latest else []
+        for _, seen in ledger.look_up(bucket_of(name), {name: [ref.version]}):
+            rows += map(_brief, seen)
+        _, version, for_good = max(rows, default=("", None, False))
         return version == ref.version and for_good
 
     return is_done
@@ -275,6 +288,7 @@ def try_out(plan: Plan, data: bytes) -> float:
             folder=folder,
             attempts=(),
             earlier_runs=(),
+            ledger=None,
         )
         pipeline = new_pipeline(run.config.all_beam_args)
         build(pipeline, run, run.started)

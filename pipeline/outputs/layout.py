@@ -32,6 +32,9 @@ COMPARE_CHANGES = "compare.csv"
 # Prefix of a run folder's name, in an output with one folder per run.
 RUN_FOLDER = "run="
 
+# Folder beside those of the runs, with what the next run needs to know of them.
+LEDGER = ".ledger"
+
 
 def new_part(folder: str, name: str, suffix: str = ".jsonl") -> str:
     """Make up a path for some of the rows of this name."""

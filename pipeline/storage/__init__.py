@@ -19,7 +19,7 @@ from pipeline.storage.object_stores import check_access
 from pipeline.storage.ranges import Page, Range
 from pipeline.storage.read import open_file, read_bytes, read_content
 from pipeline.storage.uris import absolute, is_http, is_remote, join, local_path, split
-from pipeline.storage.versions import is_unchanged, size_in, version, version_of
+from pipeline.storage.versions import find_versions, is_unchanged, size_in, version, version_of
 from pipeline.storage.write import (
     configure,
     create,
@@ -46,6 +46,7 @@ __all__ = [
     "delete_if",
     "exists",
     "find",
+    "find_versions",
     "has_folders",
     "honors_conditions",
     "is_http",

@@ -15,8 +15,9 @@ from pipeline.storage import object_stores
 from pipeline.storage.errors import mapped
 from pipeline.storage.hosts import HOSTS, MAX_WAIT, obeying
 from pipeline.storage.http import http_version
+from pipeline.storage.listing import find
 from pipeline.storage.threads import within
-from pipeline.storage.uris import bucket_of, is_http, is_remote, local_path
+from pipeline.storage.uris import bucket_of, is_http, is_remote, join, local_path
 
 
 def version(
@@ -43,6 +44,20 @@ def version(
         return obeying(functools.partial(_remote_version, uri, timeout_seconds, max_wait))
     except StoreError:
         return ""
+
+
+def find_versions(folder: str, *patterns: str) -> dict[str, str]:
+    """Find the files that match globs relative to a folder, in order, with their versions.
+
+    Raises:
+      StoreError: the folder cannot be listed.
+    """
+    if not is_remote(folder):
+        return {path: version(path) for path in find(folder, *patterns)}
+    with mapped():
+        matches = FileSystems.match([join(folder, pattern) for pattern in patterns])
+    files = [file for match in matches for file in match.metadata_list]
+    return {file.path: version_of(file) for file in sorted(files, key=lambda file: file.path)}
 
 
 def is_unchanged(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.models import image_file
 from helpers.runs import nights, run, summary
+from helpers.stores import memory_store
 
 from pipeline.errors import StoreError
 from pipeline.label import entries, ledger, notes
@@ -225,6 +226,27 @@ def test_a_run_that_is_broken_off_while_it_writes(tmp_path, monkeypatch, capsys)
 
 def fail(*_):
     raise StoreError("unavailable", "full")
+
+
+def test_a_ledger_in_a_bucket(large, monkeypatch):
+    monkeypatch.setattr(ledger, "LEAST_ROWS", 2)
+    monkeypatch.setattr(ledger, "FAN", 3)
+    output = "mem://bucket/out"
+    with memory_store({}) as objects:
+        for day in range(1, 6):
+            run_folder = f"{output}/run=2026-01-{day:02}T02-00-00Z"
+            note = {"run_id": f"r{day}", "started_at": "2026-01-01T02:00:00Z", "settings": {}}
+            objects[f"{run_folder}/summary.json"] = json.dumps(note | {"labeled": 2}).encode()
+            objects[f"{run_folder}/labels-00000-of-00001.jsonl"] = b"rows"
+            known = go(output, lambda day: [f"{day}-0", f"{day}-1"])
+            assert not known.rest
+            assert not known.has_stale
+        assert len(known.parts) == 3
+        names = {f"{day}-{n}": [f"v{day}"] for day in range(1, 6) for n in (0, 1)}
+        assert look_up(known.files, names).keys() == names.keys()
+        del objects[f"{output}/run=2026-01-02T02-00-00Z/labels-00000-of-00001.jsonl"]
+        whole = notes.read_all(output, "summary.json")
+        assert len(ledger.survey(output, whole, whole).rest) == 3
 
 
 # Runs

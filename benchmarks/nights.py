@@ -45,9 +45,9 @@ def main() -> None:
     for _ in range(2):
         _draw(images / str(time.time_ns()), args.new)
         before = len(list(output.glob("run=*")))
-        seconds, peak, read = _run(args, images, output)
+        seconds, cpu, peak, read = _run(args, images, output)
         print(
-            f"night {before + 1}: {seconds:.1f} s, {peak / 2**20:,.0f} MiB, "
+            f"night {before + 1}: {seconds:.1f} s, {cpu:.1f} s of CPU, {peak / 2**20:,.0f} MiB, "
             f"{read / 2**20:,.0f} MiB read",
             flush=True,
         )
@@ -59,8 +59,8 @@ def _draw(folder: Path, count: int) -> None:
         Image.new("RGB", (8, 8), (n % 256, n // 256 % 256, 0)).save(folder / f"{n}.png")
 
 
-def _run(args: argparse.Namespace, images: Path, output: Path) -> tuple[float, int, int]:
-    """Run a night; return its seconds, its peak of memory, and what it read of files, in bytes."""
+def _run(args: argparse.Namespace, images: Path, output: Path) -> tuple[float, float, int, int]:
+    """Run a night; return its seconds, those of CPU, its peak of memory, and the bytes it read."""
     command = [sys.executable, "-m", "pipeline", "label", "--incremental", f"--input={images}"]
     command += [f"--model={args.model}", f"--output={output}", "--batch_size=64"]
     start, read = time.monotonic(), 0
@@ -77,7 +77,8 @@ def _run(args: argparse.Namespace, images: Path, output: Path) -> tuple[float, i
         time.sleep(0.1)
     if status:
         raise SystemExit(log.read_text())
-    return time.monotonic() - start, usage.ru_maxrss * 1024, read
+    cpu = usage.ru_utime + usage.ru_stime
+    return time.monotonic() - start, cpu, usage.ru_maxrss * 1024, read
 
 
 def _copy(first: Path, night: int, rows: int) -> None:

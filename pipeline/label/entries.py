@@ -115,7 +115,7 @@ class Reader:
                 kept.append(self._read(file, 0, file.entries))
             else:
                 self._large.append(file)
-        self._kept = _latest(np.concatenate(kept))
+        self._kept = _by_hash(np.concatenate(kept))
         self._kept_high = self._kept["high"].astype(np.uint64)
         self._indices: dict[str, np.ndarray] = {}
 
@@ -160,7 +160,7 @@ class Reader:
                 self._indices[file.path] = _index_of(file)
             at = bucket >> (BUCKET_BITS - file.bits)
             found.append(self._read(file, *self._indices[file.path][at : at + 2].tolist()))
-        return _latest(np.concatenate(found))
+        return _by_hash(np.concatenate(found))
 
     def _read(self, file: File, start: int, end: int) -> np.ndarray:
         return _with_runs(_read(file, start, end), file.run_ids, self._run_ids)
@@ -210,6 +210,10 @@ def _with_runs(entries: np.ndarray, before: Sequence[str], now: Sequence[str]) -
         runs = entries["run"].astype(np.uint32)
         entries["run"] = indices[runs >> 2] << 2 | runs & 3
     return entries
+
+
+def _by_hash(entries: np.ndarray) -> np.ndarray:
+    return entries[np.argsort(entries["high"].astype(np.uint64))]
 
 
 def _latest(entries: np.ndarray) -> np.ndarray:

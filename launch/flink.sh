@@ -192,7 +192,8 @@ io.tmp.dirs: $CLUSTER/tmp
 taskmanager.numberOfTaskSlots: $SLOTS
 # Without it, a dead TaskManager is a failed job.
 restart-strategy.type: fixed-delay
-restart-strategy.fixed-delay.attempts: 3
+# A dead TaskManager costs up to two: Flink finds out later that the results of earlier steps died with it.
+restart-strategy.fixed-delay.attempts: 6
 # Not before the JobManager has noticed that the TaskManager is dead. Otherwise it gives work to it, and
 # the end of that attempt leaves workers that Beam never stops.
 restart-strategy.fixed-delay.delay: 10 s
@@ -226,7 +227,7 @@ spawn_flink() {
 start_task_manager() {
     address=127.0.0.$1
     spawn "pool-$1" env TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}" \
-        python "$here/worker_pool.py" "$address:$POOL_PORT"
+        python "$here/worker_pool.py" "$address:$POOL_PORT" "127.0.0.1:$REST_PORT"
     # The job names one pool for all TaskManagers. Each must have its own: a pool tells its workers apart
     # by ids that repeat on every TaskManager. So each has its own meaning of the name "pool".
     printf '%s pool %s\n127.0.0.1 localhost\n' "$address" "$(uname -n)" >"$CLUSTER/hosts-$1"

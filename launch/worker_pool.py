@@ -9,15 +9,21 @@ it, nothing is installed: this package must be there.
 Each TaskManager needs a pool of its own: a pool tells its workers apart by their ids, which repeat
 from one TaskManager to the next.
 
-Usage: ``python launch/worker_pool.py 127.0.0.1:50000``
+Usage: ``python launch/worker_pool.py 127.0.0.1:50000 [flink:8081]``
+
+With the address of Flink's REST interface, the pool ends workers whose job has ended, in case Flink
+forgets them.
 """
 
 import argparse
+import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
+import urllib.request
 from pathlib import Path
 
 import grpc
@@ -31,22 +37,51 @@ from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPool
 from apache_beam.utils.thread_pool_executor import shared_unbounded_instance
 from google.protobuf import json_format
 
-SECONDS_BETWEEN_LOOKS = 2
+SECONDS_BETWEEN_LOOKS = 5
+
+# Flink's states of a job that has ended.
+ENDED = frozenset(["FINISHED", "FAILED", "CANCELED"])
+
+# Without a proxy.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Pool(BeamFnExternalWorkerPoolServicer):
-    """Beam's pool, which also sees to the workers that no TaskManager stops."""
+    """Beam's pool, which also ends the workers that Beam leaves behind.
+
+    A TaskManager that dies stops none. One that lives forgets a worker if its task is canceled
+    while it waits for that worker to start (``FlinkExecutableStageFunction.open``), which happens
+    when Flink tries a job again.
+    """
+
+    def __init__(self, flink: str | None) -> None:
+        super().__init__(use_process=True, container_executable=str(Path(__file__).resolve()))
+        self._flink = flink
+        self._jobs: dict[subprocess.Popen, set[str]] = {}
 
     def StartWorker(self, start_worker_request, unused_context):  # noqa: D102
+        name = start_worker_request.worker_id
         # A worker of this id belongs to a TaskManager that died: the next one counts from 1 again.
-        self._end(start_worker_request.worker_id)
-        return super().StartWorker(start_worker_request, unused_context)
+        self._end(name)
+        jobs = self._running_jobs()
+        response = super().StartWorker(start_worker_request, unused_context)
+        if jobs and name in self._worker_processes:
+            self._jobs[self._worker_processes[name]] = jobs
+        return response
 
-    def reap(self) -> None:
-        """Let go of the workers that have ended by themselves."""
+    def look(self) -> None:
+        """Let go of the workers that have ended, and end those whose job has ended."""
+        running = self._running_jobs() if self._jobs else None
         for name, process in list(self._worker_processes.items()):
+            its_jobs = self._jobs.get(process)
+            if running is not None and its_jobs is not None and not its_jobs & running:
+                process.kill()
+                process.wait()
             if process.poll() is not None and self._worker_processes.get(name) is process:
                 del self._worker_processes[name]
+        self._jobs = {
+            process: jobs for process, jobs in list(self._jobs.items()) if process.poll() is None
+        }
 
     def end_all(self) -> None:
         """End all workers."""
@@ -59,8 +94,22 @@ class Pool(BeamFnExternalWorkerPoolServicer):
             process.kill()
             process.wait()
 
+    def _running_jobs(self) -> set[str] | None:
+        """The ids of the jobs that have not ended; None if Flink does not say.
 
-def serve(address: str) -> None:
+        https://nightlies.apache.org/flink/flink-docs-release-1.19/docs/ops/rest_api/
+        """
+        if self._flink is None:
+            return None
+        try:
+            with _DIRECT.open(f"http://{self._flink}/jobs", timeout=5) as answer:
+                jobs = json.load(answer)["jobs"]
+        except OSError:
+            return None
+        return {job["id"] for job in jobs if job["status"] not in ENDED}
+
+
+def serve(address: str, flink: str | None = None) -> None:
     """Start workers when a runner asks for them, until SIGTERM; then end them, too.
 
     Raises:
@@ -68,7 +117,7 @@ def serve(address: str) -> None:
     """
     # The pool starts this file again for each worker.
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    pool = Pool(use_process=True, container_executable=str(Path(__file__).resolve()))
+    pool = Pool(flink)
     # Otherwise a second pool at the same address would get half of the first one's workers.
     server = grpc.server(shared_unbounded_instance(), options=[("grpc.so_reuseport", 0)])
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
@@ -77,7 +126,7 @@ def serve(address: str) -> None:
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     while not stopped.wait(SECONDS_BETWEEN_LOOKS):
-        pool.reap()
+        pool.look()
     server.stop(0)
     pool.end_all()
 
@@ -122,7 +171,7 @@ def work(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 2:
-        serve(sys.argv[1])
-    else:
+    if sys.argv[1].startswith("--"):
         work(sys.argv[1:])
+    else:
+        serve(*sys.argv[1:])

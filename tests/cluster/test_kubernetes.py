@@ -107,7 +107,10 @@ def test_the_parts_know_each_other():
     assert cluster["spec"]["image"].startswith(f"flink:{flink}.")
     [server] = found["Deployment"]["spec"]["template"]["spec"]["containers"]
     assert server["image"].startswith(f"apache/beam_flink{flink}_job_server:")
-    assert f"--flink-master={cluster['metadata']['name']}-rest:8081" in server["args"]
+    rest = f"{cluster['metadata']['name']}-rest:8081"
+    assert f"--flink-master={rest}" in server["args"]
+    pool = cluster["spec"]["taskManager"]["podTemplate"]["spec"]["containers"][1]
+    assert pool["command"][-1] == rest
     ports = {port["name"]: port["containerPort"] for port in server["ports"]}
     assert f"--job-port={ports['jobs']}" in server["args"]
     assert f"--artifact-port={ports['artifacts']}" in server["args"]

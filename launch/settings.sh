@@ -52,7 +52,7 @@ job_name() {
     if [ -n "${JOB_NAME:-}" ]; then
         echo "$JOB_NAME"
     elif [ -n "$output" ]; then
-        path=$(printf %s "${output#*://}" | LC_ALL=C tr -cs 'A-Za-z0-9' '-' | tr 'A-Z' 'a-z')
+        path=$(printf %s "${output#*://}" | LC_ALL=C tr -cs 'A-Za-z0-9' '-' | tr '[:upper:]' '[:lower:]')
         path=${path#-}
         echo "label-${path%-}"
     else

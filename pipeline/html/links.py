@@ -7,6 +7,9 @@ import urllib.parse
 
 from pipeline.redaction import name_of
 
+# A longer address is left out, which bounds the size of a page.
+_MOST_CHARACTERS = 1000
+
 
 def href(image: str, folder: str) -> str | None:
     """Return the address of an image for a page's link; None if a browser has none for it.
@@ -19,6 +22,14 @@ def href(image: str, folder: str) -> str | None:
       image: its name in a row.
       folder: the page's: an absolute path or URI.
     """
+    try:
+        address = _address(image, folder)
+    except UnicodeEncodeError:  # half of a character, which is in no file's name
+        return None
+    return address if address is not None and len(address) <= _MOST_CHARACTERS else None
+
+
+def _address(image: str, folder: str) -> str | None:
     if name_of(image) != image:  # a secret, which rows have no longer
         return None
     scheme, _, rest = image.partition("://")

@@ -61,6 +61,9 @@ def test_a_long_file_name_is_cut_in_its_middle(image, shown):
         ("javascript:alert(1)", "/data", None),
         ("data:text/html,x", "/data", None),
         ("relative.jpg", "/data", None),
+        ("/data/\ud800.jpg", "/data", None),
+        ("gs://bucket/\ud800.jpg", "/data", None),
+        ("https://host/" + "a" * 1000, "/data", None),
         ("/data/a.jpg", "gs://bucket/out", None),
     ],
 )

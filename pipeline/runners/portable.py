@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import threading
@@ -36,9 +37,6 @@ _TIMEOUT = 10.0
 
 # Seconds between two looks at a job.
 _BETWEEN_LOOKS = 1.0
-
-# Seconds after submission in which a job appears on Flink.
-_APPEARS_IN = 60.0
 
 # Seconds in which a canceled job has ended, or it is said that it has not.
 _ENDS_IN = 20.0
@@ -185,8 +183,7 @@ class Job:
             threading.Thread(target=self._find, daemon=True).start()
 
     def _find(self) -> None:
-        until = time.monotonic() + _APPEARS_IN
-        while time.monotonic() < until and not self._has_ended.is_set():
+        while not self._has_ended.is_set():
             try:
                 if self._is_found():
                     if not self._is_canceled:
@@ -201,7 +198,7 @@ class Job:
             time.sleep(_BETWEEN_LOOKS)
 
     def _is_found(self) -> bool:
-        """Look for the job on Flink, where it appears seconds after it was sent."""
+        """Look for the job on Flink, where it appears some time after it was sent."""
         if self._named["id"] is None:
             alive = flink.jobs_named(self._named["flink"], self._named["name"])
             if len(alive) > 1:
@@ -335,8 +332,8 @@ class Job:
             if self._result is not None:
                 self._result.cancel()
             return
-        until = time.monotonic() + (_APPEARS_IN if self._result is not None else _ENDS_IN / 2)
-        while not self._is_found():
+        until = time.monotonic() + (math.inf if self._result is not None else _ENDS_IN / 2)
+        while not self._is_found():  # the job server sends its jars first
             if time.monotonic() > until or not self._is_alive_at_server():
                 return
             time.sleep(_BETWEEN_LOOKS / 2)

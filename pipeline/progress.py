@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline import console
 
@@ -59,14 +60,35 @@ class Counts(NamedTuple):
 _counts = Counts()
 
 
-def add(**counts: int) -> None:
-    """Add to this process's counts, by fields of ``Counts``.
+# The namespace of Beam's counters with the fields of ``Counts``.
+NAMESPACE = "progress"
 
-    Independent of the runner, so it is for people only.
+
+def add(**counts: int) -> None:
+    """Add to this process's counts, by fields of ``Counts``; on a worker, also to Beam's counters.
+
+    What a runner does again is counted again, so this is for people only.
     """
     global _counts
     with _lock:
         _counts = Counts(*map(sum, zip(_counts, Counts(**counts), strict=True)))
+    if "apache_beam" in sys.modules:  # else this is no worker
+        for name, count in counts.items():
+            _counter(name).inc(count)
+
+
+@functools.cache
+def _counter(name: str) -> Any:
+    from apache_beam.metrics import Metrics  # seconds; not for --help
+
+    return Metrics.counter(NAMESPACE, name)
+
+
+def tell(counts: Counts) -> None:
+    """Set the counts to what is known of workers elsewhere."""
+    global _counts
+    with _lock:
+        _counts = counts
 
 
 def counts() -> Counts:

@@ -22,6 +22,8 @@ from pipeline.label.validation import first_pixels, several_labels, validate
 from pipeline.models.probing import probe_classifier
 from pipeline.models.scale_trial import say_assumed, settle_scale
 from pipeline.outputs import disk, layout
+from pipeline.outputs.rows import count_kept
+from pipeline.progress import Counts
 from pipeline.report import job as report
 from pipeline.runners import dataflow, portable
 from pipeline.runners.options import is_only_described, new_pipeline, runs_here
@@ -67,7 +69,11 @@ def run(config: LabelConfig) -> int:
         build(pipeline, run, started, claim.key)
         portable.name_job(pipeline, "label", checked.output)
         try:
-            if not run_pipeline(pipeline, functools.partial(_note_job, run, claim)):
+            if not run_pipeline(
+                pipeline,
+                functools.partial(_note_job, run, claim),
+                functools.partial(_estimate, run, count_kept(run.unfinished)),
+            ):
                 return 0  # others start the job from its description
         except (RunError, RuntimeError) as error:
             if disk.is_full(error):
@@ -97,6 +103,27 @@ def _note_job(run: Run, claim: lock.Claim, job: Mapping[str, Any] | None) -> Non
             notes.add_job(storage.join(run.unfinished, runs.NOTE), job)
         except StoreError as error:
             console.say(f"warning: the job cannot be noted in {run.unfinished}: {error}")
+
+
+def _estimate(run: Run, before: Counts, counts: Counts) -> Counts:
+    """Make counts for people of those that workers of a cluster have told.
+
+    Workers of Flink tell nothing until they are done, but keep rows.
+
+    Args:
+      run: the run.
+      before: what was kept before the job began.
+      counts: what the workers have told.
+    """
+    kept = count_kept(run.unfinished)
+    counts = counts._replace(
+        done=max(counts.done, kept.done - before.done),
+        failed=max(counts.failed, kept.failed - before.failed),
+    )
+    none_is_set_aside = not run.attempts and not run.earlier_runs and run.config.limit is None
+    if counts.total is None and none_is_set_aside and counts.done + counts.failed:
+        return counts._replace(to_do=counts.found)
+    return counts
 
 
 def _disk_is_full(run: Run, error: BaseException) -> str:

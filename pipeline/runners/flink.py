@@ -10,6 +10,10 @@ import urllib.error
 import urllib.request
 from typing import Any, NamedTuple
 
+from apache_beam.portability.api import beam_job_api_pb2 as job_api
+from apache_beam.portability.api import metrics_pb2
+from google.protobuf import json_format
+
 from pipeline.errors import RunError
 
 # Seconds for one answer.
@@ -94,23 +98,21 @@ def why_failed(rest: str, job_id: str) -> str:
     return str(_ask(rest, f"jobs/{job_id}/exceptions").get("root-exception") or "")
 
 
-def metrics(rest: str, job_id: str) -> list[dict[str, Any]]:
-    """Return Beam's metrics of the bundles that a job has finished, as its ``MonitoringInfo``s.
+def metrics(rest: str, job_id: str) -> list[metrics_pb2.MonitoringInfo]:
+    """Return Beam's metrics of the bundles that a job has finished.
 
-    Beam's runner keeps them in an accumulator (``FlinkMetricContainer``), whose text is the JSON of
-    ``MonitoringInfo``s.
+    Beam's runner keeps them in an accumulator (``FlinkMetricContainer``), whose text is JSON.
 
     Raises:
       RunError: Flink does not answer.
     """
     found = _ask(rest, f"jobs/{job_id}/accumulators")["user-task-accumulators"]
-    values = [one["value"] for one in found if one["name"] == "__metricscontainers"]
-    try:
-        return [
-            info for value in values for info in json.loads(value)["metrics"].get("attempted", [])
-        ]
-    except (ValueError, KeyError):  # another version of Beam writes something else
-        return []
+    infos = []
+    for one in found:
+        if one["name"] == "__metricscontainers":
+            results = json_format.Parse(one["value"], job_api.GetJobMetricsResponse())
+            infos += results.metrics.attempted
+    return infos
 
 
 class _NotFoundError(RunError):

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
 import grpc
+from apache_beam.coders import VarIntCoder
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
     GoogleCloudOptions,
     PortableOptions,
 )
 from apache_beam.portability.api import beam_job_api_pb2 as job_api
-from apache_beam.portability.api import beam_job_api_pb2_grpc
+from apache_beam.portability.api import beam_job_api_pb2_grpc, metrics_pb2
 from apache_beam.runners.portability.portable_runner import (
     TERMINAL_STATES,
     PipelineResult,
     PortableRunner,
 )
 
-from pipeline import console
+from pipeline import console, progress
 from pipeline.errors import RunError, UsageError
 from pipeline.job_server import in_one_line
+from pipeline.progress import Counts
 from pipeline.runners import flink
 
 RUNNER = "PortableRunner"
@@ -37,6 +40,7 @@ _TIMEOUT = 10.0
 
 # Seconds between two looks at a job.
 _BETWEEN_LOOKS = 1.0
+_BETWEEN_COUNTS = 5.0
 
 # Seconds in which a canceled job has ended, or it is said that it has not.
 _ENDS_IN = 20.0
@@ -53,6 +57,7 @@ _LOST = re.compile(
 _MASTER = "beam:option:flink_master:v1"
 
 Tell = Callable[[Mapping[str, Any] | None], None]
+Estimate = Callable[[Counts], Counts]
 
 
 def is_portable(pipeline: beam.Pipeline) -> bool:
@@ -152,11 +157,13 @@ class Job:
     Args:
       named: the job, as ``described``.
       tell: is told the job once more when its ID is known; and None when it has ended.
+      estimate: makes counts for people of those that the runner tells.
     """
 
-    def __init__(self, named: Mapping[str, Any], tell: Tell):
+    def __init__(self, named: Mapping[str, Any], tell: Tell, estimate: Estimate):
         self._named = dict(named)
         self._tell = tell
+        self._estimate = estimate
         self._result: PipelineResult | None = None
         self._has_ended = threading.Event()
         self._is_canceled = False
@@ -169,8 +176,9 @@ class Job:
         return f"the {kind} {self._named['name']}" + (f", {job_id}" if job_id else "")
 
     def begun(self, result: PipelineResult) -> None:
-        """Find the job where it runs, and say how to cancel it."""
+        """Find the job where it runs, say how to cancel it, and show its progress."""
         self._result = result
+        threading.Thread(target=self._watch, daemon=True).start()
         if self._named["flink"] is None:
             try:
                 self._named["flink"] = _asked_for_flink(self._named)
@@ -181,6 +189,25 @@ class Job:
             self._tell(self._named)
         else:
             threading.Thread(target=self._find, daemon=True).start()
+
+    def _watch(self) -> None:
+        while not self._has_ended.wait(_BETWEEN_COUNTS):
+            # Without an answer, the counts stay as they are.
+            with contextlib.suppress(RunError, grpc.RpcError):
+                progress.tell(self._estimate(_counts(self._metrics())))
+
+    def _metrics(self) -> Sequence[metrics_pb2.MonitoringInfo]:
+        """Return the metrics of the job.
+
+        The job server of Flink has none until the job has ended, so Flink is asked.
+        """
+        rest, job_id = self._named["flink"], self._named["id"]
+        if rest is not None:
+            return flink.metrics(rest, job_id) if job_id is not None else []
+        assert self._result is not None
+        request = job_api.GetJobMetricsRequest(job_id=self._result._job_id)
+        answer = self._result._job_service.GetJobMetrics(request, timeout=_TIMEOUT)
+        return list(answer.metrics.attempted)
 
     def _find(self) -> None:
         while not self._has_ended.is_set():
@@ -352,6 +379,15 @@ class Job:
         if self._named["flink"] is None or self._named["id"] is None:
             return self._result is not None and self._is_alive_at_server()
         return bool(_alive_on_flink(self._named["flink"], self._named["id"], self._named["name"]))
+
+
+def _counts(metrics: Iterable[metrics_pb2.MonitoringInfo]) -> Counts:
+    """Add up the counters that ``progress.add`` makes on the workers."""
+    sums = dict.fromkeys(Counts._fields, 0)
+    for info in metrics:
+        if info.labels.get("NAMESPACE") == progress.NAMESPACE and info.labels["NAME"] in sums:
+            sums[info.labels["NAME"]] += VarIntCoder().decode(info.payload)
+    return Counts(**sums)
 
 
 def _why(text: str, again: str) -> str:

@@ -30,7 +30,9 @@ _job: dataflow.Job | portable.Job | None = None
 
 
 def run_pipeline(
-    pipeline: beam.Pipeline, tell: Callable[[Mapping[str, Any] | None], None] = lambda _: None
+    pipeline: beam.Pipeline,
+    tell: Callable[[Mapping[str, Any] | None], None] = lambda _: None,
+    estimate: Callable[[progress.Counts], progress.Counts] = lambda counts: counts,
 ) -> bool:
     """Run a pipeline to its end, with its progress on the console.
 
@@ -38,6 +40,7 @@ def run_pipeline(
       pipeline: with all its steps.
       tell: is told the job elsewhere that this becomes, as ``jobs`` has it, once before it exists
         and once more with its ID; and None if there is no such job any more.
+      estimate: makes counts for people of those that the workers of a cluster have told.
 
     Returns:
       False if the pipeline has only been described, for Beam's ``template_location``.
@@ -56,7 +59,7 @@ def run_pipeline(
         dataflow.keep_logs_short()
         tell(job)
     if job is not None and portable.is_portable(pipeline):
-        _job = portable.Job(job, tell)
+        _job = portable.Job(job, tell, estimate)
     try:
         with progress.shown():
             result = pipeline.run()

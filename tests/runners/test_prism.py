@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -149,3 +150,23 @@ def test_a_worker_is_killed_and_the_same_command_finishes(tmp_path, cluster):
     assert run(*cluster.flags, **flags, output=tmp_path / "there") == 0
     assert comparable(tmp_path / "there") == comparable(tmp_path / "here")
     assert summary(tmp_path / "there")["taken_over"] >= 10
+
+
+def test_ctrl_c_cancels_the_job(tmp_path, cluster):
+    """The output is free after that, and the same command goes on."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "pipeline", "label", *cluster.flags, "--checkpoint_every=10"]
+    command += ["--input=sample", "--model=sample", f"--output={out}", "--batch_size=1"]
+    with running(*command, log=tmp_path / "log") as process:
+        while not list((out / ".unfinished").glob("labels-*.jsonl")):
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.01)
+        assert "job" in json.loads((out / ".claim").read_text())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    said = (tmp_path / "log").read_text()
+    assert "canceling the job label-out-" in said
+    assert "Traceback" not in said and "ERROR" not in said
+    assert "job" not in json.loads((out / ".claim").read_text())
+    assert run(*cluster.flags, input="sample", model="sample", output=out) == 0
+    assert summary(out)["taken_over"] >= 10

@@ -12,6 +12,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from os.path import commonpath
 from typing import NamedTuple
 
 from apache_beam.io.filesystem import FileMetadata
@@ -21,6 +22,9 @@ from pipeline.records import Reason
 
 # Pages that a process asks for at a time.
 THREADS = 16
+
+# As many pages as are listed one by one, since a small bucket is not worth the trouble.
+_PAGES_IN_ORDER = 3
 
 # After so many pages, a long listing is cut into more ranges, up to so many, while so many more
 # pages arrive. Then what is left of the ranges goes to other workers: at 10⁸ names, each has some
@@ -114,9 +118,15 @@ def in_ranges(ask: Ask, whole: Range, shares: bool) -> Iterator[Page | Range]:
         return
     page, rest = _page(ask, whole, first)
     yield page
+    for _ in range(_PAGES_IN_ORDER - 1):
+        if rest is not None:
+            page, rest = _page(ask, rest)
+            yield page
     if rest is None:
         return
-    waiting, running, pages = deque([rest]), set[Future[tuple[Page, Range | None]]](), 1
+    pages, seen = _PAGES_IN_ORDER, sorted(set(rest.after).union(*first.names))
+    same = commonpath([*first.names[:1], rest.after])
+    waiting, running = deque(_cut_after(rest, same)), set[Future[tuple[Page, Range | None]]]()
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="list")
     try:
         while waiting or running:
@@ -137,7 +147,7 @@ def in_ranges(ask: Ask, whole: Range, shares: bool) -> Iterator[Page | Range]:
                     yield page
                 if rest is not None:
                     is_room = len(waiting) + len(running) < most
-                    waiting.extend(_cut(rest) if is_room else [rest])
+                    waiting.extend(_cut(rest, seen) if is_room else [rest])
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -171,15 +181,32 @@ def _is_sorted(names: Sequence[str]) -> bool:
     return all(one < other for one, other in itertools.pairwise(names))
 
 
-def _cut(range_: Range) -> list[Range]:
-    """Cut a range in two, if it has room for names in between."""
-    middle = between(*range_)
+def _cut(range_: Range, seen: Sequence[str]) -> list[Range]:
+    """Cut a range in two, if it has room for names in between; see ``between``."""
+    middle = between(*range_, seen)
     if middle is None or len(middle.encode()) > _LONGEST:
         return [range_]
     return [Range(range_.after, middle), Range(middle, range_.upto)]
 
 
-def between(low: str, high: str | None) -> str | None:
+def _cut_after(range_: Range, same: str) -> list[Range]:
+    """Cut a range without an end behind all names that begin as the first ones do, and so on.
+
+    It cannot be known where the names end; to find out in halves would take many requests in a row.
+
+    Args:
+      range_: what is left after the first pages.
+      same: what all names on these begin with.
+    """
+    after, upto = range_
+    if upto is not None:
+        return [range_]
+    ends = [same[:length] + chr(_LAST) for length in range(len(same), -1, -1)]
+    cuts = [after, *(end for end in ends if end > after)]
+    return [Range(low, high) for low, high in zip(cuts, [*cuts[1:], None], strict=True)]
+
+
+def between(low: str, high: str | None, seen: Sequence[str] = ()) -> str | None:
     """Return a text that comes after one and before another one; None if there is none.
 
     It is in the middle where they first differ: the digits 0 and 8 have 4 between them.
@@ -187,6 +214,7 @@ def between(low: str, high: str | None) -> str | None:
     Args:
       low: the first text.
       high: the second text; None for the end of all.
+      seen: characters that are likely in texts, in order; the middle is of these, if possible.
     """
     same = 0
     while high is not None and low[same : same + 1] == high[same : same + 1]:
@@ -197,6 +225,9 @@ def between(low: str, high: str | None) -> str | None:
             last = ord(high[place])
         else:
             last = _LAST if first < _LAST - 1 else _END
+        likely = [character for character in seen if first < ord(character) < last]
+        if likely:
+            return low[:place] + likely[len(likely) // 2]
         middle = (max(first, _FIRST - 1) + last) // 2
         if middle in _SURROGATES:
             middle = _SURROGATES.start - 1 if first < _SURROGATES.start - 1 else _SURROGATES.stop

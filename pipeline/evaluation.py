@@ -14,6 +14,9 @@ import numpy as np
 
 CALIBRATION_BINS = 15
 
+# Rows have probabilities with six digits; 0 stands for less than half of the last one.
+_LEAST_PROBABILITY = 2.5e-7
+
 # How often images are shuffled to see what chance alone does, and NumPy's limit on their number.
 _SHUFFLES = 200
 _MOST_SHUFFLED = 10**9
@@ -158,6 +161,46 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
     low, high = share + shift - margin, share + shift + margin
     # Rounding alone can take 1 beyond 1.
     return low / (1 + 2 * shift), min(1.0, high / (1 + 2 * shift))
+
+
+def chance_of_so_few(wrong: int, total: int, rate: float) -> float:
+    """Compute how probable it is that at most so many of some answers are wrong.
+
+    Args:
+      wrong: 0 to ``total``.
+      total: number of answers, each of which is wrong independently of the others.
+      rate: how often an answer is wrong, in (0, 1).
+
+    Returns:
+      The binomial distribution's lower tail, in [0, 1].
+    """
+    counts = np.arange(1, wrong + 1)
+    ratios = np.log((total - counts + 1) / counts) + math.log(rate / (1 - rate))
+    logs = total * math.log1p(-rate) + np.concatenate([[0.0], np.cumsum(ratios)])
+    return min(1.0, float(np.exp(logs).sum()))
+
+
+def calibrated(
+    scores: Sequence[float], classes: int, temperatures: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Divide the logits behind some probabilities by temperatures: Guo et al. 2017.
+
+    Args:
+      scores: the probabilities of the best classes, ``[k]``. Classes that are not among them have
+        equal parts of the rest.
+      classes: the number of all classes, at least k.
+      temperatures: ``[T]``, above 0.
+
+    Returns:
+      The new probabilities, ``[T, k]``, and that of each class that is not among the k, ``[T]``.
+    """
+    others = classes - len(scores)
+    rest = max(1 - sum(scores), 0.0) / others if others else 0.0
+    logits = np.log(np.maximum([*scores, rest], _LEAST_PROBABILITY)) / temperatures[:, None]
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    weights = np.array([1.0] * len(scores) + [others])
+    probabilities = powers / (powers * weights).sum(1, keepdims=True)
+    return probabilities[:, :-1], probabilities[:, -1]
 
 
 class Drift(NamedTuple):

@@ -93,16 +93,37 @@ class LabelConfig(JobConfig):
         rows=Rows.SAME,
         help="images per model call",
     )
-    threshold: float | None = flag(
+    threshold: float | str | None = flag(
         None,
-        type=values.ratio,
-        metavar="R",
+        type=values.threshold,
+        metavar="R|FILE",
         group=Group.LABELING,
         # An attempt applies its own to the rows of earlier ones; see also notes.settings.
         rows=Rows.SAME,
         help="an image whose best score is lower gets predictions, but no label; a model that "
-        "gives an image several labels gives it those whose own score is not lower",
+        "gives an image several labels gives it those whose own score is not lower; or the "
+        "thresholds.json of --target_precision",
         unset="0, or 0.5 for a model that gives an image several labels",
+    )
+    target_precision: float | None = flag(
+        None,
+        type=values.rate,
+        metavar="P",
+        group=Group.LABELING,
+        rows=Rows.SAME,
+        help="with --truth, choose the thresholds above which at least this share of the labels "
+        "will be right on new images, with a confidence of 95 %, and write them to "
+        "thresholds.json for --threshold; exit with 1 if there are none; also writes "
+        "calibration.json",
+    )
+    calibration: str | None = flag(
+        None,
+        type=values.not_empty,
+        metavar="FILE",
+        group=Group.LABELING,
+        rows=Rows.SAME,  # its temperature is a setting of the run, see notes.settings
+        help="the calibration.json of --target_precision: scores get its temperature, so that they "
+        "say how often a label is right",
     )
     output_format: tuple[str, ...] = output_format_flag()
     gzip: bool = gzip_flag()
@@ -198,7 +219,8 @@ class LabelConfig(JobConfig):
     @property
     def named(self) -> Iterable[str]:
         """The files that the command line itself names."""
-        others = (self.labels_file, self.truth)
+        threshold = self.threshold if isinstance(self.threshold, str) else None
+        others = (self.labels_file, self.truth, threshold, self.calibration)
         return (*super().named, *(uri for uri in others if uri is not None))
 
     @property

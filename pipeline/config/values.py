@@ -160,6 +160,15 @@ def ratio(text: str) -> float:
     return value
 
 
+def threshold(text: str) -> float | str:
+    """Read a number between 0 and 1, both included, or the path of a file of thresholds."""
+    try:
+        float(text)
+    except ValueError:
+        return not_empty(text)
+    return ratio(text)
+
+
 def _number(text: str) -> float:
     try:
         return float(text)

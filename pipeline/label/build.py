@@ -23,13 +23,14 @@ from pipeline.inputs import find
 from pipeline.inputs.embedded import LoadEmbedded
 from pipeline.inputs.passed_over import CountPassedOver, PassedOverTally
 from pipeline.inputs.truth import PARENT
-from pipeline.label import ledger, lock, notes, runs
+from pipeline.label import decisions, ledger, lock, notes, runs
 from pipeline.label.costs import bottleneck, per_million
 from pipeline.label.entries import Gather
 from pipeline.label.evaluate import EvaluateLabels
 from pipeline.label.kept import TakeOverKept
 from pipeline.label.resume import SetAsideDone, TakeFirst
 from pipeline.label.runs import Run
+from pipeline.label.target import Calibrate, Calibration, CountScores, Scores
 from pipeline.label.truth import JoinTruth, MergeTruthCounts, TruthCounts
 from pipeline.label.truth_classes import NameClasses
 from pipeline.models.answers import decide
@@ -124,14 +125,19 @@ def build(
         counted["seen"] = (set_aside.seen, Gather(run.ledger.folder))
     if config.truth is not None:
         evaluate = EvaluateLabels(
-            run.spec.labels, run.threshold, config.top_k, run.spec.is_multi_label
+            run.spec.labels, run.thresholds.others, config.top_k, run.spec.is_multi_label
         )
         counted |= {
             "evaluated": (labeled, evaluate),
             "evaluated_before": (labeled_before, evaluate),
         }
+    if config.target_precision is not None:
+        for name, rows in (("", labeled), ("_before", labeled_before)):
+            counted[f"scores{name}"] = (rows, CountScores())
+            counted[f"calibration{name}"] = (rows, Calibrate(len(run.spec.labels)))
     labeled, labeled_before = (
-        rows | name >> beam.Map(decide, spec=run.spec, threshold=run.threshold, top_k=config.top_k)
+        rows
+        | name >> beam.Map(decide, spec=run.spec, thresholds=run.thresholds, top_k=config.top_k)
         for name, rows in (("Threshold", labeled), ("ThresholdBefore", labeled_before))
     )
     count = CountRecords(run.spec.is_multi_label)
@@ -189,7 +195,7 @@ def _predictions(run: Run) -> int:
 
 
 def judge(summary: Mapping[str, Any], config: LabelConfig) -> None:
-    """Fail the job, whose results are whole, if too many images failed.
+    """Fail the job, whose results are whole, if too many images failed or the target is missed.
 
     Raises:
       RunError: they did.
@@ -197,6 +203,9 @@ def judge(summary: Mapping[str, Any], config: LabelConfig) -> None:
     too_many = too_many_failed(summary, config)
     if too_many is not None:
         raise RunError(too_many)
+    missed = decisions.missed(summary)
+    if missed is not None:
+        raise RunError(missed)
 
 
 def too_many_failed(summary: Mapping[str, Any], config: LabelConfig) -> str | None:
@@ -230,9 +239,10 @@ def finish(
     Args:
       counts: as ``summarize`` takes them. Besides, the files with rows, "labels_parts" and
         "failures_parts"; with a truth also "mistakes_parts", and what ``EvaluateLabels`` returned,
-        "evaluated" and "evaluated_before"; with a table of the truth its counts, "truth"; how many
-        images could be copied, "copied", of those that were "to_copy"; and what ``Gather`` returned
-        for the ledger, "seen".
+        "evaluated" and "evaluated_before"; with a target what ``CountScores`` and ``Calibrate``
+        returned, "scores", "calibration", and both with "_before"; with a table of the truth its
+        counts, "truth"; how many images could be copied, "copied", of those that were "to_copy";
+        and what ``Gather`` returned for the ledger, "seen".
       run: the run.
       started: start of this attempt, UTC.
       built: when its pipeline was about to begin, UTC.
@@ -251,6 +261,7 @@ def finish(
     files = [*labels, *name_shards(of_failures, counts.pop("failures_parts"))]
     if run.config.truth is not None:
         files.append(join_mistakes(run.folder, counts.pop("mistakes_parts")))
+    chosen = _choose(counts)
     evaluated, evaluated_before, truth, copied, to_copy, seen = (
         counts.pop(name, None)
         for name in ("evaluated", "evaluated_before", "truth", "copied", "to_copy", "seen")
@@ -261,6 +272,8 @@ def finish(
         evaluation = evaluated_before.evaluation()
         if evaluation is not None:
             summary["evaluation"] = notes.known_before(evaluation.to_json(), run.finished)
+    if chosen is not None and not is_quiet(summary):
+        summary["target_precision"] = decisions.decide(run, *chosen)
     if truth is not None:
         summary |= {"truth": _truth(run, truth)}
     if to_copy is not None:
@@ -285,6 +298,16 @@ def finish(
         with contextlib.suppress(StoreError):  # the next run asks whether this job has ended
             lock.release(claim)
     return summary
+
+
+def _choose(counts: dict[str, Any]) -> tuple[Scores, Calibration] | None:
+    """Take what a target needs out of the counts, of all attempts together; None without one."""
+    if "scores" not in counts:
+        return None
+    scores, calibration = counts.pop("scores_before"), counts.pop("calibration_before")
+    scores.merge(counts.pop("scores"))
+    calibration.merge(counts.pop("calibration"))
+    return scores, calibration
 
 
 def is_quiet(summary: Mapping[str, Any]) -> bool:

@@ -20,7 +20,7 @@ from pipeline import console
 from pipeline.config.label_options import LabelConfig
 from pipeline.images.loading import READ_THREADS, read_ahead
 from pipeline.inputs import first, passed_over
-from pipeline.label import lock, runs, trial
+from pipeline.label import decisions, lock, runs, trial
 from pipeline.label.costs import per_million
 from pipeline.label.runs import Plan
 from pipeline.label.trial import SAMPLE_SIZE, Counted, Sampled
@@ -59,7 +59,7 @@ def run(config: LabelConfig) -> int:
     new_pipeline(config.all_beam_args)
     checked = validate(config, keep_output=False)
     lock.refuse_held(checked.output)
-    spec = probe_classifier(config.model, config.stated)
+    spec = decisions.prepare(config, probe_classifier(config.model, config.stated))
     plan = runs.plan(config, checked, spec, datetime.now(timezone.utc))
     spec = settle_scale(spec, first_pixels(plan.run.listed, spec, config.limits))
     plan = plan.with_spec(spec)

@@ -13,7 +13,7 @@ from pipeline.config.label_options import LabelConfig
 from pipeline.errors import RunError, StoreError
 from pipeline.formats.registry import FORMATS
 from pipeline.inputs import first, passed_over
-from pipeline.label import lock, notes, runs, truth
+from pipeline.label import decisions, lock, notes, runs, truth
 from pipeline.label.build import build, is_quiet, too_many_failed
 from pipeline.label.elsewhere import with_staged_model
 from pipeline.label.runs import Run
@@ -35,7 +35,8 @@ def run(config: LabelConfig) -> int:
     """Run the label job.
 
     Returns:
-      0, or 1 if more images failed than ``max_failure_ratio`` allows.
+      0, or 1 if more images failed than ``max_failure_ratio`` allows, or if no threshold reaches
+      ``target_precision``.
 
     Raises:
       UsageError: found before any image is read.
@@ -47,7 +48,7 @@ def run(config: LabelConfig) -> int:
     checked = validate(config)
     own_job = dataflow.described(pipeline.options) if is_only_described(pipeline) else None
     with lock.held(checked.output, own_job) as claim:
-        spec = probe_classifier(config.model, config.stated)
+        spec = decisions.prepare(config, probe_classifier(config.model, config.stated))
         plan = runs.plan(config, checked, spec, started)
         if not plan.goes_on:
             spec = settle_scale(spec, first_pixels(plan.run.listed, spec, config.limits))
@@ -85,14 +86,16 @@ def run(config: LabelConfig) -> int:
     if summary.get("truth") and not runs_here(config.beam_args):  # a worker said it elsewhere
         for line in truth.notes(summary["truth"]):
             console.say(line)
+    lines += decisions.in_words(summary, run.folder)
     print(describe(summary, run.folder, run.finished), *lines, sep="\n")
-    too_many = too_many_failed(summary, config)
+    too_many, missed = too_many_failed(summary, config), decisions.missed(summary)
     if too_many is not None:
         for reason, example in summary.get("failure_examples", {}).items():
             console.say(f"{reason}, such as {example['image']}: {example['message']}")
         console.say(f"error: {too_many}")
-        return 1
-    return 0
+    if missed is not None:
+        console.say(f"error: --target_precision: {missed}")
+    return int(too_many is not None or missed is not None)
 
 
 def _note_job(run: Run, claim: lock.Claim, job: Mapping[str, Any] | None) -> None:

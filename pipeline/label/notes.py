@@ -37,8 +37,23 @@ _IF_THERE = ("startup_seconds", "cost_per_million_images", "evaluation")
 _OF_ALL_SCORES = ("mean_average_precision", "average_precision", "averaged", "cut")
 
 # Flags that add something to the results of a run, which would be gone without them.
-_ADDING = ("truth", "truth_column", "carry", "threshold", "copy_to", "output_table", "gzip")
+_ADDING = (
+    "truth",
+    "truth_column",
+    "carry",
+    "threshold",
+    "target_precision",
+    "copy_to",
+    "output_table",
+    "gzip",
+)
 
+
+# Settings with which the same images get other rows.
+MAKE_OTHER_ROWS = [
+    *(flag.name for flag in flags_of(LabelConfig) if flag.rows is Rows.OTHER_VALUES),
+    "threshold",
+]
 
 _DEFAULTS = {flag.name: flag.default for flag in flags_of(LabelConfig)}
 
@@ -56,6 +71,7 @@ def settings(config: LabelConfig, inputs: Sequence[Input], spec: ModelSpec) -> d
         "model_output": spec.output,
         "channels_first": spec.channels_first,
         "returns": spec.returns,
+        "temperature": spec.temperature,
     }
     if any(source.kind.has_columns for source in inputs):
         found["uri_column"] = config.uri_column
@@ -117,7 +133,7 @@ def end_of(summary: Mapping[str, Any]) -> str:
 
 
 # What the versions did that had no such setting; of others, what is done now.
-_BEFORE = {"scale": "unit"}
+_BEFORE = {"scale": "unit", "temperature": 1.0}
 
 
 def changed(

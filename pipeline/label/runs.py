@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,6 @@ from typing import Any, NamedTuple
 from pipeline import console, storage
 from pipeline.config import yaml_file
 from pipeline.config.commands import as_yaml
-from pipeline.config.flags import Rows, flags_of
 from pipeline.config.label_options import LabelConfig
 from pipeline.errors import OutputError, StoreError
 from pipeline.formats.registry import in_one_format, suffix_of
@@ -32,9 +32,9 @@ from pipeline.inputs.first import first
 from pipeline.inputs.kinds import Input
 from pipeline.label import ledger, notes
 from pipeline.label.ledger import Ledger
-from pipeline.models.answers import threshold_for
 from pipeline.models.devices import Execution
 from pipeline.models.spec import ModelSpec
+from pipeline.models.thresholds import Thresholds, thresholds_of
 from pipeline.outputs import layout
 from pipeline.records import TIME, TIME_IN_NAMES, TRAINED_ON
 from pipeline.runners.identity import new_run_id, versions
@@ -45,13 +45,7 @@ _RUN_FOLDER = layout.RUN_FOLDER
 
 _ROWS = (layout.LABELS, layout.FAILURES)
 # Everything that belongs to a run in its folder, except its summary and its shards.
-_REST = (f"{UNFINISHED}/*", yaml_file.NAME, layout.REPORT, layout.MISTAKES)
-
-# Settings with which the same images get other rows.
-_MAKE_OTHER_ROWS = [
-    *(flag.name for flag in flags_of(LabelConfig) if flag.rows is Rows.OTHER_VALUES),
-    "threshold",
-]
+_REST = (f"{UNFINISHED}/*", yaml_file.NAME, layout.REPORT, layout.MISTAKES, *layout.CHOSEN)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,10 +87,10 @@ class Run:
     replaced: tuple[str, ...] = ()
     finished: Mapping[str, Any] | None = None
 
-    @property
-    def threshold(self) -> float:
+    @functools.cached_property
+    def thresholds(self) -> Thresholds:
         """The score in [0, 1] that a label has at least."""
-        return threshold_for(self.spec, self.config.threshold)
+        return thresholds_of(self.spec, self.config.threshold)
 
     @property
     def listed(self) -> Sequence[Input]:
@@ -181,7 +175,9 @@ def plan(config: LabelConfig, checked: Checked, spec: ModelSpec, started: dateti
     """
     given, config = (
         config,
-        dataclasses.replace(config, threshold=threshold_for(spec, config.threshold)),
+        config
+        if isinstance(config.threshold, str)
+        else dataclasses.replace(config, threshold=thresholds_of(spec, config.threshold).others),
     )
     run = Run(
         config=config,
@@ -295,7 +291,8 @@ def _increment(run: Run, given: LabelConfig) -> Plan:
     counts = {
         folder: note
         for folder, note in whole.items()
-        if note is not None and not notes.changed(note["settings"], run.settings, _MAKE_OTHER_ROWS)
+        if note is not None
+        and not notes.changed(note["settings"], run.settings, notes.MAKE_OTHER_ROWS)
     }
     others = {folder: note for folder, note in whole.items() if folder not in counts}
     why = _why_not(others, run.settings)
@@ -369,7 +366,7 @@ def _after(now: datetime, whole: Mapping[str, dict[str, Any] | None]) -> datetim
 def _why_not(whole: Mapping[str, dict[str, Any] | None], settings: Mapping[str, Any]) -> str:
     """Say why runs do not count, by what has changed since the one that is most like this one."""
     noted = [note for _, note in sorted(whole.items(), reverse=True) if note is not None]
-    changes = [notes.changed(note["settings"], settings, _MAKE_OTHER_ROWS) for note in noted]
+    changes = [notes.changed(note["settings"], settings, notes.MAKE_OTHER_ROWS) for note in noted]
     return min(filter(None, changes), key=len, default="their summaries cannot be read")
 
 
@@ -423,7 +420,7 @@ def _go_on(plan: Plan) -> Run:
         plan.run, run_id=note["run_id"], started=started, same_versions=plan.same_versions
     )
     _start(run, note.get("versions"))
-    layout.remove(run.folder, [layout.SUMMARY, layout.REPORT, layout.MISTAKES])
+    layout.remove(run.folder, [layout.SUMMARY, layout.REPORT, layout.MISTAKES, *layout.CHOSEN])
     shards = layout.find_shards(run.folder, *_ROWS)
     taken = in_one_format(shards)
     for path in taken:

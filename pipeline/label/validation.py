@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline import console, storage
 from pipeline.config.label_options import LabelConfig
-from pipeline.errors import InputError, OutputError
+from pipeline.errors import InputError, OutputError, UsageError
 from pipeline.formats import bigquery
 from pipeline.formats.registry import table_suffixes
 from pipeline.images.loading import decode_or_fail, done_within
@@ -69,6 +69,13 @@ def validate(config: LabelConfig, keep_output: bool = True) -> Checked:
             subject="carry",
             remedy=f"give {table_suffixes()} files, or bigquery: queries",
         )
+    if config.target_precision is not None and config.truth is None:
+        raise UsageError(
+            "the truth of the images is needed for it",
+            subject="target_precision",
+            given=config.target_precision,
+            remedy="give {truth}",
+        )
     truth = None
     if config.truth not in (None, PARENT):
         truth = identify_truth(config.truth, config.uri_column, config.truth_column, config.naming)
@@ -100,7 +107,7 @@ def several_labels(run: Run) -> str:
     if not run.spec.is_multi_label:
         return ""
     return (
-        f"; an image gets several labels, those with a score of {run.threshold:g} or more "
+        f"; an image gets several labels, those with a score of {run.thresholds.others:g} or more "
         f"(--threshold), at most {run.config.top_k} (--top_k)"
     )
 

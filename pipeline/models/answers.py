@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from pipeline.evaluation import classes_in
+import numpy as np
+
+from pipeline.evaluation import calibrated, classes_in
 from pipeline.images.loading import failure_of
 from pipeline.models import trained_on
 from pipeline.models.spec import ModelSpec
+from pipeline.models.thresholds import Thresholds
 from pipeline.records import (
     TIME,
     TRAINED_ON,
@@ -23,33 +27,23 @@ from pipeline.records import (
 )
 from pipeline.redaction import name_of
 
-# What a class's own probability must reach, where nothing else is said.
-_THRESHOLD = 0.5
 
-
-def threshold_for(spec: ModelSpec, given: float | None) -> float:
-    """Return the threshold that was given, in [0, 1]; else the one that fits the model."""
-    if given is not None:
-        return given
-    return _THRESHOLD if spec.is_multi_label else 0.0
-
-
-def decide(row: Labeled, *, spec: ModelSpec, threshold: float, top_k: int) -> Labeled:
+def decide(row: Labeled, *, spec: ModelSpec, thresholds: Thresholds, top_k: int) -> Labeled:
     """Give a row the labels that a threshold allows.
 
     Args:
       row: with all predictions that are known, or as an earlier call returned it.
       spec: of the model.
-      threshold: in [0, 1].
+      thresholds: of its labels; if the model gives several, there is only one.
       top_k: how many labels an image has at most, if the model gives it several.
 
     Returns:
       The row. If the model gives several labels, its truth is a list in JSON.
     """
     if not spec.is_multi_label:
-        return row.with_threshold(threshold)
+        return row.with_threshold(thresholds.of(row.predictions[0].label))
     truth = None if row.truth is None else json.dumps(classes_in(row.truth))
-    return row.with_labels(threshold, top_k)._replace(truth=truth)
+    return row.with_labels(thresholds.others, top_k)._replace(truth=truth)
 
 
 def label_image(
@@ -66,9 +60,13 @@ def label_image(
     if isinstance(answer.value, str):
         return failure_of(info, Reason.PREDICTION_FAILED, answer.value, run_id)
     top: TopK = answer.value
+    scores: Sequence[float] = top.scores
+    if spec.temperature != 1:
+        found, _ = calibrated(scores, len(spec.labels), np.array([spec.temperature]))
+        scores = found[0].tolist()
     predictions = tuple(
         Prediction(class_id, spec.labels[class_id], round(score, 6))
-        for class_id, score in zip(top.class_ids, top.scores, strict=True)
+        for class_id, score in zip(top.class_ids, scores, strict=True)
     )
     best = predictions[0]
     carried = info.carried

@@ -110,6 +110,8 @@ class ModelSpec(ExtractorSpec):
       decodes: whether it is given the files as they are, since it was trained on its own way of
         decoding them; else those with the decoded pixels, if it takes files at all.
       lists_images: whether it has a list of the images that it was trained on, see ``trained_on``.
+      temperature: what the logits behind its probabilities are divided by, see
+        ``evaluation.calibrated``; a user wants it, the model does not say it.
     """
 
     labels: tuple[str, ...]
@@ -117,6 +119,7 @@ class ModelSpec(ExtractorSpec):
     takes: Takes = Takes.IMAGES
     decodes: bool = False
     lists_images: bool = False
+    temperature: float = 1.0
 
     @property
     def scale_words(self) -> str:

@@ -20,6 +20,9 @@ FAILURES = "failures"
 SUMMARY = "summary.json"
 MISTAKES = "mistakes.csv"
 REPORT = "report.html"
+THRESHOLDS = "thresholds.json"
+CALIBRATION = "calibration.json"
+CHOSEN = (THRESHOLDS, CALIBRATION)
 
 # Prefix of the names of temporary folders: Beam's, since what cleans up after Beam knows it.
 _TEMPORARY = "beam-temp-"

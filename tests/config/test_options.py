@@ -351,6 +351,7 @@ def test_the_flags_that_change_rows_are_the_settings_of_a_run(tmp_path, color_mo
         "model_output",
         "channels_first",
         "returns",
+        "temperature",
         "limit",
         "top_k",
         "precision",

@@ -137,6 +137,7 @@ OTHERS = {
     "--output_format": ["csv,parquet"],
     "--output_table": ["p:d.t"],
     "--threshold": ["0.25"],
+    "--target_precision": ["0.25"],
     "--max_failure_ratio": ["0.25"],
     "--keep_parameters": ["id,token"],
     "--model_fingerprint": [f"sha256:{'0123456789abcdef' * 4}"],

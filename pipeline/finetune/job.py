@@ -22,6 +22,7 @@ from pipeline.finetune.parts import Assigned, assign
 from pipeline.finetune.results import Trained, publish, version_of, write_results
 from pipeline.finetune.splits import PARTS, TEST, TRAIN, VALIDATION
 from pipeline.finetune.survey import Survey
+from pipeline.finetune.temperature import Temperature, best_temperature
 from pipeline.finetune.training import History, Part, Phase, adam, class_weights, softmax
 from pipeline.finetune.unfrozen import Unfrozen, outcome_of
 from pipeline.finetune.validation import Run, check
@@ -75,6 +76,12 @@ def _run(checked: Run, verifier: export.Verifier) -> int:
     print(
         f"test accuracy {evaluation.accuracy:.3f} on {evaluation.images} images "
         f"(95 % interval {low:.3f} to {high:.3f})"
+    )
+    console.say(
+        f"calibration: temperature {trained.temperature.temperature:.3g}, fitted on "
+        f"{trained.temperature.images:,} validation images, takes the calibration error on the "
+        f"test images from {trained.temperature.calibration_error_before:.3f} to "
+        f"{evaluation.calibration_error:.3f}"
     )
     if evaluation.accuracy < config.min_accuracy:
         console.say(
@@ -141,7 +148,7 @@ def train(run: Run) -> Trained:
     )
     last = phase("head", head, config.learning_rate, parts, None)
     _, seconds["head"] = _timed(lambda: last.run(config.epochs))
-    logits = last.predict(parts[TEST])
+    logits, validation = last.predict(parts[TEST]), last.predict(parts[VALIDATION])
     outcome = outcome_of(last, parts[TEST], logits)
     assert outcome is not None  # its first epoch is better than none
     owner = load_probed(spec)
@@ -159,20 +166,29 @@ def train(run: Run) -> Trained:
             last = phase("network", network, rate, parts, _checkpoints(run))
             _, seconds["network"] = _timed(lambda: last.run(config.unfreeze_epochs))
             network_logits = last.predict(parts[TEST])
+            network_validation = last.predict(parts[VALIDATION])
         seen |= _seen(pixels, parts)
         unfrozen = Unfrozen(outcome, outcome_of(last, parts[TEST], network_logits))
         for line in unfrozen.in_words():
             console.say(line)
         if unfrozen.is_better:
             logits, owner, function = network_logits, network.extractor, network.features
-            measured = pixels
+            measured, validation = pixels, network_validation
         else:
             parts = head_parts
             for variable, value in zip(head.variables, head_alone, strict=True):
                 variable.assign(value)
+    temperature = best_temperature(validation, parts[VALIDATION].classes)
+    for variable in head.variables:  # the logits of the export are those divided by it
+        variable.assign(variable / temperature)
     return Trained(
         classifier=export.Classifier(function, owner, head, spec),
-        probabilities=softmax(logits),
+        probabilities=softmax(logits / temperature),
+        temperature=Temperature(
+            temperature,
+            len(parts[VALIDATION]),
+            evaluate(parts[TEST].classes, softmax(logits), labels).calibration_error,
+        ),
         test=parts[TEST],
         refs=[measured.refs[index] for index in parts[TEST].indices],
         seen=seen,

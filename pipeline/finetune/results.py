@@ -22,6 +22,7 @@ from pipeline.finetune import export, features
 from pipeline.finetune.examples import load, to_jsonl
 from pipeline.finetune.parts import Assigned
 from pipeline.finetune.report import EXAMPLES, page_of
+from pipeline.finetune.temperature import Temperature
 from pipeline.finetune.training import History, Part
 from pipeline.finetune.unfrozen import Unfrozen
 from pipeline.finetune.validation import Run
@@ -41,7 +42,7 @@ class Trained:
     ``refs``: of the test images. ``seen``: checksums of those that train and validate. ``store``:
     of the features. ``unfrozen``: None if only the head was trained. ``assigned``: what has become
     of images of the same picture. ``images``: numbers by part. ``images_of_classes``: the same by
-    class, too. ``seconds``: of each stage.
+    class, too. ``temperature``: of the classifier. ``seconds``: of each stage.
     """
 
     classifier: export.Classifier
@@ -55,6 +56,7 @@ class Trained:
     images: dict[str, int]
     images_of_classes: dict[str, dict[str, int]]
     assigned: Assigned
+    temperature: Temperature
     seconds: dict[str, float]
 
 
@@ -142,6 +144,7 @@ def summarize(
         },
         "labels": list(run.survey.labels),
         "test": evaluation.to_json(),
+        "calibration": trained.temperature.to_json(),
         "unfrozen": trained.unfrozen and trained.unfrozen.to_json(),
         "reload_difference": difference,
         "started_at": f"{run.started:{TIME}}",

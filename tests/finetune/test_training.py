@@ -5,6 +5,7 @@ from helpers.training import CLASSES, clouds, phase
 from pipeline.errors import RunError
 from pipeline.finetune import training
 from pipeline.finetune.networks import Head
+from pipeline.finetune.temperature import best_temperature
 from pipeline.finetune.training import History, Part, adam, class_weights, softmax
 from pipeline.models.tensorflow_import import tf
 
@@ -161,3 +162,18 @@ def test_mixed_precision_scales_the_loss_and_not_the_result(tmp_path):
 def test_softmax():
     logits = np.array([[1000.0, 0.0], [0.0, 0.0]], np.float32)
     np.testing.assert_allclose(softmax(logits), [[1, 0], [0.5, 0.5]])
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 4.0])
+def test_the_temperature_undoes_a_scale_of_the_logits(scale):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(20_000, 4)) * 2
+    drawn = softmax(logits).cumsum(1) > rng.random((len(logits), 1))
+    classes = drawn.argmax(1)
+    assert best_temperature(logits * scale, classes) == pytest.approx(scale, rel=0.05)
+
+
+def test_right_answers_alone_do_not_make_the_classifier_certain():
+    logits = np.tile([2.0, 0.0], (18, 1))
+    temperature = best_temperature(logits, np.zeros(18, np.int64))
+    assert softmax(logits / temperature)[0, 0] == pytest.approx(19 / 20, abs=1e-4)

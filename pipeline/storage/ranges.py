@@ -12,7 +12,6 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from os.path import commonpath
 from typing import NamedTuple
 
 from apache_beam.io.filesystem import FileMetadata
@@ -125,7 +124,10 @@ def in_ranges(ask: Ask, whole: Range, shares: bool) -> Iterator[Page | Range]:
     if rest is None:
         return
     pages, seen = _PAGES_IN_ORDER, sorted(set(rest.after).union(*first.names))
-    same = commonpath([*first.names[:1], rest.after])
+    pairs = itertools.takewhile(
+        lambda pair: pair[0] == pair[1], zip(rest.after, next(iter(first.names), ""), strict=False)
+    )
+    same = "".join(pair[0] for pair in pairs)
     waiting, running = deque(_cut_after(rest, same)), set[Future[tuple[Page, Range | None]]]()
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="list")
     try:

@@ -210,6 +210,7 @@ class Job:
         return list(answer.metrics.attempted)
 
     def _find(self) -> None:
+        is_said = False
         while not self._has_ended.is_set():
             try:
                 if self._is_found():
@@ -220,8 +221,9 @@ class Job:
                         console.say(f"Ctrl-C cancels the job; if this process is killed: {command}")
                     return
             except RunError as error:
-                console.say(f"warning: Ctrl-C will not cancel the job: {error}")
-                return
+                if not is_said:
+                    is_said = True
+                    console.say(f"warning: the job is looked for again: {error}")
             time.sleep(_BETWEEN_LOOKS)
 
     def _is_found(self) -> bool:

@@ -1,6 +1,8 @@
 """Keeps what matters of rows in 28 bytes each: writes files of entries, and looks images up there.
 
-A file has the entries in the order of the hashes of the images' names, and an index after them.
+A file has the entries in the order of the hashes of the images' names, and an index after them. A
+disk that changes them would have images skipped or labeled again, and nobody would see it, so all
+that is read is checked: the index has a checksum of each range, and its own is beside the file.
 
 A name is hashed to 128 bits. Among 10⁹ images that are looked up among 10⁹ others, one is taken
 for another with a probability of 10¹⁸ / 2¹²⁸, which is 3 · 10⁻²¹. A version is hashed to 64 bits,
@@ -14,6 +16,7 @@ import functools
 import hashlib
 import tempfile
 import uuid
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +41,8 @@ _MERGED_AT_ONCE = 2**21
 
 # ``run`` is an index into the run ids of the file, times 4, plus the verdict.
 _ENTRY = np.dtype([("high", ">u8"), ("low", ">u8"), ("version", ">u8"), ("run", ">u4")])
+# Of a range of hashes, the number of entries before it, and the CRC-32 of its own.
+_RANGE = np.dtype([("start", ">u8"), ("checksum", ">u4")])
 _GATHERED = np.dtype([("high", ">u8"), ("low", ">u8"), ("version", ">u8"), ("verdict", "u1")])
 
 # Verdicts of a row: it does not hold for good, it does, or only for the versions that made it.
@@ -85,17 +90,21 @@ def _version_hash(version: str) -> bytes:
 
 
 class File(NamedTuple):
-    """A file of entries, which its index follows: where each of 2^bits ranges of hashes begins."""
+    """A file of entries, which its index follows: one item for each of 2^bits ranges of hashes.
+
+    ``checksum``: the CRC-32 of the index.
+    """
 
     path: str
     entries: int
     bits: int
     run_ids: tuple[str, ...]
+    checksum: int
 
     @property
     def size(self) -> int:
         """The file's size in bytes."""
-        return self.entries * _ENTRY.itemsize + (2**self.bits + 1) * 8
+        return self.entries * _ENTRY.itemsize + (2**self.bits + 1) * _RANGE.itemsize
 
 
 class Reader:
@@ -112,7 +121,7 @@ class Reader:
         for file in sorted(files, key=lambda file: (file.size, file.path)):
             size += file.size
             if size <= _KEPT_BYTES:
-                kept.append(self._read(file, 0, file.entries))
+                kept.append(self._read(file, _index_of(file), 0, 2**file.bits))
             else:
                 self._large.append(file)
         self._kept = _by_hash(np.concatenate(kept))
@@ -159,11 +168,11 @@ class Reader:
             if file.path not in self._indices:
                 self._indices[file.path] = _index_of(file)
             at = bucket >> (BUCKET_BITS - file.bits)
-            found.append(self._read(file, *self._indices[file.path][at : at + 2].tolist()))
+            found.append(self._read(file, self._indices[file.path], at, at + 1))
         return _by_hash(np.concatenate(found))
 
-    def _read(self, file: File, start: int, end: int) -> np.ndarray:
-        return _with_runs(_read(file, start, end), file.run_ids, self._run_ids)
+    def _read(self, file: File, index: np.ndarray, first: int, last: int) -> np.ndarray:
+        return _with_runs(_read(file, index, first, last), file.run_ids, self._run_ids)
 
 
 @functools.lru_cache(maxsize=1)
@@ -177,13 +186,22 @@ def are_kept(files: Iterable[File]) -> bool:
     return sum(file.size for file in files) <= _KEPT_BYTES
 
 
-def _read(file: File, start: int, end: int) -> np.ndarray:
-    return np.frombuffer(_bytes_of(file, start * _ENTRY.itemsize, end * _ENTRY.itemsize), _ENTRY)
+def _read(file: File, index: np.ndarray, first: int, last: int) -> np.ndarray:
+    """Read the entries of some ranges, from ``first`` on, before ``last``."""
+    starts = index["start"][first : last + 1].astype(np.int64) * _ENTRY.itemsize
+    data = memoryview(_bytes_of(file, int(starts[0]), int(starts[-1])))
+    bounds = (starts - starts[0]).tolist()
+    for n, checksum in enumerate(index["checksum"][first:last].tolist()):
+        if zlib.crc32(data[bounds[n] : bounds[n + 1]]) != checksum:
+            raise _damaged(file)
+    return np.frombuffer(data, _ENTRY)
 
 
 def _index_of(file: File) -> np.ndarray:
     data = _bytes_of(file, file.entries * _ENTRY.itemsize, file.size)
-    return np.frombuffer(data, ">u8").astype(np.int64)
+    if zlib.crc32(data) != file.checksum:
+        raise _damaged(file)
+    return np.frombuffer(data, _RANGE)
 
 
 def _bytes_of(file: File, start: int, end: int) -> bytes:
@@ -193,8 +211,12 @@ def _bytes_of(file: File, start: int, end: int) -> bytes:
         content.seek(start)
         data = content.read(end - start)
     if len(data) != end - start:
-        raise RunError(f"{file.path} is damaged; delete it, and run the same command again")
+        raise _damaged(file)
     return data
+
+
+def _damaged(file: File) -> RunError:
+    return RunError(f"{file.path} is damaged; delete it, and run the same command again")
 
 
 def _number_of(version: str) -> int:
@@ -293,6 +315,7 @@ def merge_files(folder: str, files: Sequence[File]) -> list[File]:
 
     Raises:
       StoreError: one of them cannot be read, or the new one cannot be written.
+      RunError: one of them is damaged.
     """
     if not files:
         return []
@@ -309,7 +332,7 @@ def _ranges(files: Sequence[File], run_ids: Sequence[str], total: int) -> Iterat
     for n in range(2**bits):
         pieces = [
             _with_runs(
-                _read(file, index[n << file.bits - bits], index[(n + 1) << file.bits - bits]),
+                _read(file, index, n << file.bits - bits, (n + 1) << file.bits - bits),
                 file.run_ids,
                 run_ids,
             )
@@ -323,7 +346,8 @@ def _write(
 ) -> File:
     """Write sorted entries, one piece after another, and their index."""
     bits = min(BUCKET_BITS, max(_LEAST_BITS, (expected // 1024).bit_length()))
-    counts = np.zeros(2**bits, np.int64)
+    index = np.zeros(2**bits + 1, _RANGE)
+    counts, checksums = np.zeros(2**bits, np.int64), [0] * 2**bits
     path = storage.join(folder, f"entries-{uuid.uuid4().hex}.bin")
     local = None if storage.is_remote(folder) else folder  # on the disk that has to have the room
     if local is not None:
@@ -332,10 +356,18 @@ def _write(
         file = Path(temporary, "entries")
         with file.open("wb") as content:
             for piece in pieces:
-                content.write(piece.astype(_ENTRY).tobytes())  # NumPy joins arrays in native order
+                data = memoryview(piece.astype(_ENTRY).tobytes())  # NumPy joins in native order
+                content.write(data)
                 ranges = (piece["high"].astype(np.uint64) >> np.uint64(64 - bits)).astype(np.int64)
-                counts += np.bincount(ranges, minlength=2**bits)
-            index = np.concatenate([[0], np.cumsum(counts)])
-            content.write(index.astype(">u8").tobytes())
+                found, at = np.bincount(ranges, minlength=2**bits), 0
+                for n in np.flatnonzero(found).tolist():
+                    end = at + int(found[n]) * _ENTRY.itemsize
+                    checksums[n] = zlib.crc32(data[at:end], checksums[n])
+                    at = end
+                counts += found
+            index["start"][1:] = np.cumsum(counts)
+            index["checksum"][:-1] = checksums
+            content.write(index.tobytes())
         storage.upload(file, path)
-    return File(path, int(index[-1]), bits, tuple(run_ids))
+    total, checksum = int(index["start"][-1]), zlib.crc32(index.tobytes())
+    return File(path, total, bits, tuple(run_ids), checksum)

@@ -17,11 +17,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline import console, storage
-from pipeline.errors import StoreError
+from pipeline.errors import RunError, StoreError
 from pipeline.label.entries import File, Gathered, merge_files
 from pipeline.outputs import layout
 
-_FORMAT = 1
+_FORMAT = 2
 
 # So many rows, or runs, that no part covers are worth a part.
 LEAST_ROWS = 10_000
@@ -155,14 +155,13 @@ def _parts(there: Mapping[str, str]) -> Iterator[Part]:
                 continue
             folder = storage.split(path)[0]
             files = [
-                File(storage.join(folder, name), entries, bits, tuple(run_ids))
-                for name, entries, bits, run_ids in content["files"]
+                File(storage.join(folder, name), entries, bits, tuple(run_ids), checksum)
+                for name, entries, bits, run_ids, checksum in content["files"]
             ]
-            part = Part(path, dict(content["runs"]), tuple(files))
+            if all(storage.size_in(there.get(file.path, "")) == file.size for file in files):
+                found.append(Part(path, dict(content["runs"]), tuple(files)))
         except (ValueError, KeyError, TypeError):
             continue
-        if all(storage.size_in(there.get(file.path, "")) == file.size for file in files):
-            found.append(part)
     yield from sorted(found, key=lambda part: (-len(part.runs), part.path))
 
 
@@ -192,7 +191,7 @@ def update(ledger: Ledger, gathered: Gathered | None) -> None:
         if merged != parts or ledger.has_stale:
             keep = _paths_of([*merged, *ledger.others])
             storage.delete([path for path in storage.find(ledger.folder, "*") if path not in keep])
-    except (StoreError, OSError) as error:  # the next run derives what is missing
+    except (StoreError, OSError, RunError) as error:  # the next run derives what is missing
         console.say(f"warning: {ledger.folder} cannot be written: {error}")
 
 

@@ -11,7 +11,7 @@ from helpers.models import image_file
 from helpers.runs import nights, run, summary
 from helpers.stores import memory_store
 
-from pipeline.errors import StoreError
+from pipeline.errors import RunError, StoreError
 from pipeline.label import entries, ledger, notes
 from pipeline.label.entries import Gather, Gathered, Reader, Seen, bucket_of, merge_files, seen_of
 from pipeline.records import Failure, Labeled
@@ -71,6 +71,25 @@ def test_files_are_merged_and_the_last_row_of_a_version_counts(tmp_path, large):
     assert look_up([merged], versions) == {name: [seen] for name, seen in last.items()}
     both = gathered(tmp_path, [("0", Seen("r9", "w", 1)), ("0", Seen("r8", "v", 1))])
     assert look_up(both, {"0": ["v", "w"]}) == {"0": [Seen("r8", "v", 1), Seen("r9", "w", 1)]}
+
+
+def test_a_file_that_has_changed_is_told(tmp_path, large):
+    """Else images would be skipped or labeled again, and nobody would see it."""
+    names = [str(n) for n in range(50)]
+    files = gathered(tmp_path, ((name, Seen("r", "v", 1)) for name in names))
+    path = Path(files[0].path)
+    content = path.read_bytes()
+    for at in (0, 16, 27, 50 * 28 - 1, 50 * 28, len(content) - 1):
+        changed = bytearray(content)
+        changed[at] ^= 1
+        for damaged in (changed, bytes(len(content))):
+            path.write_bytes(damaged)
+            with pytest.raises(RunError, match=r"\.bin is damaged; delete it, and run"):
+                look_up(files, {name: ["v"] for name in names})
+            with pytest.raises(RunError, match=r"\.bin is damaged"):
+                merge_files(str(tmp_path), files)
+    path.write_bytes(content)
+    assert len(look_up(files, {name: ["v"] for name in names})) == 50
 
 
 def test_what_is_too_much_for_the_memory_goes_into_files(tmp_path, monkeypatch):
@@ -204,6 +223,20 @@ def test_a_ledger_that_is_damaged(tmp_path, monkeypatch):
     assert len(found) == 7 * 20
 
 
+def test_a_part_that_is_damaged(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger, "LEAST_ROWS", 20)
+    make_night(tmp_path, 1)
+    go(tmp_path, own)
+    [part] = (tmp_path / ".ledger").glob("*.json")
+    content = json.loads(part.read_text())
+    for place, wrong in ((1, "20"), (1, None), (2, "4"), (2, -1), (3, 5)):
+        file = [*content["files"][0]]
+        file[place] = wrong
+        part.write_text(json.dumps(content | {"files": [file]}))
+        known = go(tmp_path, own)
+        assert (len(known.parts), known.rest, known.has_stale) == (1, frozenset(), False)
+
+
 def test_a_run_that_is_broken_off_while_it_writes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ledger, "LEAST_ROWS", 20)
     for day in range(1, 8):
@@ -222,6 +255,13 @@ def test_a_run_that_is_broken_off_while_it_writes(tmp_path, monkeypatch, capsys)
         assert len(go(tmp_path, own).rest) == 1
     assert "cannot be written: full" in capsys.readouterr().err
     assert not go(tmp_path, own).rest
+    make_night(tmp_path, 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "FAN", 2)
+        for file in (tmp_path / ".ledger").glob("*.bin"):
+            file.write_bytes(bytes(file.stat().st_size))
+        go(tmp_path, own)
+    assert ".bin is damaged; delete it" in capsys.readouterr().err
 
 
 def fail(*_):

@@ -61,7 +61,9 @@ def join_mistakes(folder: str, parts: Iterable[str]) -> str:
     parts = sorted(parts)
     if storage.exists(path) and not all(map(storage.exists, parts)):
         return path  # a runner has tried this again, after all was done
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    # Beside the parts, where a run that is broken off leaves nothing for good.
+    folder = storage.split(parts[0])[0] if parts else folder
+    temporary = storage.join(folder, f"{layout.MISTAKES}.{uuid.uuid4().hex}.tmp")
     with storage.create(temporary) as whole:
         with row_writer(whole, "csv", False, _SCHEMA):
             pass

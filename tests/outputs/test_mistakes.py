@@ -2,6 +2,8 @@
 
 import pytest
 
+from pipeline import storage
+from pipeline.errors import StoreError
 from pipeline.evaluation import Mistake
 from pipeline.outputs.mistakes import join_mistakes, mistake_in
 from pipeline.records import Labeled, Prediction
@@ -61,3 +63,18 @@ def test_one_table_is_made_of_several(tmp_path):
         assert table.read_text() == whole
         parts[0].unlink(missing_ok=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mistakes-1.csv", "mistakes.csv"]
+
+
+def test_a_run_that_is_broken_off_leaves_no_part_of_the_table(tmp_path, monkeypatch):
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    part = folder / "mistakes-0.csv"
+    part.write_text("image,truth,label,score,truth_score\n/0.jpg,a,b,0.7,\n")
+
+    def fail(*_):
+        raise StoreError("unavailable", "full")
+
+    monkeypatch.setattr(storage, "rename", fail)
+    with pytest.raises(StoreError):
+        join_mistakes(str(tmp_path), [str(part)])
+    assert [path.name for path in tmp_path.iterdir()] == ["temporary"]  # which goes as a whole

@@ -131,8 +131,8 @@ def patch_reading(monkeypatch, patched):
     """Have images, which are at http URLs, read by ``patched(uri, read)``; nothing else."""
     read = loading.storage.read_content
 
-    def read_content(uri, *limits):
-        return patched(uri, read) if uri.startswith("http://") else read(uri, *limits)
+    def read_content(uri, *limits, **more):
+        return patched(uri, read) if uri.startswith("http://") else read(uri, *limits, **more)
 
     monkeypatch.setattr(loading.storage, "read_content", read_content)
 

@@ -11,7 +11,7 @@ from helpers.training import CLASSES
 
 from pipeline.__main__ import main
 from pipeline.errors import ModelError
-from pipeline.finetune import training
+from pipeline.finetune import job, training
 from pipeline.finetune.dataset import split_of
 from pipeline.finetune.networks import Draw, Head, WholeNetwork, augment
 from pipeline.finetune.splits import VALIDATION
@@ -189,6 +189,8 @@ def test_the_export_is_the_model_that_was_measured(normalized_model, tmp_path, m
         kept[self._name] = self
 
     monkeypatch.setattr(Phase, "run", spy)
+    # The best one is so low here that probabilities are 0 in float32.
+    monkeypatch.setattr(job, "best_temperature", lambda *_: 2.0)
     code, output = finetune(tmp_path, normalized_model)
     assert code == 0
     summary = json.loads((output / "summary.json").read_text())
@@ -203,7 +205,11 @@ def test_the_export_is_the_model_that_was_measured(normalized_model, tmp_path, m
 
 
 def _loss(exported, photos, summary):
-    """Mean cross entropy of a model on the validation images of class folders."""
+    """Mean cross entropy of a model on the validation images of class folders.
+
+    The export divides its logits by a temperature, and here they are multiplied by it again.
+    """
+    temperature = summary["calibration"]["temperature"]
     losses = []
     for class_id, name in enumerate(summary["labels"]):
         for path in sorted((photos / name).iterdir()):
@@ -211,7 +217,8 @@ def _loss(exported, photos, summary):
             if split_of(hashlib.sha256(data).hexdigest()) == VALIDATION:
                 pixels = decode(data, SIDE, SIDE).pixels
                 probabilities = exported(tf.constant(pixels[None] / np.float32(255)))
-                losses.append(-np.log(float(probabilities[0, class_id])))
+                logits = temperature * np.log(probabilities[0])
+                losses.append(np.log(np.exp(logits).sum()) - logits[class_id])
     return np.mean(losses)
 
 

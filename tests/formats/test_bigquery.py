@@ -180,7 +180,10 @@ def put(service, folder, some, format_="parquet", gzipped=False, shards=2):
     uris = []
     for n in range(shards):
         path = folder / f"labels-{n:05}-of-{shards:05}{suffix}"
-        with row_writer(path, format_, gzipped, Schema(Labeled, columns)) as write:
+        with (
+            path.open("wb") as file,
+            row_writer(file, format_, gzipped, Schema(Labeled, columns)) as write,
+        ):
             for row in some[n::shards]:
                 write(row.to_row())
         uris.append(f"gs://b/{path.name}")

@@ -260,8 +260,8 @@ def test_a_full_disk(tmp_path, color_model, monkeypatch, capsys):
 
     create = FileSystems.create
 
-    def full_for_results(path, *args):
-        return full() if layout.SUMMARY in path else create(path, *args)
+    def full_for_results(path, *args, **more):
+        return full() if layout.SUMMARY in path else create(path, *args, **more)
 
     monkeypatch.setattr(FileSystems, "create", full_for_results)
     assert run(input=write_colors(tmp_path / "p"), model=color_model, output=tmp_path / "out") == 1

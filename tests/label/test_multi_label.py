@@ -252,7 +252,7 @@ def test_average_precision_is_of_all_scores(flags, photos, truths, truth_file, c
         "\N{NO-BREAK SPACE}", " "
     )
     assert "Calibration" not in text
-    assert "truth: " in text
+    assert "· truth " in text
     assert "No class reaches the threshold." in text
 
 

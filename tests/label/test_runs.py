@@ -76,10 +76,10 @@ def test_what_is_done_is_not_read_again(flags, monkeypatch):
     read = []
     read_content = storage.read_content
 
-    def noting(uri, *limits):
+    def noting(uri, *limits, **more):
         if uri.startswith(flags["input"]):
             read.append(uri)
-        return read_content(uri, *limits)
+        return read_content(uri, *limits, **more)
 
     monkeypatch.setattr(storage, "read_content", noting)
     monkeypatch.setattr(label.report, "write", lambda folder: [])  # which reads a few for itself

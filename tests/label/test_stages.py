@@ -18,7 +18,7 @@ def described(monkeypatch, flags):
     def describe(*argv, **changed):
         pipelines = []
         with monkeypatch.context() as patch:
-            patch.setattr(job, "run_pipeline", pipelines.append)
+            patch.setattr(job, "run_pipeline", lambda pipeline, *_: pipelines.append(pipeline))
             assert run(*argv, **(flags | changed)) == 0
         return pipelines[0].to_runner_api()
 

@@ -10,9 +10,11 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import ImageError, InputError
+from pipeline.finetune.mislabeled import Suspects
 from pipeline.html.figures import Thumbnail
 from pipeline.images.decode import decode
 from pipeline.images.loading import read_image
+from pipeline.images.pixels import Decoded
 from pipeline.inputs.embedded import load_embedded
 from pipeline.limits import Limits
 from pipeline.models.spec import ExtractorSpec
@@ -23,6 +25,7 @@ from pipeline.report.thumbnails import SIDE, encode
 # The most of them, which bounds the size of the page.
 MOST_WRONG = 50
 MOST_RIGHT = 16
+MOST_SUSPECTS = 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,12 +94,7 @@ def load(
     for index in chosen:
         ref = loaded.get(refs[index].uri, refs[index])
         thumbnail = None
-        try:
-            data, _ = read_image(ref, limits)
-            decoded = decode(data, spec.height, spec.width, spec.resample)
-        except ImageError:
-            pass  # gone in the meantime, but it is only a picture
-        else:
+        if (decoded := _decoded(ref, spec, limits)) is not None:
             pixels.append(decoded.pixels)
             thumbnail = _thumbnail(decoded.pixels, decoded.width, decoded.height)
         answer = int(probabilities[index].argmax())
@@ -105,6 +103,47 @@ def load(
         image, is_file = name_of(ref.uri), ref.place is None
         examples.append(Example(image, truth, labels[answer], score, thumbnail, is_file))
     return examples, pixels
+
+
+def load_suspects(
+    refs: Sequence[ImageRef],
+    suspects: Suspects,
+    labels: Sequence[str],
+    spec: ExtractorSpec,
+    limits: Limits,
+) -> list[Example]:
+    """Read the worst of the images whose given class is improbable.
+
+    Args:
+      refs: all of them.
+      suspects: likewise.
+      labels: the names of the classes.
+      spec: see ``load``.
+      limits: likewise.
+
+    Returns:
+      Examples, the worst first; ``truth`` is the given class, ``label`` the suggested one.
+    """
+    refs = refs[:MOST_SUSPECTS]
+    loaded = _loaded(refs)
+    examples = []
+    for n, ref in enumerate(refs):
+        decoded = _decoded(loaded.get(ref.uri, ref), spec, limits)
+        thumbnail = decoded and _thumbnail(decoded.pixels, decoded.width, decoded.height)
+        given, suggested = labels[suspects.given[n]], labels[suspects.suggested[n]]
+        score = float(suspects.probabilities[n])
+        is_file = ref.place is None
+        examples.append(Example(name_of(ref.uri), given, suggested, score, thumbnail, is_file))
+    return examples
+
+
+def _decoded(ref: ImageRef, spec: ExtractorSpec, limits: Limits) -> Decoded | None:
+    """Read an image again; None if it is gone in the meantime, since it is only a picture."""
+    try:
+        data, _ = read_image(ref, limits)
+        return decode(data, spec.height, spec.width, spec.resample)
+    except ImageError:
+        return None
 
 
 def to_jsonl(examples: Iterable[Example]) -> str:

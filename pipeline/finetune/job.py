@@ -16,14 +16,15 @@ from pipeline import console, storage
 from pipeline.config.finetune_options import FinetuneConfig
 from pipeline.errors import InputError, RunError
 from pipeline.evaluation import evaluate
-from pipeline.finetune import export, features
+from pipeline.finetune import export, features, mislabeled
 from pipeline.finetune.networks import Head, WholeNetwork, number_of_weights
 from pipeline.finetune.parts import Assigned, assign
+from pipeline.finetune.report import MISLABELED
 from pipeline.finetune.results import Trained, publish, version_of, write_results
 from pipeline.finetune.splits import PARTS, TEST, TRAIN, VALIDATION
 from pipeline.finetune.survey import Survey
-from pipeline.finetune.temperature import Temperature, best_temperature
-from pipeline.finetune.training import History, Part, Phase, adam, class_weights, softmax
+from pipeline.finetune.temperature import Temperature, best_temperature, softmax
+from pipeline.finetune.training import History, Part, Phase, adam, class_weights
 from pipeline.finetune.unfrozen import Unfrozen, outcome_of
 from pipeline.finetune.validation import Run, check
 from pipeline.models import files, trained_on
@@ -93,6 +94,7 @@ def _run(checked: Run, verifier: export.Verifier) -> int:
         results = Path(temporary)
         write_results(checked, trained, evaluation, verifier, results)
         publish(results, checked.output)
+    console.say(trained.suspects.in_words(MISLABELED))
     shutil.rmtree(_checkpoints(checked), ignore_errors=True)
     model = f"export/{version_of(checked)}"
     for name in (model, "report.html", "summary.json"):
@@ -116,6 +118,9 @@ def train(run: Run) -> Trained:
         values = records.values(range(len(records)))
     parts, assigned = _parts(records, run.survey, lambda indices: values[indices])
     measured, seen = records, _seen(records, parts)
+    given = np.full(len(records), -1)
+    for part in parts.values():
+        given[part.indices] = part.classes
     for line in assigned.in_words():
         console.say(line)
     tested = [records.contents[index] for index in parts[TEST].indices]
@@ -178,6 +183,9 @@ def train(run: Run) -> Trained:
             parts = head_parts
             for variable, value in zip(head.variables, head_alone, strict=True):
                 variable.assign(value)
+    suspects, seconds["wrong_classes"] = _timed(
+        lambda: mislabeled.find(values, given, np.array(assigned.pictures), len(labels))
+    )
     temperature = best_temperature(validation, parts[VALIDATION].classes)
     for variable in head.variables:  # the logits of the export are those divided by it
         variable.assign(variable / temperature)
@@ -201,6 +209,8 @@ def train(run: Run) -> Trained:
             for class_id, label in enumerate(labels)
         },
         assigned=assigned,
+        suspects=suspects,
+        suspected=[(records.refs[n], assigned.parts[n] or "") for n in suspects.images],
         seconds=seconds,
     )
 

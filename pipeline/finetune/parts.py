@@ -17,13 +17,15 @@ class Assigned(NamedTuple):
     ``parts``: that of each image; None if it is left out, since an image of the same picture is in
     a part that is kept further from training. ``groups`` and ``alike``: numbers of pictures that
     several images show, and of those images. ``moved``: number of images that are in another part
-    than they would be alone.
+    than they would be alone. ``pictures``: of each image the number of its picture, which all
+    images of that picture have.
     """
 
     parts: list[str | None]
     groups: int
     alike: int
     moved: int
+    pictures: list[int]
 
     @property
     def left_out(self) -> int:
@@ -81,4 +83,4 @@ def assign(
                 parts[at] = None
         taken.update(groups[at] for at in there)
     shared = [size for size in sizes.values() if size > 1]
-    return Assigned(parts, len(shared), sum(shared), moved)
+    return Assigned(parts, len(shared), sum(shared), moved, groups)

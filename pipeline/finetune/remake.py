@@ -9,7 +9,7 @@ from pipeline import storage
 from pipeline.config.report_options import ReportConfig
 from pipeline.errors import OutputError, StoreError
 from pipeline.finetune.examples import Example, from_jsonl
-from pipeline.finetune.report import EXAMPLES, page_of
+from pipeline.finetune.report import EXAMPLES, SUSPECTS, page_of
 from pipeline.outputs import layout
 from pipeline.report import job as label_report
 from pipeline.runners.options import beam_options
@@ -31,7 +31,8 @@ def run(config: ReportConfig) -> int:
         if summary is None:
             return label_report.run(config)
         path = storage.join(folder, layout.REPORT)
-        page = page_of(summary, _examples(folder), folder)
+        examples, suspects = (_examples(folder, name) for name in (EXAMPLES, SUSPECTS))
+        page = page_of(summary, examples, folder, suspects)
         storage.write_file(path, page.encode(), mime_type="text/html")
     except StoreError as error:
         raise OutputError(f"{config.folder} cannot be read or written: {error}") from error
@@ -54,9 +55,9 @@ def _of_training(folder: str) -> dict[str, Any] | None:
     return summary if isinstance(summary, dict) and "reload_difference" in summary else None
 
 
-def _examples(folder: str) -> list[Example]:
+def _examples(folder: str, name: str) -> list[Example]:
     """Read the examples of a run; none if it was by a version that did not write them."""
-    path = storage.join(folder, EXAMPLES)
+    path = storage.join(folder, name)
     try:
         return from_jsonl(_read(path).decode()) if storage.exists(path) else []
     except ValueError as error:

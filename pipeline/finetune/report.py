@@ -18,18 +18,28 @@ from pipeline.report.truth import CLASSES_IN_MATRIX, CONFUSED_PAIRS, Confused
 
 # The examples on the page, a file beside it.
 EXAMPLES = "examples.jsonl"
+SUSPECTS = "mislabeled_examples.jsonl"
+
+# All images whose given class is improbable, a file beside it.
+MISLABELED = "mislabeled.csv"
 
 # How many classes the page's heading names.
 _NAMED = 5
 
 
-def page_of(summary: Mapping[str, Any], examples: Sequence[Example], folder: str) -> str:
+def page_of(
+    summary: Mapping[str, Any],
+    examples: Sequence[Example],
+    folder: str,
+    suspects: Sequence[Example] = (),
+) -> str:
     """Render the page.
 
     Args:
       summary: the content of ``summary.json``.
       examples: test images.
       folder: the page's, an absolute path or URI.
+      suspects: images whose given class is improbable, the worst first.
     """
     labels, test, images = summary["labels"], summary["test"], summary["images"]
     names = texts.Names(labels)
@@ -40,6 +50,8 @@ def page_of(summary: Mapping[str, Any], examples: Sequence[Example], folder: str
         [_figure(one, names, folder) for one in examples if (one.label == one.truth) is is_right]
         for is_right in (False, True)
     )
+    # An older run has not looked for them.
+    mislabeled = summary.get("mislabeled") or {"images": 0}
     mistakes = test["images"] - sum(row[n] for n, row in enumerate(test["confusion"]))
     confused = _confused(test["confusion"], labels)
     return html.render(
@@ -48,6 +60,7 @@ def page_of(summary: Mapping[str, Any], examples: Sequence[Example], folder: str
             *([("mistakes", "Mistakes")] if mistakes else []),
             ("classes", "Classes"),
             ("confusions", "Confusions"),
+            *([("mislabeled", "Classes to check")] if mislabeled["images"] else []),
             ("training", "Training"),
             *([("right", "Right answers")] if right else []),
             ("run", "The run"),
@@ -70,6 +83,9 @@ def page_of(summary: Mapping[str, Any], examples: Sequence[Example], folder: str
         most_wrong=MOST_WRONG,
         wrong=wrong,
         right=right,
+        mislabeled=mislabeled,
+        mislabeled_file=MISLABELED,
+        suspects=[_suspect(one, names, folder) for one in suspects],
         curves=curves(summary["steps"], summary["epochs"], best) if summary["steps"] else [],
         best=best,
         phases=PHASES,
@@ -88,6 +104,18 @@ def _figure(example: Example, names: texts.Names, folder: str) -> Figure:
         href(example.image, folder) if example.is_file else None,
         (Answer("said", names[example.label], example.score), *truth),
         is_right,
+    )
+
+
+def _suspect(example: Example, names: texts.Names, folder: str) -> Figure:
+    return Figure(
+        example.image,
+        example.thumbnail,
+        href(example.image, folder) if example.is_file else None,
+        (
+            Answer("given", names[example.truth]),
+            Answer("perhaps", names[example.label], example.score),
+        ),
     )
 
 
@@ -145,6 +173,7 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Trained", "the head, then the whole network" if summary.get("unfrozen") else "the head"),
         ("Split", ", ".join(summary.get("split") or ()) or "by checksum"),
         *_same_pictures(summary.get("same_pictures")),
+        *_unchecked(summary.get("mislabeled")),
         ("Greatest difference after reloading", str(summary["reload_difference"])),
         ("Begun", texts.time(summary.get("started_at"))),
         ("Ended", texts.time(summary.get("finished_at"))),
@@ -169,3 +198,11 @@ def _same_pictures(same: Mapping[str, int] | None) -> list[tuple[str, str]]:
         return []
     said = f"{same['images']:,} images show {same['pictures']:,} pictures; each is in one part"
     return [("Same pictures", f"{said} ({same['moved']:,} moved, {same['left_out']:,} left out)")]
+
+
+def _unchecked(mislabeled: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Say which images were not checked for a wrong class."""
+    if not mislabeled or not mislabeled["passed_over"]:
+        return []
+    said = f"{mislabeled['passed_over']:,} images: {mislabeled['why']}"
+    return [("Not checked for wrong classes", said)]

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import shutil
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from pipeline.config.commands import as_yaml
 from pipeline.config.job_options import written
 from pipeline.evaluation import Evaluation
 from pipeline.finetune import export, features
-from pipeline.finetune.examples import load, to_jsonl
+from pipeline.finetune.examples import load, load_suspects, to_jsonl
+from pipeline.finetune.mislabeled import Suspects
 from pipeline.finetune.parts import Assigned
-from pipeline.finetune.report import EXAMPLES, page_of
+from pipeline.finetune.report import EXAMPLES, MISLABELED, SUSPECTS, page_of
 from pipeline.finetune.temperature import Temperature
 from pipeline.finetune.training import History, Part
 from pipeline.finetune.unfrozen import Unfrozen
@@ -41,8 +43,10 @@ class Trained:
 
     ``refs``: of the test images. ``seen``: checksums of those that train and validate. ``store``:
     of the features. ``unfrozen``: None if only the head was trained. ``assigned``: what has become
-    of images of the same picture. ``images``: numbers by part. ``images_of_classes``: the same by
-    class, too. ``temperature``: of the classifier. ``seconds``: of each stage.
+    of images of the same picture. ``suspects``: images whose given class is improbable.
+    ``suspected``: of each of them the image and its part. ``images``: numbers by part.
+    ``images_of_classes``: the same by class, too. ``temperature``: of the classifier. ``seconds``:
+    of each stage.
     """
 
     classifier: export.Classifier
@@ -56,6 +60,8 @@ class Trained:
     images: dict[str, int]
     images_of_classes: dict[str, dict[str, int]]
     assigned: Assigned
+    suspects: Suspects
+    suspected: list[tuple[ImageRef, str]]
     temperature: Temperature
     seconds: dict[str, float]
 
@@ -102,7 +108,18 @@ def write_results(
     (folder / f"{layout.FAILURES}-00000-of-00001.jsonl").write_text("".join(rows))
     summary = summarize(run, trained, evaluation, difference)
     (folder / EXAMPLES).write_text(to_jsonl(examples), encoding="utf-8")
-    page = page_of(summary, examples, run.output)
+    (folder / MISLABELED).write_text(
+        table_of_suspects(trained, labels), encoding="utf-8", newline=""
+    )
+    suspects = load_suspects(
+        [ref for ref, _ in trained.suspected],
+        trained.suspects,
+        labels,
+        run.spec,
+        run.config.limits,
+    )
+    (folder / SUSPECTS).write_text(to_jsonl(suspects), encoding="utf-8")
+    page = page_of(summary, examples, run.output, suspects)
     (folder / layout.REPORT).write_text(page, encoding="utf-8")
     (folder / yaml_file.NAME).write_text(as_yaml(run.config), encoding="utf-8")
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
@@ -124,6 +141,25 @@ def table_of_predictions(trained: Trained, evaluation: Evaluation) -> str:
     return file.getvalue()
 
 
+def table_of_suspects(trained: Trained, labels: Sequence[str]) -> str:
+    """Write the images whose given class is improbable as CSV, the worst first."""
+    file = io.StringIO()
+    table = csv.writer(file)
+    table.writerow(["image", "given", "suggested", "probability", "given_probability", "part"])
+    found = trained.suspects
+    for (ref, part), given, suggested, score, given_score in zip(
+        trained.suspected,
+        found.given,
+        found.suggested,
+        found.probabilities,
+        found.given_probabilities,
+        strict=True,
+    ):
+        scores = [float(score), float(given_score)]
+        table.writerow([name_of(ref.uri), labels[given], labels[suggested], *scores, part])
+    return file.getvalue()
+
+
 def summarize(
     run: Run, trained: Trained, evaluation: Evaluation, difference: float
 ) -> dict[str, Any]:
@@ -142,6 +178,7 @@ def summarize(
             "moved": trained.assigned.moved,
             "left_out": trained.assigned.left_out,
         },
+        "mislabeled": trained.suspects.to_json(),
         "labels": list(run.survey.labels),
         "test": evaluation.to_json(),
         "calibration": trained.temperature.to_json(),

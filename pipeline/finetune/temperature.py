@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.finetune.training import softmax
-
 # What logits are divided by at least and at most.
 _RANGE = (0.02, 50.0)
 
@@ -63,3 +61,14 @@ def best_temperature(logits: np.ndarray, classes: np.ndarray) -> float:
         else:
             high = middle
     return math.exp(high)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Turn logits into probabilities, ``[N, classes]``."""
+    return np.exp(log_softmax(logits))
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Turn logits into logarithms of probabilities, float64 ``[N, classes]``."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

@@ -21,6 +21,7 @@ from pipeline import console
 from pipeline.errors import RunError
 from pipeline.finetune.history import EpochRecord, StepRecord
 from pipeline.finetune.networks import Draw
+from pipeline.finetune.temperature import log_softmax
 from pipeline.models.tensorflow_import import tf
 from pipeline.progress import add, shown
 
@@ -208,7 +209,7 @@ class Phase:
     def evaluate(self, part: Part) -> tuple[float, float]:
         """Compute the mean loss and the accuracy on a part."""
         logits = self.predict(part)
-        losses = -_log_softmax(logits)[np.arange(len(part)), part.classes]
+        losses = -log_softmax(logits)[np.arange(len(part)), part.classes]
         return float(losses.mean()), float((logits.argmax(1) == part.classes).mean())
 
     def predict(self, part: Part) -> np.ndarray:
@@ -382,13 +383,3 @@ def class_weights(classes: np.ndarray, count: int) -> np.ndarray:
       count: number of classes.
     """
     return len(classes) / (count * np.bincount(classes, minlength=count))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Turn logits into probabilities, ``[N, classes]``."""
-    return np.exp(_log_softmax(logits))
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

@@ -398,8 +398,14 @@ def test_images_in_a_tfrecord_file(tmp_path, photos, extractor):
 
 
 def test_a_split_that_the_images_come_with(tmp_path, extractor, capsys):
-    """Files of the test folder that are also in that for training do not train."""
-    write_class_folders(tmp_path / "p" / "train")
+    """Files of the test folder that are also in that for training do not train.
+
+    Two images are in each other's class folders, which is found.
+    """
+    train = write_class_folders(tmp_path / "p" / "train")
+    swapped = {f"{train}/blue/swapped.png": "red", f"{train}/red/swapped.png": "blue"}
+    for path, color in swapped.items():
+        Path(train, color, "020.png").rename(path)
     write_class_folders(tmp_path / "p" / "test", count=10)  # the first ten are the same
     (tmp_path / "p" / "test" / "red" / "bad.png").write_bytes(b"bad")
     out = tmp_path / "out"
@@ -419,6 +425,18 @@ def test_a_split_that_the_images_come_with(tmp_path, extractor, capsys):
     assert summary["images"]["train"] + summary["images"]["validation"] == 110
     assert 0 < summary["images"]["validation"] < 20
     assert summary["same_pictures"] == {"pictures": 10, "images": 20, "moved": 0, "left_out": 10}
+    assert "\n2 of 140 images may have a wrong class: mislabeled.csv\n" in said
+    with (out / "mislabeled.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert {row["image"]: row["suggested"] for row in table} == swapped
+    for row in table:
+        assert row["given"] == Path(row["image"]).parent.name
+        assert float(row["probability"]) > 0.5 > float(row["given_probability"])
+        assert row["part"] in ("train", "validation")
+    checked = {"images": 2, "checked": 140, "passed_over": 0, "why": None}
+    assert summary["mislabeled"] == checked
+    page = (out / "report.html").read_text()
+    assert page.partition('id="mislabeled"')[2].count("swapped.png</bdi>") == 2
     failed = json.loads((out / "failures-00000-of-00001.jsonl").read_text())
     assert (failed["image"], "split" in failed) == (f"{tmp_path}/p/test/red/bad.png", False)
 

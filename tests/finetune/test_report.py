@@ -12,6 +12,7 @@ from pipeline.evaluation import evaluate
 from pipeline.finetune.curves import best_epoch, curves
 from pipeline.finetune.examples import (
     MOST_RIGHT,
+    MOST_SUSPECTS,
     MOST_WRONG,
     Example,
     choose,
@@ -160,6 +161,9 @@ def test_a_page_of_as_many_mistakes_as_there_can_be_is_small():
     some += [example("cat", "cat", f"/q/{n}.jpg", side=160) for n in range(MOST_RIGHT)]
     assert len(some[0].thumbnail.uri) > MAX_BYTES / 2
     assert len(render(some)) < 800_000
+    found = {"images": 100, "checked": 900, "passed_over": 0, "why": None}
+    suspects = some[:MOST_SUSPECTS]
+    assert len(page_of(summary(mislabeled=found), some, "/out", suspects)) < 1_000_000
 
 
 def test_nothing_is_fetched_and_only_the_script_of_the_page_runs():
@@ -195,10 +199,27 @@ def test_head_against_the_whole_network():
     assert "the whole network – – – no" in text_of(render(unfrozen=unfrozen | {"network": None}))
 
 
+def test_classes_to_check():
+    suspects = [example("dog", "cat"), example("owl", "cat", "/etc/passwd", is_file=False)]
+    found = {"images": 3, "checked": 90, "passed_over": 7, "why": "they are few"}
+    page = page_of(summary(mislabeled=found), [], "/out", suspects)
+    text = text_of(page)
+    assert "3 of 90 images for training, validation and test may have a wrong class" in text
+    assert "The 2 worst are here. All are in mislabeled.csv" in text
+    assert "given cat · perhaps dog 98 % a.jpg" in text
+    assert "Not checked for wrong classes 7 images: they are few" in text
+    links = [link["href"] for link in Page(page).all("a") if not link["href"].startswith("#")]
+    assert links == ["test_predictions.csv", "mislabeled.csv", "../photos/a.jpg"]
+    for none in (None, found | {"images": 0, "passed_over": 0}):
+        assert "wrong class" not in text_of(page_of(summary(mislabeled=none), [], "/out"))
+
+
 @needs_chromium
 def test_nothing_keeps_anybody_from_reading_it(tmp_path):
     path = tmp_path / "report.html"
-    path.write_text(render([example(), example(truth="dog")]))
+    found = {"images": 1, "checked": 9, "passed_over": 0, "why": None}
+    shown = [example(), example(truth="dog")]
+    path.write_text(page_of(summary(mislabeled=found), shown, "/out", shown[1:]))
     with Browser(tmp_path) as browser:
         assert violations(browser, path) == []
 

@@ -5,8 +5,8 @@ from helpers.training import CLASSES, clouds, phase
 from pipeline.errors import RunError
 from pipeline.finetune import training
 from pipeline.finetune.networks import Head
-from pipeline.finetune.temperature import best_temperature
-from pipeline.finetune.training import History, Part, adam, class_weights, softmax
+from pipeline.finetune.temperature import best_temperature, softmax
+from pipeline.finetune.training import History, Part, adam, class_weights
 from pipeline.models.tensorflow_import import tf
 
 

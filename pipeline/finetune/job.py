@@ -183,7 +183,7 @@ def train(run: Run) -> Trained:
             parts = head_parts
             for variable, value in zip(head.variables, head_alone, strict=True):
                 variable.assign(value)
-    suspects, seconds["wrong_classes"] = _timed(
+    suspects, seconds["mislabeled"] = _timed(
         lambda: mislabeled.find(values, given, np.array(assigned.pictures), len(labels))
     )
     temperature = best_temperature(validation, parts[VALIDATION].classes)

@@ -362,6 +362,13 @@ def _column(name: str, hint: Any) -> Column:
 LABELED_COLUMNS = tuple(column.name for column in columns_of(Labeled))
 FAILURE_COLUMNS = tuple(column.name for column in columns_of(Failure))
 TRAINED_ON = "trained_on"  # one more, if the model lists the images that it was trained on
+LABELED_BY = "labeled_by"  # one more, if people have corrected labels; its values:
+MODEL, PERSON = "model", "person"
+
+
+def is_by_person(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row, or what is carried with it, says that a person gave the label."""
+    return row.get(LABELED_BY) == PERSON
 
 
 def record_of(columns: Container[str]) -> type[Labeled] | type[Failure]:

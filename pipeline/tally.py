@@ -13,7 +13,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from pipeline.errors import ReconciliationError
-from pipeline.records import Failure, ImageRef, Labeled, StageSeconds
+from pipeline.records import Failure, ImageRef, Labeled, StageSeconds, is_by_person
 from pipeline.redaction import name_of
 
 
@@ -29,6 +29,8 @@ class Tally:
       examples: for each reason the first image by name, and the message of its failure.
       labels: labeled images by label; one with several labels counts for each of them.
       below_threshold: labeled images without a label.
+      by_person: labeled images whose label a person gave.
+      changed: of these, those for which it is not the model's most probable class.
       seconds: what the labeled images cost, by stage.
       timed: how many of them have told; rows that are read again have not.
     """
@@ -39,6 +41,8 @@ class Tally:
     examples: dict[str, tuple[str, str]] = field(default_factory=dict)
     labels: Counter[str] = field(default_factory=Counter)
     below_threshold: int = 0
+    by_person: int = 0
+    changed: int = 0
     seconds: StageSeconds = field(default_factory=StageSeconds)
     timed: int = 0
 
@@ -61,6 +65,9 @@ class Tally:
                 self.labels.update({prediction.label for prediction in record.predictions})
             else:
                 self.labels[record.label] += 1
+            if is_by_person(record.carried):
+                self.by_person += 1
+                self.changed += record.label != record.predictions[0].label
             self.seconds = _sum(self.seconds, record.seconds)
             self.timed += any(record.seconds)
         return self
@@ -78,6 +85,8 @@ class Tally:
             self._keep(reason, example)
         self.labels += other.labels
         self.below_threshold += other.below_threshold
+        self.by_person += other.by_person
+        self.changed += other.changed
         self.seconds = _sum(self.seconds, other.seconds)
         self.timed += other.timed
         return self

@@ -125,6 +125,26 @@ class LabelConfig(JobConfig):
         help="the calibration.json of --target_precision: scores get its temperature, so that they "
         "say how often a label is right",
     )
+    corrections: str | None = flag(
+        None,
+        type=values.not_empty,
+        metavar="FILE",
+        group=Group.TABLES,
+        rows=Rows.SAME,  # an attempt applies its own to the rows of earlier ones
+        help="table with labels that people gave, such as review.csv filled in, or what Label "
+        "Studio exports as JSON-MIN or CSV: they go before the model's, and the column labeled_by "
+        "says so; give it in each run",
+    )
+    review: int | None = flag(
+        None,
+        type=values.review,
+        metavar="N",
+        group=Group.WRITING,
+        rows=Rows.SAME,
+        help="write at most N images for a person to look at to review.csv, and for Label Studio "
+        "to review.json: those below the threshold, the lowest scores first, and for a tenth a "
+        "random sample of the others",
+    )
     output_format: tuple[str, ...] = output_format_flag()
     gzip: bool = gzip_flag()
     output_table: str | None = flag(
@@ -220,7 +240,7 @@ class LabelConfig(JobConfig):
     def named(self) -> Iterable[str]:
         """The files that the command line itself names."""
         threshold = self.threshold if isinstance(self.threshold, str) else None
-        others = (self.labels_file, self.truth, threshold, self.calibration)
+        others = (self.labels_file, self.truth, threshold, self.calibration, self.corrections)
         return (*super().named, *(uri for uri in others if uri is not None))
 
     @property

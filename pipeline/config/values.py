@@ -17,6 +17,7 @@ from pipeline.inputs.globs import Exclusions
 
 # 4096 images of 224 × 224 take 600 MB, before the model uses any memory.
 MAX_BATCH_SIZE = 4096
+MOST_REVIEWED = 10_000  # which every worker may hold in memory
 
 
 def not_empty(text: str) -> str:
@@ -125,6 +126,14 @@ def batch_size(text: str) -> int:
     value = positive(text)
     if value > MAX_BATCH_SIZE:
         raise ArgumentTypeError(f"{text} is more than {MAX_BATCH_SIZE}")
+    return value
+
+
+def review(text: str) -> int:
+    """Read a number of images in [1, ``MOST_REVIEWED``]."""
+    value = positive(text)
+    if value > MOST_REVIEWED:
+        raise ArgumentTypeError(f"{text} is more than {MOST_REVIEWED}")
     return value
 
 

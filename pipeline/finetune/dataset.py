@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import posixpath
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import apache_beam as beam
 
-from pipeline.errors import InputError
+from pipeline.errors import ImageError, InputError, StoreError
 from pipeline.finetune import splits
 from pipeline.finetune.splits import TEST, TRAIN, VALIDATION
+from pipeline.formats import tables
 from pipeline.formats.schema import as_text
 from pipeline.inputs import columns, find
+from pipeline.inputs.column_names import CLASSES, CORRECTED
+from pipeline.inputs.columns import TABLE
 from pipeline.inputs.folders import FOLDER
 from pipeline.inputs.kinds import Input
 from pipeline.inputs.passed_over import PassedOver, WhyPassedOver
@@ -101,7 +105,23 @@ def identify(
             "is neither a folder of class folders nor a list, table, TFRecord file or query; "
             "quote a glob, so that the shell leaves it alone"
         )
+    if source.kind == TABLE and source.truth_column == CLASSES[0]:
+        _refuse_review(source)
     return _with_split_column(source) if split and source.kind.has_columns else source
+
+
+def _refuse_review(source: Input) -> None:
+    """Refuse a table in which people have corrected a model's labels, beside these labels."""
+    try:
+        names = tables.column_names(source.uri)
+    except (ImageError, StoreError, ValueError, EOFError, zlib.error):
+        return  # as reading it will say
+    if CORRECTED in names:
+        raise source.error(
+            f"its column {source.truth_column!r} has a model's labels, and {CORRECTED!r} what "
+            "people said",
+            "give the corrections.csv that label makes of it, or another {truth_column}",
+        )
 
 
 def _with_split_column(source: Input) -> Input:

@@ -14,7 +14,7 @@ from google.cloud import bigquery
 
 from pipeline.errors import OutputError
 from pipeline.formats.schema import ColumnError, check_columns, plain
-from pipeline.records import TRAINED_ON, Column, Labeled, Timestamp, columns_of
+from pipeline.records import LABELED_BY, TRAINED_ON, Column, Labeled, Timestamp, columns_of
 
 _QUERY = "bigquery:"
 
@@ -114,7 +114,7 @@ def check_table(table: str, carried: Sequence[str]) -> None:
       OutputError: the table cannot take these labels, or cannot be reached.
     """
     reference = parse_table(table)
-    taken = {column.name for column in columns_of(Labeled)} | {TRAINED_ON}
+    taken = {column.name for column in columns_of(Labeled)} | {TRAINED_ON, LABELED_BY}
     for name in carried:
         if not _COLUMN_NAME.fullmatch(name) or name.casefold() in taken:
             raise _refusal(

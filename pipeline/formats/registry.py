@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
-from pipeline.records import FAILURE_COLUMNS, LABELED_COLUMNS, TRAINED_ON
+from pipeline.records import FAILURE_COLUMNS, LABELED_BY, LABELED_COLUMNS, TRAINED_ON
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -146,5 +146,5 @@ def is_taken(column: str) -> bool:
     """Tell whether rows have a column of this name already, in any format."""
     renamed = (name for row in FORMATS.values() for name in row.column_names.values())
     # In tf.Examples, the fields of the predictions are lists of their own.
-    taken = (*LABELED_COLUMNS, *FAILURE_COLUMNS, TRAINED_ON, *renamed)
+    taken = (*LABELED_COLUMNS, *FAILURE_COLUMNS, TRAINED_ON, LABELED_BY, *renamed)
     return column in taken or column.startswith("predictions/")

@@ -17,6 +17,9 @@ CLASSES = (
     *("label_name", "class_name", "category_name"),
 )
 
+# In ``review.csv``, beside the model's own label: what a person says instead.
+CORRECTED = "corrected"
+
 
 def choose(wanted: str, usual: Sequence[str], names: Sequence[str]) -> str:
     """Choose a column: the wanted one; without it, the only one with a usual name, if there is one.

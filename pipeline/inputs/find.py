@@ -32,7 +32,7 @@ from pipeline.inputs.queries import QUERY
 from pipeline.inputs.single import IMAGE
 from pipeline.inputs.table_sets import FOLDER_OF_TABLES, GLOB_OF_TABLES
 from pipeline.inputs.tfrecords import TFRECORD, list_records
-from pipeline.records import ImageRef
+from pipeline.records import LABELED_BY, ImageRef
 from pipeline.redaction import Naming, identity_of
 
 # All kinds of inputs, in the order in which they are tried.
@@ -332,7 +332,8 @@ def identity(ref: ImageRef) -> Hashable:
 
 
 def _has_values(ref: ImageRef) -> bool:
-    return any(value not in (None, "") for value in ref.carried.values())  # CSV's null is ""
+    carried = (value for name, value in ref.carried.items() if name != LABELED_BY)
+    return any(value not in (None, "") for value in carried)  # CSV's null is ""
 
 
 def _with_versions(found: Iterator[Found], ask_for_versions: bool) -> Iterator[Found]:

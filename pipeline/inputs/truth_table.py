@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline import storage
@@ -42,7 +42,12 @@ class TruthRow(NamedTuple):
 
 
 def identify_truth(
-    given: str, uri_column: str, truth_column: str, naming: Naming | None = None
+    given: str,
+    uri_column: str,
+    truth_column: str,
+    naming: Naming | None = None,
+    argument: str = "truth",
+    first: Sequence[str] = (),
 ) -> Input:
     """Check that a table or query has the true classes of images.
 
@@ -52,21 +57,24 @@ def identify_truth(
         with a usual name is taken.
       truth_column: likewise, if it is ``CLASSES[0]``.
       naming: see ``Input``.
+      argument: the name of the argument for which it was given.
+      first: columns with the classes that go before the former one.
 
     Raises:
       InputError: it is neither, lacks a column, or has no rows.
     """
-    refuse_pipe(given, "truth")
+    refuse_pipe(given, argument)
     uri = storage.absolute(given)
-    source = Input(TABLE, uri, given, uri_column, (), truth_column, "truth", naming=naming)
+    source = Input(TABLE, uri, given, uri_column, (), truth_column, argument, naming=naming)
     with _blaming(source):
         found = _recognize(given)
         if found is None and tables.is_table(given):
             raise source.error("there is no such file")
         if found is None:
+            parent = f", nor {truth.PARENT!r}, for the folders that the images are in"
             raise source.error(
-                f"is neither a {table_suffixes()} file, or a folder or glob of them, nor "
-                f"{truth.PARENT!r}, for the folders that the images are in"
+                f"is neither a {table_suffixes()} file, or a folder or glob of them"
+                f"{parent if argument == 'truth' else ', nor a .json file of Label Studio'}"
             )
         source = dataclasses.replace(source, kind=found[0], uri=found[1])
         names = _names(source)
@@ -74,7 +82,8 @@ def identify_truth(
         others = [name for name in names if name != image]
         # Any other name was given for this table alone.
         usual = column_names.CLASSES if truth_column == column_names.CLASSES[0] else ()
-        class_ = column_names.choose(truth_column, usual, others)
+        class_ = next((name for name in first if name in others), None)
+        class_ = class_ or column_names.choose(truth_column, usual, others)
     source = dataclasses.replace(source, uri_column=image, truth_column=class_)
     if source.kind.check is not None:
         source.kind.check(source)

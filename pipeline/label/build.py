@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
@@ -14,22 +13,23 @@ import apache_beam as beam
 
 from pipeline import storage
 from pipeline.config import yaml_file
-from pipeline.config.job_options import written
 from pipeline.config.label_options import LabelConfig
 from pipeline.errors import RunError, StoreError
 from pipeline.formats import bigquery_load
 from pipeline.formats.schema import Schema
 from pipeline.inputs import find
 from pipeline.inputs.embedded import LoadEmbedded
-from pipeline.inputs.passed_over import CountPassedOver, PassedOverTally
+from pipeline.inputs.passed_over import CountPassedOver
 from pipeline.inputs.truth import PARENT
-from pipeline.label import decisions, ledger, lock, notes, runs
-from pipeline.label.costs import bottleneck, per_million
+from pipeline.label import correcting, corrections, decisions, ledger, lock, notes, review, runs
+from pipeline.label.correcting import Correct, MergeMatched
 from pipeline.label.entries import Gather
 from pipeline.label.evaluate import EvaluateLabels
 from pipeline.label.kept import TakeOverKept
 from pipeline.label.resume import SetAsideDone, TakeFirst
+from pipeline.label.review import QueueForReview
 from pipeline.label.runs import Run
+from pipeline.label.summary import is_quiet, summarize
 from pipeline.label.target import Calibrate, Calibration, CountScores, Scores
 from pipeline.label.truth import JoinTruth, MergeTruthCounts, TruthCounts
 from pipeline.label.truth_classes import NameClasses
@@ -39,12 +39,10 @@ from pipeline.outputs.copies import CopyByLabel
 from pipeline.outputs.mistakes import WriteMistakes, join_mistakes
 from pipeline.outputs.parts import Shards, name_shards
 from pipeline.outputs.rows import KeepRows, WriteRows
-from pipeline.records import TIME, Failure, Labeled
-from pipeline.redaction import name_of
-from pipeline.runners.identity import versions
-from pipeline.runners.options import is_only_described, runs_in_one_process
+from pipeline.records import Failure, Labeled
+from pipeline.runners.options import is_only_described
 from pipeline.runners.portable import is_portable
-from pipeline.tally import CombineTogether, CountRecords, Tally, reconcile
+from pipeline.tally import CombineTogether, CountRecords
 from pipeline.transforms import LabelImages
 
 # Beyond this many classes, the rows that a killed run leaves would be too large with all scores.
@@ -76,8 +74,11 @@ def build(
         refs, truth = refs | "Truth" >> join
     if config.truth is not None:
         refs |= "Classes" >> NameClasses(config.truth, run.spec.labels, run.spec.is_multi_label)
+    if run.corrections is not None:
+        refs, matched = refs | "Correct" >> Correct(run.corrections, run.spec.labels)
     known = () if run.ledger is None else run.ledger.files
-    set_aside = SetAsideDone(run.attempts, run.earlier_runs, run.same_versions, known)
+    again = run.corrections is not None and run.corrections.again
+    set_aside = SetAsideDone(run.attempts, run.earlier_runs, run.same_versions, known, again)
     found, new, skipped, labeled_before, failed_before, merged, gone, told_apart = (
         refs | "SetAsideDone" >> set_aside
     )
@@ -119,6 +120,8 @@ def build(
         "gone": (gone, sum_),
         "told_apart": (told_apart, sum_),
     }
+    if run.corrections is not None:
+        counted["corrections"] = (matched, MergeMatched())
     if run.truth is not None:
         counted["truth"] = (truth, MergeTruthCounts())
     if run.ledger is not None and run.ledger.new and set_aside.seen is not None:
@@ -140,6 +143,15 @@ def build(
         | name >> beam.Map(decide, spec=run.spec, thresholds=run.thresholds, top_k=config.top_k)
         for name, rows in (("Threshold", labeled), ("ThresholdBefore", labeled_before))
     )
+    if run.corrections is not None:
+        labeled, labeled_before = (
+            rows | name >> beam.Map(corrections.apply, run.spec.labels)
+            for name, rows in (("Apply", labeled), ("ApplyBefore", labeled_before))
+        )
+        failures, failed_before = (
+            rows | name >> beam.Map(corrections.forget)
+            for name, rows in (("Forget", failures), ("ForgetBefore", failed_before))
+        )
     count = CountRecords(run.spec.is_multi_label)
     counted |= {
         "found": (found, count),
@@ -160,6 +172,9 @@ def build(
     if config.truth is not None:
         parts = labeled | "WriteMistakes" >> WriteMistakes(folder, run.spec.is_multi_label)
         counted["mistakes_parts"] = (parts, beam.combiners.ToListCombineFn())
+    if config.review is not None:
+        queue = QueueForReview(config.review, run.spec.is_multi_label)
+        counted["review"] = (labeled, queue)
     if config.copy_to is not None:
         copies = labeled | CopyByLabel(storage.absolute(config.copy_to), config.limits)
         counted["copied"] = (copies, sum_)
@@ -240,9 +255,10 @@ def finish(
       counts: as ``summarize`` takes them. Besides, the files with rows, "labels_parts" and
         "failures_parts"; with a truth also "mistakes_parts", and what ``EvaluateLabels`` returned,
         "evaluated" and "evaluated_before"; with a target what ``CountScores`` and ``Calibrate``
-        returned, "scores", "calibration", and both with "_before"; with a table of the truth its
-        counts, "truth"; how many images could be copied, "copied", of those that were "to_copy";
-        and what ``Gather`` returned for the ledger, "seen".
+        returned, "scores", "calibration", and both with "_before"; with corrections what
+        ``MergeMatched`` returned, "corrections"; what ``QueueForReview`` returned, "review"; with a
+        table of the truth its counts, "truth"; how many images could be copied, "copied", of those
+        that were "to_copy"; and what ``Gather`` returned for the ledger, "seen".
       run: the run.
       started: start of this attempt, UTC.
       built: when its pipeline was about to begin, UTC.
@@ -262,6 +278,7 @@ def finish(
     if run.config.truth is not None:
         files.append(join_mistakes(run.folder, counts.pop("mistakes_parts")))
     chosen = _choose(counts)
+    queue, matched = counts.pop("review", None), counts.pop("corrections", None)
     evaluated, evaluated_before, truth, copied, to_copy, seen = (
         counts.pop(name, None)
         for name in ("evaluated", "evaluated_before", "truth", "copied", "to_copy", "seen")
@@ -274,6 +291,10 @@ def finish(
             summary["evaluation"] = notes.known_before(evaluation.to_json(), run.finished)
     if chosen is not None and not is_quiet(summary):
         summary["target_precision"] = decisions.decide(run, *chosen)
+    if matched is not None and run.corrections is not None:
+        summary["corrections"] = correcting.finish(run, matched, summary)
+    if queue is not None and not is_quiet(summary):
+        summary["review"] = review.write(run.folder, queue, run.spec)
     if truth is not None:
         summary |= {"truth": _truth(run, truth)}
     if to_copy is not None:
@@ -310,138 +331,7 @@ def _choose(counts: dict[str, Any]) -> tuple[Scores, Calibration] | None:
     return scores, calibration
 
 
-def is_quiet(summary: Mapping[str, Any]) -> bool:
-    """Tell whether a run among others found nothing to do."""
-    return bool(summary["skipped"]) and not summary["labeled"] + summary["failed"]
-
-
-def summarize(
-    run: Run,
-    started: datetime,
-    built: datetime,
-    passed_over: PassedOverTally,
-    merged: int,
-    gone: int,
-    told_apart: int,
-    found: Tally,
-    skipped: Tally,
-    labeled: Tally,
-    failed: Tally,
-    labeled_before: Tally,
-    failed_before: Tally,
-    new: Tally | None = None,
-    taken: Tally | None = None,
-) -> dict[str, Any]:
-    """Make the content of ``summary.json``; times are in seconds.
-
-    Times and rate are those of this attempt, or of an earlier one if the run was finished before
-    and this attempt labeled nothing. The times of the stages are averages over the images that it
-    labeled: reading and predicting in wall time, decoding in CPU time.
-
-    Args:
-      run: the run.
-      started: start of this attempt, UTC.
-      built: when its pipeline was about to begin, UTC.
-      passed_over: what the inputs list and this job does not take for images.
-      merged: how often images were listed once more.
-      gone: how many images of earlier attempts are no longer listed.
-      told_apart: number of images that only the credentials in their URIs tell apart.
-      found: tally of the images that the inputs list.
-      skipped: tally of the images that earlier runs have labeled.
-      labeled: tally of the images that this attempt labeled.
-      failed: tally of the images that failed in this attempt.
-      labeled_before: tally of the images that earlier attempts of this run labeled.
-      failed_before: tally of the images that failed in earlier attempts of this run.
-      new: tally of the images that were to do, if only some of them are ``taken``.
-      taken: see ``new``.
-
-    Raises:
-      ReconciliationError: what went in did not come out.
-    """
-    taken_over = labeled_before.images + failed_before.images
-    all_labeled = Tally().merge(labeled_before).merge(labeled)
-    all_failed = Tally().merge(failed_before).merge(failed)
-    left_out = new.without(taken) if new is not None and taken is not None else None
-    if left_out is not None:
-        found = found.without(left_out)
-    reconcile(found, all_labeled, all_failed, skipped)
-    return {
-        "run_id": run.run_id,
-        "found": found.images,
-        "merged": merged,
-        "no_longer_found": gone,
-        "told_apart": told_apart,
-        **passed_over.to_json(),
-        "labeled": all_labeled.images,
-        "failed": all_failed.images,
-        "skipped": skipped.images,
-        **({} if left_out is None else {"left_out": left_out.images}),
-        "taken_over": taken_over,
-        "below_threshold": all_labeled.below_threshold,
-        "failure_reasons": _by_count(all_failed.reasons),
-        "failure_examples": {
-            reason: {"image": image, "message": message}
-            for reason, (image, message) in sorted(all_failed.examples.items())
-        },
-        "labels": _by_count(all_labeled.labels),
-        "started_at": f"{run.started:{TIME}}",
-        **_measures(run, started, built, labeled, failed),
-        "model": {
-            "handle": name_of(run.spec.handle),
-            "fingerprint": run.spec.fingerprint,
-            "height": run.spec.height,
-            "width": run.spec.width,
-            "classes": len(run.spec.labels),
-            "takes": run.spec.scale_words,
-            "returns": run.spec.returns,
-            **({"multi_label": True} if run.spec.is_multi_label else {}),
-        },
-        "settings": run.settings,
-        "options": written(run.config),
-        "versions": versions(),
-    }
-
-
-def _measures(
-    run: Run, started: datetime, built: datetime, labeled: Tally, failed: Tally
-) -> dict[str, Any]:
-    price = run.config.price_per_hour
-    if run.finished is not None and not labeled.images:
-        kept = {name: run.finished[name] for name in notes.MEASURES}
-        kept["startup_seconds"] = run.finished.get("startup_seconds")
-        cost = run.finished.get("cost_per_million_images")
-        if price != run.finished["options"].get("price_per_hour"):
-            rate = kept["images_per_second"]
-            cost = per_million(1, rate, price) if rate else None
-        return {**kept, "price_per_hour": price, "cost_per_million_images": cost}
-    finished = datetime.now(timezone.utc)
-    seconds = (finished - started).total_seconds()
-    images = labeled.images + failed.images
-    return {
-        "finished_at": f"{finished:{TIME}}",
-        "seconds": round(seconds, 3),
-        "startup_seconds": round((built - started).total_seconds(), 3),
-        "images_per_second": round(images / seconds, 2),
-        "stage_seconds_per_image": {
-            stage: round(total / max(labeled.timed, 1), 6)
-            for stage, total in labeled.seconds._asdict().items()
-        },
-        "bottleneck": (
-            bottleneck(seconds, images, labeled.images, labeled.seconds)
-            if images and runs_in_one_process(run.config.beam_args)
-            else None
-        ),
-        "price_per_hour": price,
-        "cost_per_million_images": per_million(seconds, images, price),
-    }
-
-
 def _truth(run: Run, counts: TruthCounts) -> dict[str, Any]:
     source = run.truth
     columns = {} if source is None else {"image": source.uri_column, "class": source.truth_column}
     return {"columns": columns, **counts.to_json()}
-
-
-def _by_count(counts: Counter[str]) -> dict[str, int]:
-    """Sort by count, the highest first; equal ones are in alphabetical order."""
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -20,7 +20,7 @@ from pipeline import console
 from pipeline.config.label_options import LabelConfig
 from pipeline.images.loading import READ_THREADS, read_ahead
 from pipeline.inputs import first, passed_over
-from pipeline.label import decisions, lock, runs, trial
+from pipeline.label import correcting, decisions, lock, runs, trial
 from pipeline.label.costs import per_million
 from pipeline.label.runs import Plan
 from pipeline.label.trial import SAMPLE_SIZE, Counted, Sampled
@@ -68,6 +68,7 @@ def run(config: LabelConfig) -> int:
     print(f"         takes {spec.scale_words}, and returns {spec.returns}")
     is_done = trial.done_before(plan)
     print(f"output   {_standing(plan, is_done is not None)}")
+    correcting.prepare(plan.run)
     for line in look_ahead(plan.run):
         print(console.printable(f"truth    {line.removeprefix('truth: ')}"))
     if config.limit is not None and not config.incremental:

@@ -22,7 +22,7 @@ from pipeline.runners import dataflow
 from pipeline.runners.options import beam_options
 
 # Arguments that name what workers read or write. The labels file and the model are read here.
-_OF_WORKERS = ("input", "truth", "output", "copy_to", "http_headers")
+_OF_WORKERS = ("input", "truth", "corrections", "output", "copy_to", "http_headers")
 
 
 def refuse_local(config: LabelConfig) -> None:

@@ -13,10 +13,11 @@ from pipeline.config.label_options import LabelConfig
 from pipeline.errors import RunError, StoreError
 from pipeline.formats.registry import FORMATS
 from pipeline.inputs import first, passed_over
-from pipeline.label import decisions, lock, notes, runs, truth
-from pipeline.label.build import build, is_quiet, too_many_failed
+from pipeline.label import correcting, decisions, lock, notes, runs, truth
+from pipeline.label.build import build, too_many_failed
 from pipeline.label.elsewhere import with_staged_model
 from pipeline.label.runs import Run
+from pipeline.label.summary import is_quiet
 from pipeline.label.truth_check import look_ahead
 from pipeline.label.validation import first_pixels, several_labels, validate
 from pipeline.models.probing import probe_classifier
@@ -56,6 +57,7 @@ def run(config: LabelConfig) -> int:
         elif not spec.scale_source:
             say_assumed(spec)
         look_ahead(plan.run)
+        plan = plan._replace(run=correcting.prepare(plan.run))
         plan = plan.with_spec(with_staged_model(plan.run.spec, config))
         run = runs.begin(plan)
         console.say(
@@ -86,7 +88,7 @@ def run(config: LabelConfig) -> int:
     if summary.get("truth") and not runs_here(config.beam_args):  # a worker said it elsewhere
         for line in truth.notes(summary["truth"]):
             console.say(line)
-    lines += decisions.in_words(summary, run.folder)
+    lines += [*decisions.in_words(summary, run.folder), *correcting.in_lines(run, summary)]
     print(describe(summary, run.folder, run.finished), *lines, sep="\n")
     too_many, missed = too_many_failed(summary, config), decisions.missed(summary)
     if too_many is not None:
@@ -186,6 +188,11 @@ def describe(
         )
     if summary["below_threshold"]:
         lines.append(f"{summary['below_threshold']:,} without a label, below --threshold")
+    if summary.get("labeled_by_person"):
+        lines.append(
+            f"labels by people: {summary['labeled_by_person']:,}, of which "
+            f"{summary['corrected']:,} are not the model's"
+        )
     options = summary["options"]
     if options["copy_to"] is not None:
         not_copied = (
@@ -202,5 +209,8 @@ def describe(
         for name in (layout.LABELS, layout.FAILURES)
     ]
     mistakes = [] if options["truth"] is None else [layout.MISTAKES]
-    lines += [storage.join(output, name) for name in (*shards, *mistakes, layout.SUMMARY)]
+    review = layout.REVIEWS if summary.get("review") else ()
+    corrected = [] if options["corrections"] is None else [layout.CORRECTIONS]
+    names = (*shards, *mistakes, *review, *corrected, layout.SUMMARY)
+    lines += [storage.join(output, name) for name in names]
     return "\n".join(lines)

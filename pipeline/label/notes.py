@@ -43,6 +43,7 @@ _ADDING = (
     "carry",
     "threshold",
     "target_precision",
+    "corrections",
     "copy_to",
     "output_table",
     "gzip",

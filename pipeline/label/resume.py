@@ -25,6 +25,7 @@ from pipeline.inputs.find import distinct
 from pipeline.label.entries import File, Seen, bucket_of, opened, seen_of
 from pipeline.models import trained_on
 from pipeline.records import (
+    LABELED_BY,
     Failure,
     ImageRef,
     Labeled,
@@ -71,6 +72,7 @@ class SetAsideDone(beam.PTransform):
       earlier_runs: globs of files with the rows of runs whose images need not be labeled again.
       same_versions: the ids of those of the runs that had the same versions.
       ledger: files with what is known of other runs whose images need not be labeled again.
+      again: whether images that people have corrected are labeled again, whatever is known of them.
 
     Attributes:
       seen: after ``expand``, the names of the images in ``earlier_runs``, with ``Seen``; None if
@@ -83,12 +85,14 @@ class SetAsideDone(beam.PTransform):
         earlier_runs: Sequence[str],
         same_versions: Collection[str] = (),
         ledger: Sequence[File] = (),
+        again: bool = False,
     ):
         super().__init__()
         self._attempts = attempts
         self._earlier_runs = earlier_runs
         self._same_versions = frozenset(same_versions)
         self._ledger = tuple(ledger)
+        self._again = again
         self.seen: beam.PCollection[tuple[str, Seen]] | None = None
 
     def expand(self, refs: beam.PCollection[ImageRef]) -> SortedImages:
@@ -109,9 +113,9 @@ class SetAsideDone(beam.PTransform):
                 name: rows | f"Bucket_{name}" >> beam.Map(_in_bucket)
                 for name, rows in sources.items()
             }
-            sort: beam.DoFn = _SortBucket(self._ledger, self._same_versions)
+            sort: beam.DoFn = _SortBucket(self._ledger, self._same_versions, self._again)
         else:
-            sort = _SortName(self._same_versions)
+            sort = _SortName(self._same_versions, self._again)
         outputs = (
             sources
             | "Join" >> beam.CoGroupByKey()
@@ -219,11 +223,12 @@ def rows_in(
 
 
 class _SortName(beam.DoFn):
-    def __init__(self, same_versions: frozenset[str]):
+    def __init__(self, same_versions: frozenset[str], again: bool):
         self._same_versions = same_versions
+        self._again = again
 
     def process(self, group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
-        return _tag_sorted(*group, self._same_versions)
+        return _tag_sorted(*group, self._same_versions, self._again)
 
 
 def _in_bucket(named: tuple[str, Any]) -> tuple[int, tuple[str, Any]]:
@@ -231,9 +236,10 @@ def _in_bucket(named: tuple[str, Any]) -> tuple[int, tuple[str, Any]]:
 
 
 class _SortBucket(beam.DoFn):
-    def __init__(self, files: tuple[File, ...], same_versions: frozenset[str]):
+    def __init__(self, files: tuple[File, ...], same_versions: frozenset[str], again: bool):
         self._files = files
         self._same_versions = same_versions
+        self._again = again
 
     def process(self, group: tuple[int, dict[str, Iterable[Any]]]) -> Iterator[Any]:
         bucket, sources = group
@@ -250,11 +256,11 @@ class _SortBucket(beam.DoFn):
         for name, seen in opened(self._files).look_up(bucket, versions):
             by_name[name]["earlier"] += seen
         for name, values in by_name.items():
-            yield from _tag_sorted(name, values, self._same_versions)
+            yield from _tag_sorted(name, values, self._same_versions, self._again)
 
 
 def _tag_sorted(
-    name: str, values: Mapping[str, Iterable[Any]], same_versions: frozenset[str]
+    name: str, values: Mapping[str, Iterable[Any]], same_versions: frozenset[str], again: bool
 ) -> Iterator[Any]:
     if not values["found"]:
         if values.get("attempts"):
@@ -264,7 +270,7 @@ def _tag_sorted(
     earlier = [
         (seen.run_id, seen.version, seen.holds(same_versions)) for seen in values.get("earlier", ())
     ]
-    sorted_ = list(sort_images(refs, values.get("attempts", ()), earlier))
+    sorted_ = list(sort_images(refs, values.get("attempts", ()), earlier, again))
     new = sum(tag == "new" for tag, _ in sorted_)
     progress.add(to_do=new, set_aside=len(refs) - new)
     merged = len(refs) - sum(tag == "found" for tag, _ in sorted_)
@@ -283,6 +289,7 @@ def sort_images(
     found: Iterable[ImageRef],
     attempts: Iterable[str],
     earlier: Iterable[tuple[str, str, bool]],
+    again: bool = False,
 ) -> Iterator[tuple[str, ImageRef | Labeled | Failure]]:
     """Decide about the images of one name: yield fields of ``SortedImages``, and records.
 
@@ -290,6 +297,7 @@ def sort_images(
       found: see ``distinct``.
       attempts: rows, as JSON.
       earlier: for each row its run id, its version, and whether it holds for good for that version.
+      again: whether an image that people have corrected is labeled again.
     """
     attempts, earlier = list(attempts), list(earlier)
     images = list(distinct(found))
@@ -306,7 +314,7 @@ def sort_images(
         row = taken_over(map(from_json, attempts), ref)
         if row is not None:
             yield "labeled" if isinstance(row, Labeled) else "failed", row
-        elif _is_done(seen, ref.version):
+        elif _is_done(seen, ref.version) and not (again and LABELED_BY in ref.carried):
             yield "skipped", ref
         else:
             yield "new", ref

@@ -31,12 +31,13 @@ from pipeline.formats.registry import in_one_format, suffix_of
 from pipeline.inputs.first import first
 from pipeline.inputs.kinds import Input
 from pipeline.label import ledger, notes
+from pipeline.label.corrections import Corrections
 from pipeline.label.ledger import Ledger
 from pipeline.models.devices import Execution
 from pipeline.models.spec import ModelSpec
 from pipeline.models.thresholds import Thresholds, thresholds_of
 from pipeline.outputs import layout
-from pipeline.records import TIME, TIME_IN_NAMES, TRAINED_ON
+from pipeline.records import LABELED_BY, TIME, TIME_IN_NAMES, TRAINED_ON
 from pipeline.runners.identity import new_run_id, versions
 
 UNFINISHED = ".unfinished"
@@ -45,7 +46,7 @@ _RUN_FOLDER = layout.RUN_FOLDER
 
 _ROWS = (layout.LABELS, layout.FAILURES)
 # Everything that belongs to a run in its folder, except its summary and its shards.
-_REST = (f"{UNFINISHED}/*", yaml_file.NAME, layout.REPORT, layout.MISTAKES, *layout.CHOSEN)
+_REST = (f"{UNFINISHED}/*", yaml_file.NAME, *layout.BESIDE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Run:
         package and its libraries.
       replaced: the ids of runs that this one deletes.
       finished: what ``notes.finished`` tells of this run, if it was finished before.
+      corrections: the labels that people gave, if there are some.
     """
 
     config: LabelConfig
@@ -86,6 +88,7 @@ class Run:
     same_versions: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
     finished: Mapping[str, Any] | None = None
+    corrections: Corrections | None = None
 
     @functools.cached_property
     def thresholds(self) -> Thresholds:
@@ -101,7 +104,8 @@ class Run:
     def columns(self) -> tuple[str, ...]:
         """The columns that rows have beside their own."""
         seen = (TRAINED_ON,) if self.spec.lists_images else ()
-        return tuple(dict.fromkeys((*self.config.carry, *seen)))
+        by = () if self.corrections is None else (LABELED_BY,)
+        return tuple(dict.fromkeys((*self.config.carry, *seen, *by)))
 
     @property
     def unfinished(self) -> str:
@@ -420,7 +424,7 @@ def _go_on(plan: Plan) -> Run:
         plan.run, run_id=note["run_id"], started=started, same_versions=plan.same_versions
     )
     _start(run, note.get("versions"))
-    layout.remove(run.folder, [layout.SUMMARY, layout.REPORT, layout.MISTAKES, *layout.CHOSEN])
+    layout.remove(run.folder, [layout.SUMMARY, *layout.BESIDE])
     shards = layout.find_shards(run.folder, *_ROWS)
     taken = in_one_format(shards)
     for path in taken:

@@ -16,6 +16,7 @@ from pipeline.inputs.truth_table import read_truth
 from pipeline.label import truth, truth_classes
 from pipeline.label.runs import Run
 from pipeline.label.truth_classes import ClassCounts
+from pipeline.records import ImageRef
 
 T = TypeVar("T")
 
@@ -41,8 +42,7 @@ def look_ahead(run: Run) -> list[str]:
     if given is None or any(source.kind.check is not None for source in sources):
         return []
     deadline = time.monotonic() + _SECONDS
-    listed = itertools.chain.from_iterable(map(list_images, run.listed))
-    refs = _all(only_images(listed), deadline)
+    refs = first_images(run)
     rows = [] if run.truth is None else _all(read_truth(run.truth), deadline)
     if refs is None or rows is None:
         return []
@@ -56,6 +56,14 @@ def look_ahead(run: Run) -> list[str]:
     for ref in refs:
         classes.add_image(ref, run.spec.labels, multi_label)
     return [*said, *truth_classes.judge(given, classes, run.spec.labels)]
+
+
+def first_images(run: Run) -> list[ImageRef] | None:
+    """List all images of a run; None if they are too many, take too long, or a query has them."""
+    if any(source.kind.check is not None for source in run.listed):
+        return None
+    listed = itertools.chain.from_iterable(map(list_images, run.listed))
+    return _all(only_images(listed), time.monotonic() + _SECONDS)
 
 
 def _all(some: Iterable[T], deadline: float) -> list[T] | None:

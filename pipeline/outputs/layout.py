@@ -22,7 +22,14 @@ MISTAKES = "mistakes.csv"
 REPORT = "report.html"
 THRESHOLDS = "thresholds.json"
 CALIBRATION = "calibration.json"
-CHOSEN = (THRESHOLDS, CALIBRATION)
+REVIEW = "review.csv"
+REVIEW_TASKS = "review.json"
+REVIEW_CONFIG = "review.xml"
+REVIEWS = (REVIEW, REVIEW_TASKS, REVIEW_CONFIG)
+CORRECTIONS = "corrections.csv"
+
+# Files that a run may have beside its rows and its summary.
+BESIDE = (REPORT, MISTAKES, THRESHOLDS, CALIBRATION, *REVIEWS, CORRECTIONS)
 
 # Prefix of the names of temporary folders: Beam's, since what cleans up after Beam knows it.
 _TEMPORARY = "beam-temp-"

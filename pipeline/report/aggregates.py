@@ -16,7 +16,7 @@ class Picture(NamedTuple):
     ``label``: None below the threshold. ``others``: labels and scores of the next best classes, or
     the image's other labels if it may have several. ``width``, ``height``: of the original, in
     pixels. ``version``: of the file that was labeled. ``truth``: its true class or classes, None if
-    unknown.
+    unknown. ``by_person``: whether a person gave the label; ``others`` then begin with the model's.
     """
 
     image: str
@@ -27,6 +27,7 @@ class Picture(NamedTuple):
     height: int
     version: str
     truth: str | None = None
+    by_person: bool = False
 
 
 class Failed(NamedTuple):

@@ -125,14 +125,18 @@ class Drawing(NamedTuple):
           others: whether it has those that are next, or the image's other labels.
         """
         names, label = self.names, picture.label
-        if label is not None:
+        if label is not None and picture.by_person:
+            said = Answer("a person said", names[label])
+        elif label is not None:
             said = Answer("said", names[label], picture.score)
         elif self.multi_label:
             said = Answer("no label; the best score is", None, picture.score)
         else:
             said = Answer("no label", None)
-        answers = [said if named or label is None else Answer("", None, picture.score)]
-        best = label if label is not None or not picture.others else picture.others[0][0]
+        is_short = not named and label is not None and not picture.by_person
+        answers = [Answer("", None, picture.score) if is_short else said]
+        is_models = label is not None and not picture.by_person
+        best = label if is_models or not picture.others else picture.others[0][0]
         is_right = None
         if picture.truth is not None and self.multi_label:
             truth = texts.text(picture.truth)
@@ -239,6 +243,7 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Of that, start-up", _seconds(summary.get("startup_seconds"))),
         ("Rate", f"{texts.number(summary.get('images_per_second'), 1)} images/s"),
         ("What it waited for", texts.text(summary.get("bottleneck") or "", 200)),
+        ("Labels by people", _by_people(summary)),
         ("By earlier attempts", f"{summary.get('taken_over') or 0:,} images"),
         ("Cost of a million images", _cost(summary)),
         ("Run", texts.text(summary.get("run_id", ""))),
@@ -256,6 +261,13 @@ def _several(summary: Mapping[str, Any]) -> str:
         return ""
     threshold = (summary.get("settings") or {}).get("threshold")
     return f"several labels, with a score of {texts.text(threshold)} or more each"
+
+
+def _by_people(summary: Mapping[str, Any]) -> str:
+    if not summary.get("labeled_by_person"):
+        return ""
+    changed = texts.number(summary["corrected"])
+    return f"{texts.number(summary['labeled_by_person'])}, {changed} unlike the model's"
 
 
 def _cost(summary: Mapping[str, Any]) -> str:

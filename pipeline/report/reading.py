@@ -15,7 +15,7 @@ from pipeline.formats.registry import in_one_format
 from pipeline.formats.shards import read_rows
 from pipeline.models import trained_on
 from pipeline.outputs.layout import FAILURES, LABELS, RUN_FOLDER, SUMMARY, find_shards
-from pipeline.records import Prediction, Reason
+from pipeline.records import Prediction, Reason, is_by_person
 from pipeline.report.aggregates import Aggregates, Earlier, Failed, Picture
 from pipeline.report.histogram import SCORE_BINS
 from pipeline.report.sampling import Least
@@ -149,7 +149,8 @@ def _picture_of_several(row: dict[str, Any], at: int) -> Picture:
 
 
 def _picture(row: dict[str, Any], at: int) -> Picture:
-    first = 0 if row["label"] is None else 1
+    by_person = is_by_person(row)
+    first = 0 if row["label"] is None or by_person else 1
     others = tuple(
         (other["label"], other["score"]) for other in row["predictions"][first : first + 2]
     )
@@ -162,6 +163,7 @@ def _picture(row: dict[str, Any], at: int) -> Picture:
         row["height"],
         row.get("version", ""),
         row.get("truth"),
+        by_person,
     )
 
 

@@ -138,6 +138,7 @@ OTHERS = {
     "--output_table": ["p:d.t"],
     "--threshold": ["0.25"],
     "--target_precision": ["0.25"],
+    "--corrections": ["null"],
     "--max_failure_ratio": ["0.25"],
     "--keep_parameters": ["id,token"],
     "--model_fingerprint": [f"sha256:{'0123456789abcdef' * 4}"],
